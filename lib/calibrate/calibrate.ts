@@ -1,0 +1,138 @@
+/**
+ * One pass of calibration data through a model.
+ *
+ * @module
+ */
+
+import { Scratch, type Stored } from "../checkpoint/scratch.ts";
+import { type Device, NO_EXPERT } from "../device/device.ts";
+import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
+import { type Model, moeLayers } from "../model/model.ts";
+import type { StageOptions } from "../model/stage_options.ts";
+import { walk } from "../model/walk.ts";
+
+/** MoE inputs of one layer, outside of memory when they are many. */
+export interface MoeInputs {
+  /** Rows kept. */
+  readonly tokens: number;
+  readonly hidden: number;
+  /** Fills `into` with rows from row `start` on. */
+  read(start: number, into: Float32Array): Promise<void>;
+}
+
+/** What calibration saw at one MoE layer. */
+export interface LayerTrace {
+  /** Index of the decoder layer. */
+  layer: number;
+  /** The layer's experts, ids of the original model. */
+  experts: number[];
+  /** Norm of the residual stream, `[tokens, hidden]`: what router and experts get to see. */
+  inputs: MoeInputs;
+  /** Tokens that each of `experts` served, among all tokens. */
+  counts: Uint32Array;
+}
+
+/** Routing statistics of all tokens, and the MoE inputs of some or all. Dispose it when its inputs are no longer needed. */
+export interface Trace extends Disposable {
+  sequences: Sequences;
+  /** Tokens in all sequences. */
+  tokens: number;
+  layers: LayerTrace[];
+}
+
+export interface CalibrateOptions extends StageOptions {
+  /** MoE inputs kept a layer, spread evenly over all tokens. The search uses them; so does `leaveOneOut` when they are all. @default 32768 */
+  searchTokens?: number;
+}
+
+/**
+ * Runs sequences through the model and collects what importance scores and searches need (MoE-I², section 3; NAEE).
+ *
+ * @param sequences Token ids, the model's BOS first where it has one.
+ * @throws {RangeError} If there are no sequences, or one is empty or has an id outside the vocabulary.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * using trace = await calibrate(device, model, [model.tokenizer.encode("Sum: 12 + 30 = 42.")]);
+ * assertEquals(trace.layers[0].counts.reduce((a, b) => a + b), 2 * trace.tokens);
+ * ```
+ */
+export async function calibrate(device: Device, model: Model, sequences: Sequences, options: CalibrateOptions = {}): Promise<Trace> {
+  const { searchTokens = 32768 } = options, { config } = model, tokens = sequences.reduce((n, s) => n + s.length, 0);
+  if (tokens === 0) throw new RangeError("Cannot calibrate: there are no tokens");
+  if (!(searchTokens >= 1)) throw new RangeError(`Cannot calibrate: "searchTokens" must be at least 1, received ${searchTokens}`);
+  const kept = Math.min(tokens, Math.floor(searchTokens)),
+    batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
+  const starts = batches.map((_, b) => batches.slice(0, b).reduce((n, { ids }) => n + ids.length, 0));
+  const scratch = new Scratch({ memory: 2 ** 27 }), parts = new Map<number, Stored[]>(), counts = new Map<number, Uint32Array>();
+  for (const { index, block } of moeLayers(model)) parts.set(index, []), counts.set(index, new Uint32Array(block.experts.length));
+  try {
+    await walk(device, model, batches, {
+      ...options,
+      stage: "calibrate",
+      atBlock: async ({ layer, weights, batch, input }) => {
+        if (weights.block.kind === "dense") return;
+        using probabilities = routerProbabilities(device, weights.block, input);
+        const { topK, groups } = routerRule(config, weights.block.ids);
+        using ranking = device.rank(probabilities, topK, groups);
+        for (const e of await device.readIndices(ranking.experts)) if (e !== NO_EXPERT) counts.get(layer.index)![e]++;
+
+        const rows = evenRows(tokens, kept, starts[batch], batches[batch].ids.length);
+        if (rows.length === 0) return;
+        using picked = device.tensor(rows, [rows.length]);
+        using inputs = device.gather(input, picked);
+        parts.get(layer.index)!.push(await scratch.store(await device.read(inputs)));
+      },
+    });
+  } catch (error) {
+    scratch[Symbol.dispose]();
+    throw error;
+  }
+  return {
+    sequences,
+    tokens,
+    layers: moeLayers(model).map(({ index, block }) => ({
+      layer: index,
+      experts: block.experts.map((e) => e.id),
+      inputs: joined(parts.get(index)!, kept, config.hidden),
+      counts: counts.get(index)!,
+    })),
+    [Symbol.dispose]: () => scratch[Symbol.dispose](),
+  };
+}
+
+/** Rows of a batch that belong to the kept ones: of `tokens` tokens, number floor(i · tokens / kept) for i = 0 … kept - 1. */
+function evenRows(tokens: number, kept: number, start: number, length: number): Uint32Array {
+  const rows: number[] = [];
+  for (let i = Math.ceil(start * kept / tokens); i < kept; i++) {
+    const token = Math.floor(i * tokens / kept);
+    if (token >= start + length) break;
+    rows.push(token - start);
+  }
+  return Uint32Array.from(rows);
+}
+
+/** Stored parts, one a batch, read as one matrix. */
+function joined(parts: Stored[], tokens: number, hidden: number): MoeInputs {
+  return {
+    tokens,
+    hidden,
+    read: async (start, into) => {
+      let skip = start * hidden, filled = 0;
+      for (const part of parts) {
+        const count = Math.min(part.length - skip, into.length - filled);
+        if (count > 0) {
+          await part.read(skip, into.subarray(filled, filled + count));
+          filled += count;
+        }
+        skip = Math.max(0, skip - part.length);
+      }
+    },
+  };
+}

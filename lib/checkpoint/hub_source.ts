@@ -1,0 +1,84 @@
+/**
+ * Checkpoints on the Hugging Face hub.
+ *
+ * @module
+ */
+
+import { hubCache } from "./hub_cache.ts";
+import { hubError } from "./hub_error.ts";
+import { hubFiles } from "./hub_files.ts";
+import { hubSettings } from "./hub_settings.ts";
+import { resilientFetch } from "./resilient_fetch.ts";
+import type { OpenOptions, Source } from "./source.ts";
+
+/**
+ * Opens a model on the hub at the commit that its revision points to now; later pushes do not change it.
+ *
+ * Files that any client has downloaded before come from the shared cache. Of others, the small ones that are read whole are
+ * downloaded into the cache, the large ones are read by byte range. Without a network the cache alone is used.
+ *
+ * @param location `hf://owner/name@revision`; the revision may hold slashes, as in `refs/pr/3`, and is `main` if absent.
+ * @param options Token, cache, address of the hub; attempts and waits.
+ * @returns The source; its location names the commit.
+ * @throws {TypeError} If the location is not of that form.
+ * @throws {Error} If the hub refuses, or cannot be reached and the revision is not in the cache.
+ *
+ * @example
+ * ```ts
+ * import { assertRejects } from "@std/assert";
+ * await assertRejects(() => hubSource("hf://owner/name/folder"), TypeError, "expected hf://owner/name@revision");
+ * ```
+ */
+export async function hubSource(location: string, options: OpenOptions = {}): Promise<Source> {
+  const { model, revision } = parseLocation(location);
+  const { hubUrl, cacheDir, token, offline } = await hubSettings(options);
+  const cache = hubCache(cacheDir, model);
+  const files = (commit: string, offline: boolean) => {
+    const fetch = authorised(resilientFetch(options), hubUrl, token);
+    const fail = (error: unknown, path: string) => {
+      options.signal?.throwIfAborted();
+      throw hubError(error, `hf://${model}@${commit}/${path}`, { page: `${hubUrl}/${model}`, token: token !== undefined });
+    };
+    return hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail });
+  };
+
+  if (/^[0-9a-f]{40}$/.test(revision)) return files(revision, offline);
+  const known = await cache.commitOf(revision);
+  if (offline) {
+    if (known !== undefined) return files(known, true);
+    throw new Error(`Cannot open "${location}": it is not in the cache at "${cacheDir}", and HF_HUB_OFFLINE forbids to download it`);
+  }
+  // With an earlier commit to fall back on, one attempt is enough to tell whether there is a network.
+  const network = known === undefined ? options : { ...options, retries: 0, patience: 10_000 };
+  const { modelInfo, HubApiError } = await import("npm:@huggingface/hub@2.17.5");
+  try {
+    const fetch = authorised(resilientFetch(network), hubUrl, token);
+    const { sha } = await modelInfo({ name: model, revision, additionalFields: ["sha"], hubUrl, fetch });
+    if (sha !== known) await cache.noteCommit(revision, sha);
+    return files(sha, false);
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    if (known !== undefined && !(error instanceof HubApiError)) return files(known, true);
+    throw hubError(error, location, { page: `${hubUrl}/${model}`, token: token !== undefined });
+  }
+}
+
+function parseLocation(location: string): { model: string; revision: string } {
+  const [, model, revision = "main"] = /^hf:\/\/(\w[\w.-]*(?:\/\w[\w.-]*)?)\/?(?:@(.+))?$/i.exec(location) ?? [];
+  // The revision becomes a path in the cache.
+  if (model === undefined || revision.includes("\\") || revision.split("/").some((part) => ["", ".", ".."].includes(part))) {
+    throw new TypeError(`Cannot open "${location}": expected hf://owner/name@revision, the revision being a branch, tag or commit`);
+  }
+  return { model, revision };
+}
+
+/** Sends the token to the hub and to nobody else: the library's own way demands tokens that begin with "hf_", which mirrors do not give. */
+function authorised(request: typeof fetch, hubUrl: string, token: string | undefined): typeof fetch {
+  const { origin } = new URL(hubUrl);
+  return (input, init) => {
+    const headers = new Headers(init?.headers);
+    const url = new URL(input instanceof Request ? input.url : input);
+    if (token !== undefined && url.origin === origin && !headers.has("Authorization")) headers.set("Authorization", `Bearer ${token}`);
+    return request(input, { ...init, headers });
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * Large arrays that should not stay in memory.
+ *
+ * @module
+ */
+
+import { fileError } from "./file_error.ts";
+
+/** An array in a scratch. */
+export interface Stored {
+  /** Numbers. */
+  readonly length: number;
+  /**
+   * Fills `into` with the numbers from `start` on.
+   *
+   * @throws {RangeError} If they reach beyond the array.
+   * @throws {Error} If the scratch has been disposed.
+   */
+  read(start: number, into: Float32Array): Promise<void>;
+}
+
+/**
+ * Keeps copies of arrays: in memory up to a limit, the rest in one temporary file.
+ *
+ * The file has no name where the system allows that (it is unlinked as soon as it is open), so that nothing is left however the process
+ * ends; on Windows it is removed on disposal. Memory is given back at once on disposal, not when the collector gets to it.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * using scratch = new Scratch({ memory: 0 });
+ * const stored = await scratch.store(Float32Array.of(1, 2, 3));
+ * const into = new Float32Array(2);
+ * await stored.read(1, into);
+ * assertEquals(into, Float32Array.of(2, 3));
+ * ```
+ */
+export class Scratch implements Disposable {
+  readonly #blocks: Float32Array<ArrayBuffer>[] = [];
+  #room: number;
+  #file?: { handle: Deno.FsFile; path?: string; end: number };
+  /** The file has one position: whoever moves it waits for the one before. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #disposed = false;
+
+  /**
+   * @param options.memory Bytes kept in memory before the file is used, 512 MiB by default.
+   */
+  constructor({ memory = 512 * 1024 * 1024 }: { memory?: number } = {}) {
+    this.#room = memory;
+  }
+
+  /**
+   * Keeps a copy of an array.
+   *
+   * @param values The numbers.
+   * @returns A way to read them back.
+   * @throws {Error} If the scratch has been disposed, or the disk does not take them.
+   */
+  async store(values: Float32Array): Promise<Stored> {
+    this.#checkAlive();
+    const length = values.length;
+    const read = values.byteLength <= this.#room ? this.#keep(values) : await this.#spill(values);
+    return {
+      length,
+      read: async (start, into) => {
+        this.#checkAlive();
+        if (!(start >= 0 && start + into.length <= length)) {
+          throw new RangeError(`Cannot read ${into.length} numbers from ${start}: the stored array has ${length}`);
+        }
+        await read(start, into);
+      },
+    };
+  }
+
+  /** Gives back memory and file. Stored arrays cannot be read afterwards. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    for (const block of this.#blocks) block.buffer.transfer(0);
+    this.#file?.handle.close();
+    if (this.#file?.path) Deno.removeSync(this.#file.path);
+  }
+
+  #checkAlive(): void {
+    if (this.#disposed) throw new Error("Cannot use the scratch: it has been disposed");
+  }
+
+  #keep(values: Float32Array): (start: number, into: Float32Array) => void {
+    const block = values.slice();
+    this.#blocks.push(block);
+    this.#room -= block.byteLength;
+    return (start, into) => into.set(block.subarray(start, start + into.length));
+  }
+
+  async #spill(values: Float32Array): Promise<(start: number, into: Float32Array) => Promise<void>> {
+    const begin = await this.#inTurn(async () => {
+      this.#file ??= await createFile();
+      const { handle, end } = this.#file;
+      await handle.seek(end, Deno.SeekMode.Start);
+      for (let left = bytesOf(values); left.length > 0;) left = left.subarray(await handle.write(left));
+      this.#file.end += values.byteLength;
+      return end;
+    });
+    return (start, into) =>
+      this.#inTurn(async () => {
+        const { handle } = this.#file!;
+        await handle.seek(begin + start * values.BYTES_PER_ELEMENT, Deno.SeekMode.Start);
+        for (let left = bytesOf(into); left.length > 0;) left = left.subarray(await handle.read(left) ?? 0);
+      });
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(async () => {
+      this.#checkAlive();
+      try {
+        return await work();
+      } catch (error) {
+        this.#checkAlive(); // closing the file ends what is under way
+        throw fileError("use", "a temporary file", error);
+      }
+    });
+    this.#turn = result.catch(() => {});
+    return await result;
+  }
+}
+
+async function createFile(): Promise<{ handle: Deno.FsFile; path?: string; end: number }> {
+  const path = await Deno.makeTempFile({ prefix: "winnow-" });
+  const handle = await Deno.open(path, { read: true, write: true });
+  if (Deno.build.os === "windows") return { handle, path, end: 0 };
+  await Deno.remove(path);
+  return { handle, end: 0 };
+}
+
+const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

@@ -1,0 +1,98 @@
+/**
+ * Tensors that stay in their file until someone reads them.
+ *
+ * @module
+ */
+
+import type { DType, TensorSource } from "../device/device.ts";
+import { parallel } from "./parallel.ts";
+import type { TensorEntry } from "./parse_header.ts";
+import { planRows, type RowRun } from "./plan_rows.ts";
+import type { Source } from "./source.ts";
+
+/** A tensor of a checkpoint. */
+export interface StoredTensor extends TensorSource {
+  readonly name: string;
+  /** The file that holds it, by its path in the source. */
+  readonly file: string;
+  readonly bytes: number;
+  /**
+   * Fills `into` with some rows (entries of the first dimension), one after the other: the embeddings of the tokens that occur,
+   * say. Rows that lie close together are read in one go.
+   *
+   * @param rows Row numbers, ascending, each once.
+   * @param into Exactly as long as the rows.
+   * @throws {RangeError} If a row is outside the tensor, rows are not ascending, or `into` has another length.
+   */
+  readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+}
+
+/** Runs of rows under way at the same time. */
+const AT_ONCE = 4;
+
+/**
+ * Makes a tensor that reads its bytes on demand.
+ *
+ * @param source Where its file lies.
+ * @param entry Where in the file it lies, of a type that can be read.
+ * @returns The tensor.
+ *
+ * @example
+ * ```ts
+ * import { folderSource } from "./folder_source.ts";
+ * import { readHeader } from "./read_header.ts";
+ * import { assertEquals } from "@std/assert";
+ * const source = folderSource("notebooks/checkpoints/tiny-mixtral");
+ * const entries = await readHeader(source, "model.safetensors");
+ * const entry = entries!.find((t) => t.name === "model.embed_tokens.weight")!;
+ * const embeddings = storedTensor(source, { ...entry, dtype: "BF16" });
+ * const whole = new Uint8Array(embeddings.bytes), two = new Uint8Array(2 * 256);
+ * await embeddings.read(whole);
+ * await embeddings.readRows(Uint32Array.from([5, 900]), two);
+ * assertEquals(two.subarray(256), whole.subarray(900 * 256, 901 * 256));
+ * ```
+ */
+export function storedTensor(source: Source, { name, dtype, shape, file, start, bytes }: TensorEntry & { dtype: DType }): StoredTensor {
+  const shown = `tensor "${name}" of "${source.location}/${file}"`;
+  const checkLength = (into: Uint8Array, expected: number) => {
+    if (into.length !== expected) throw new RangeError(`Cannot read ${shown}: the buffer has ${into.length} bytes, expected ${expected}`);
+  };
+  return {
+    ...{ name, dtype, shape, file, bytes },
+    async read(into) {
+      checkLength(into, bytes);
+      if (bytes > 0) await source.read(file, start, into);
+    },
+    async readRows(rows, into) {
+      const count = shape[0] ?? 0, rowBytes = bytes / Math.max(1, count);
+      rows.forEach((row, i) => {
+        if (row >= count) throw new RangeError(`Cannot read ${shown}: row ${row} is outside its ${count} rows`);
+        if (i > 0 && row <= rows[i - 1]) {
+          throw new RangeError(`Cannot read ${shown}: row ${row} comes after ${rows[i - 1]}, expected ascending rows`);
+        }
+      });
+      checkLength(into, rows.length * rowBytes);
+      await parallel(planRows(rows, rowBytes), AT_ONCE, (run) => readRun(source, file, start, rows, rowBytes, run, into));
+    },
+  };
+}
+
+async function readRun(
+  source: Source,
+  file: string,
+  start: number,
+  rows: Uint32Array,
+  rowBytes: number,
+  { begin, end }: RowRun,
+  into: Uint8Array,
+) {
+  const first = rows[begin], length = (rows[end - 1] - first + 1) * rowBytes;
+  const target = into.subarray(begin * rowBytes, end * rowBytes);
+  if (length === target.length) return await source.read(file, start + first * rowBytes, target);
+  const span = new Uint8Array(length);
+  await source.read(file, start + first * rowBytes, span);
+  for (let i = begin; i < end; i++) {
+    const offset = (rows[i] - first) * rowBytes;
+    into.set(span.subarray(offset, offset + rowBytes), i * rowBytes);
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * Writing safetensors files without holding them in memory.
+ *
+ * @module
+ */
+
+import { BYTES, type DType, type TensorSource } from "../device/device.ts";
+import { fileError } from "./file_error.ts";
+
+/** A tensor to write. */
+export interface NamedTensor extends TensorSource {
+  readonly name: string;
+}
+
+/** How to write a file of tensors. */
+export interface WriteOptions {
+  /**
+   * Notes in the header. `format: "pt"` is what transformers looks for.
+   *
+   * @default {{ format: "pt" }}
+   */
+  metadata?: Readonly<Record<string, string>>;
+  /** Stops between two tensors. */
+  signal?: AbortSignal;
+  /** Called after each tensor with its bytes. */
+  onTensor?: (bytes: number) => void;
+}
+
+/**
+ * Writes a safetensors file, one tensor after the other through one buffer, and waits until the disk has it.
+ *
+ * The same tensors give the same bytes in whatever order they come: those of larger elements first, so that every tensor begins at a
+ * multiple of its element size, and by name among equals.
+ *
+ * @param path The file; one that exists is overwritten.
+ * @param tensors What to write.
+ * @param options Metadata, signal, progress.
+ * @returns Bytes of the file.
+ * @throws {Error} If two tensors have one name, a tensor cannot be read, or the file cannot be written.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const path = await Deno.makeTempFile();
+ * const ones = { name: "ones", dtype: "F32", shape: [2], read: async (into: Uint8Array) => into.set([0, 0, 128, 63, 0, 0, 128, 63]) } as const;
+ * assertEquals(await writeSafetensors(path, [ones]), (await Deno.readFile(path)).length);
+ * await Deno.remove(path);
+ * ```
+ */
+export async function writeSafetensors(
+  path: string,
+  tensors: readonly NamedTensor[],
+  { metadata = { format: "pt" }, signal, onTensor }: WriteOptions = {},
+): Promise<number> {
+  const ordered = tensors.toSorted((a, b) => BYTES[b.dtype] - BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
+  const header = encodeHeader(ordered, metadata, path);
+  const buffer = new Uint8Array(ordered.reduce((most, tensor) => Math.max(most, tensorBytes(tensor)), 0));
+  let written = 0;
+  try {
+    using file = await Deno.open(path, { write: true, create: true, truncate: true });
+    await writeAll(file, header);
+    written += header.length;
+    for (const tensor of ordered) {
+      signal?.throwIfAborted();
+      const part = buffer.subarray(0, tensorBytes(tensor));
+      await tensor.read(part);
+      await writeAll(file, part);
+      written += part.length;
+      onTensor?.(part.length);
+    }
+    await file.sync();
+  } catch (error) {
+    throw fileError("write", path, error);
+  } finally {
+    buffer.buffer.transfer(0); // the largest tensor: give it back now, not when the collector gets to it
+  }
+  return written;
+}
+
+/**
+ * Bytes of a tensor.
+ *
+ * @param tensor Its type and shape.
+ * @returns Elements times bytes of an element.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * assertEquals(tensorBytes({ dtype: "BF16", shape: [2, 3] }), 12);
+ * ```
+ */
+export function tensorBytes({ dtype, shape }: { dtype: DType; shape: readonly number[] }): number {
+  return shape.reduce((product, size) => product * size, BYTES[dtype]);
+}
+
+function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>>, path: string): Uint8Array {
+  const entries: [string, unknown][] = [["__metadata__", metadata]];
+  const names = new Set(["__metadata__"]);
+  let end = 0;
+  for (const { name, dtype, shape } of tensors) {
+    if (names.has(name)) throw new Error(`Cannot write "${path}": tensor "${name}" comes twice, expected each name once`);
+    names.add(name);
+    const start = end;
+    end += tensorBytes({ dtype, shape });
+    entries.push([name, { dtype, shape, data_offsets: [start, end] }]);
+  }
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(entries)));
+  const length = Math.ceil(json.length / 8) * 8;
+  const header = new Uint8Array(8 + length).fill(0x20, 8);
+  new DataView(header.buffer).setBigUint64(0, BigInt(length), true);
+  header.set(json, 8);
+  return header;
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
+}

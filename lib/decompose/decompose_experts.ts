@@ -1,0 +1,130 @@
+/**
+ * Low-rank experts.
+ *
+ * @module
+ */
+
+import { Scratch, type Stored } from "../checkpoint/scratch.ts";
+import type { Device, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
+import { type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
+import { advance, type StageOptions } from "../model/stage_options.ts";
+import { largestRank, type RankPlan } from "./allocate_ranks.ts";
+import { truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
+
+export interface DecomposeExpertsOptions extends StageOptions, TruncatedSvdOptions {}
+
+/** What became of one matrix. */
+export interface Decomposition {
+  layer: number;
+  expert: number;
+  matrix: "gate" | "up" | "down";
+  /** Null where the matrix stayed dense, because two factors would not have been smaller. */
+  rank: number | null;
+  /** ‖W - left · right‖ / ‖W‖, measured. */
+  relativeError: number;
+}
+
+/** A model, and how far its low-rank experts are from the dense ones. */
+export interface DecomposedModel extends Model {
+  decomposition: Decomposition[];
+}
+
+/**
+ * Replaces the matrices of experts by products of two factors (MoE-I², section 4.2): gate, up and down projection of an expert all get its rank. Router,
+ * shared experts, attention and embeddings stay as they are.
+ *
+ * Matrices are read, decomposed and put aside one by one. The factors are kept in float32, in memory up to 512 MiB and in a temporary file beyond.
+ *
+ * @param ranks Experts that it does not list stay dense, as do matrices that factors of that rank would not make smaller.
+ * @throws {RangeError} If the plan names a layer or expert that the model has not, or a rank is out of range.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const ranks = { layers: [{ layer: 0, experts: [{ expert: 5, rank: 48 }], sum: 48, target: 48 }] };
+ * const { decomposition } = await decomposeExperts(device, model, ranks);
+ * assertEquals(decomposition.map((d) => d.matrix), ["gate", "up", "down"]);
+ * ```
+ */
+export async function decomposeExperts(
+  device: Device,
+  model: Model,
+  ranks: RankPlan,
+  options: DecomposeExpertsOptions = {},
+): Promise<DecomposedModel> {
+  for (const { layer, experts } of ranks.layers) check(moeLayer(model, layer), experts);
+  const scratch = new Scratch(), decomposition: Decomposition[] = [], layers = [...model.layers], { hidden, moe } = model.config;
+  const total = moeLayers(model).reduce((n, l) => n + l.block.experts.length, 0), largest = largestRank(hidden, moe.intermediate);
+  let done = 0;
+  for (const [at, layer] of layers.entries()) {
+    if (layer.block.kind === "dense") continue;
+    const experts: Expert[] = [];
+    for (const expert of layer.block.experts) {
+      const rank = ranks.layers.find((l) => l.layer === layer.index)?.experts.find((e) => e.expert === expert.id)?.rank;
+      if (rank === undefined) experts.push(expert);
+      else {
+        const factors = async (matrix: Decomposition["matrix"]): Promise<MatrixSource> => {
+          const record = { layer: layer.index, expert: expert.id, matrix };
+          if (rank > largest) {
+            decomposition.push({ ...record, rank: null, relativeError: 0 });
+            return expert[matrix];
+          }
+          using dense = await denseMatrix(device, expert[matrix]);
+          const { left, right, relativeError } = await truncatedSvd(device, dense, rank, options), [rows, columns] = dense.shape;
+          decomposition.push({ ...record, rank, relativeError });
+          return {
+            left: storedSource(await scratch.store(left), [rows, rank]),
+            right: storedSource(await scratch.store(right), [rank, columns]),
+          };
+        };
+        experts.push({ id: expert.id, gate: await factors("gate"), up: await factors("up"), down: await factors("down") });
+      }
+      await advance(options, { stage: "decompose", done: ++done, total, unit: "experts" });
+    }
+    layers[at] = { ...layer, block: { ...layer.block, experts } };
+  }
+  return { ...model, layers, decomposition };
+}
+
+function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["experts"]): void {
+  const ids = block.experts.map((e) => e.id);
+  for (const { expert, rank } of experts) {
+    if (!ids.includes(expert)) {
+      throw new RangeError(`Cannot decompose expert ${expert} of layer ${index}: the layer has experts ${ids.join(", ")}`);
+    }
+    if (!(Number.isSafeInteger(rank) && rank >= 1)) {
+      throw new RangeError(
+        `Cannot decompose expert ${expert} of layer ${index}: its rank must be a whole number of at least 1, received ${rank}`,
+      );
+    }
+  }
+}
+
+/** A matrix in float32; one that is a product already is multiplied out. */
+async function denseMatrix(device: Device, source: MatrixSource): Promise<Tensor> {
+  const load = async (part: TensorSource) => {
+    using stored = await device.load(part);
+    return device.widen(stored);
+  };
+  if (!("left" in source)) return await load(source);
+  using left = await load(source.left);
+  using right = await load(source.right);
+  using columns = device.transpose(right);
+  return device.linear(left, columns);
+}
+
+function storedSource(stored: Stored, shape: number[]): TensorSource {
+  return {
+    dtype: "F32",
+    shape,
+    read: async (into) => {
+      const values = new Float32Array(stored.length);
+      await stored.read(0, values);
+      into.set(new Uint8Array(values.buffer));
+    },
+  };
+}

@@ -1,0 +1,115 @@
+/**
+ * The best approximation of a matrix by one of smaller rank.
+ *
+ * @module
+ */
+
+import type { Device, Tensor } from "../device/device.ts";
+import { subspace } from "./subspace.ts";
+
+export interface TruncatedSvdOptions {
+  /**
+   * `gram`: exact, from the eigenvectors of the smaller of A Aᵀ and Aᵀ A. `subspace`: randomised subspace iteration, cheaper for small ranks. `auto`:
+   * subspace iteration below a twelfth of the full rank.
+   *
+   * @default "auto"
+   */
+  method?: "auto" | "gram" | "subspace";
+  /** Of subspace iteration. @default 4 */
+  iterations?: number;
+  /** Of subspace iteration. @default 0 */
+  seed?: number;
+}
+
+/** A ≈ left · right. */
+export interface TruncatedSvd {
+  /** U √S, `[rows, rank]`. */
+  left: Float32Array;
+  /** √S Vᵀ, `[rank, columns]`. */
+  right: Float32Array;
+  /** Falling. */
+  singularValues: Float64Array;
+  /** ‖A - left · right‖ / ‖A‖, measured. */
+  relativeError: number;
+  method: "gram" | "subspace";
+}
+
+/**
+ * Truncated singular value decomposition, with the singular values shared evenly between the factors (MoE-I², section 4.2).
+ *
+ * By `gram`: the left vectors are the leading eigenvectors U of A Aᵀ (for a tall matrix, everything is transposed), and right = Uᵀ A is one product. This
+ * is exact to rounding: squaring blurs small singular values, but what counts is that U is orthonormal. Singular values are the norms of the rows of Uᵀ A.
+ *
+ * @param matrix `[rows, columns]` in F32.
+ * @param rank From 1 to the smaller side.
+ * @throws {RangeError} If the rank is out of range.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { assert, assertAlmostEquals } from "@std/assert";
+ * using device = await openDevice();
+ * using matrix = device.tensor(Float32Array.of(3, 0, 0, 0, 4, 0), [2, 3]);
+ * const { singularValues, relativeError } = await truncatedSvd(device, matrix, 1);
+ * assertAlmostEquals(singularValues[0], 4, 1e-5);
+ * assertAlmostEquals(relativeError, 3 / 5, 1e-5);
+ * ```
+ */
+export async function truncatedSvd(device: Device, matrix: Tensor, rank: number, options: TruncatedSvdOptions = {}): Promise<TruncatedSvd> {
+  const { method = "auto", iterations = 4, seed = 0 } = options, [rows, columns] = matrix.shape, smaller = Math.min(rows, columns);
+  if (!(Number.isSafeInteger(rank) && rank >= 1 && rank <= smaller)) {
+    throw new RangeError(
+      `Cannot decompose a matrix [${rows}, ${columns}]: the rank must be a whole number from 1 to ${smaller}, received ${rank}`,
+    );
+  }
+  if (!["auto", "gram", "subspace"].includes(method)) {
+    throw new TypeError(`Cannot decompose by the method "${method}": choose "auto", "gram" or "subspace"`);
+  }
+  const chosen = method === "auto" ? 12 * rank < smaller ? "subspace" : "gram" : method, tall = rows > columns;
+  using flipped = device.transpose(matrix);
+  const [wide, high] = tall ? [flipped, matrix] : [matrix, flipped]; // wide: [m, n] with m <= n, and its transpose
+  using basis = chosen === "gram" ? await leadingVectors(device, wide, rank) : await subspace(device, wide, high, rank, iterations, seed); // [rank, m]
+  using projected = device.linear(basis, high); // basis · wide: [rank, n]
+  using norms = device.squares(projected);
+  const singularValues = Float64Array.from(await device.read(norms), Math.sqrt);
+
+  const relativeError = await errorOf(device, wide, basis, projected);
+  const [m, n] = wide.shape, u = await device.read(basis), sv = await device.read(projected);
+  const roots = singularValues.map(Math.sqrt);
+  const left = spread(u, m, (r) => roots[r]), right = spread(sv, n, (r) => roots[r] > 0 ? 1 / roots[r] : 0);
+  return tall
+    ? { left: turned(right, n), right: left, singularValues, relativeError, method: chosen }
+    : { left: turned(left, m), right, singularValues, relativeError, method: chosen };
+}
+
+async function leadingVectors(device: Device, wide: Tensor, rank: number): Promise<Tensor> {
+  using gram = device.linear(wide, wide);
+  return (await device.eigen(gram, rank)).vectors;
+}
+
+/** ‖A - Uᵀ U A‖ / ‖A‖ for rows U of an orthonormal basis and their product U A. */
+async function errorOf(device: Device, wide: Tensor, basis: Tensor, projected: Tensor): Promise<number> {
+  using rowSquares = device.squares(wide);
+  const total = sum(await device.read(rowSquares));
+  if (total === 0) return 0;
+  using outer = device.transpose(basis);
+  using inner = device.transpose(projected);
+  using rebuilt = device.linear(outer, inner);
+  using missing = device.squares(wide, rebuilt);
+  return Math.sqrt(sum(await device.read(missing)) / total);
+}
+
+function sum(values: Float32Array): number {
+  return values.reduce((a, b) => a + b, 0);
+}
+
+/** Multiplies each row of `[ranks, width]` by a factor. */
+function spread(values: Float32Array, width: number, factor: (row: number) => number): Float32Array {
+  return values.map((value, i) => value * factor(Math.floor(i / width)));
+}
+
+/** Transposes `[ranks, width]`. */
+function turned(values: Float32Array, width: number): Float32Array {
+  const ranks = values.length / width;
+  return values.map((_, i) => values[(i % ranks) * width + Math.floor(i / ranks)]);
+}

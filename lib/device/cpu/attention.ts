@@ -1,0 +1,85 @@
+/**
+ * Causal attention and rotary embeddings.
+ *
+ * @module
+ */
+
+import type { AttentionOptions, Heads, RotaryOptions } from "../device.ts";
+import type { Cpu } from "./linear.ts";
+import { CpuTensor, onCpu } from "./tensor.ts";
+
+/** Query rows in one block of scores: bounds them to 128 x keys of one head. */
+const ROWS = 128;
+
+/**
+ * softmax(scale · q kᵀ) v, head by head, over blocks of 128 query rows.
+ *
+ * A block's scores stand side by side: the keys of the prefix, then the segment's own keys up to the block's last row.
+ */
+export function attention(cpu: Cpu, query: readonly Heads[], key: readonly Heads[], value: Heads, options: AttentionOptions): CpuTensor {
+  const { segments, heads, keyHeads, scale } = options;
+  const tokens = onCpu(query[0].tensor).size / query[0].row, width = heads * value.width;
+  const result = new CpuTensor(cpu.memory, "F32", [tokens, width]), out = result.f32;
+  const longest = Math.max(0, ...segments.map((s) => s.length + (s.prefix?.length ?? 0)));
+  using scores = new CpuTensor(cpu.memory, "F32", [ROWS, longest]);
+  for (const segment of segments) {
+    const prefix = segment.prefix ?? { start: 0, length: 0 };
+    for (let head = 0; head < heads; head++) {
+      const keyHead = Math.floor(head * keyHeads / heads);
+      for (let first = 0; first < segment.length; first += ROWS) {
+        const rows = Math.min(ROWS, segment.length - first), own = first + rows, keys = prefix.length + own;
+        const block = { data: scores.f32, stride: keys };
+        const ownBlock = { data: scores.f32.subarray(prefix.length), stride: keys };
+        query.forEach((part, i) => {
+          const q = at(part, segment.start + first, head), n = part.width, beta = i === 0 ? 0 : 1;
+          if (prefix.length > 0) cpu.gemm(rows, prefix.length, n, scale, q, at(key[i], prefix.start, keyHead), true, beta, block);
+          cpu.gemm(rows, own, n, scale, q, at(key[i], segment.start, keyHead), true, beta, ownBlock);
+        });
+        for (let i = 0; i < rows; i++) softmaxRow(block.data.subarray(i * keys, (i + 1) * keys), prefix.length + first + i + 1);
+        const y = { data: out.subarray((segment.start + first) * width + head * value.width), stride: width };
+        if (prefix.length > 0) cpu.gemm(rows, value.width, prefix.length, 1, block, at(value, prefix.start, keyHead), false, 0, y);
+        const beta = prefix.length > 0 ? 1 : 0;
+        cpu.gemm(rows, value.width, own, 1, ownBlock, at(value, segment.start, keyHead), false, beta, y);
+      }
+    }
+  }
+  return result;
+}
+
+function at(heads: Heads, token: number, head: number) {
+  return { data: onCpu(heads.tensor).f32.subarray(token * heads.row + head * heads.stride + heads.offset), stride: heads.row };
+}
+
+/** Softmax over the first `seen` elements; the others, which lie in the future, become 0. */
+function softmaxRow(row: Float32Array, seen: number): void {
+  let peak = -Infinity, sum = 0;
+  for (let j = 0; j < seen; j++) if (row[j] > peak) peak = row[j];
+  for (let j = 0; j < seen; j++) sum += row[j] = Math.exp(row[j] - peak);
+  for (let j = 0; j < seen; j++) row[j] /= sum;
+  row.fill(0, seen);
+}
+
+/** Rotates pairs (a, b) of each head by position · frequency: (a cos - b sin, b cos + a sin). */
+export function rotary(x: CpuTensor, { segments, heads, stride, offset, frequencies, factor, interleaved }: RotaryOptions): void {
+  const data = x.f32, pairs = frequencies.length, row = x.shape.at(-1)!;
+  const [step, apart] = interleaved ? [2, 1] : [1, pairs];
+  const last = Math.max(0, ...segments.map((s) => s.position + s.length));
+  const cos = new Float64Array(last * pairs), sin = new Float64Array(last * pairs);
+  for (let i = 0; i < cos.length; i++) {
+    const angle = Math.floor(i / pairs) * frequencies[i % pairs];
+    cos[i] = Math.cos(angle) * factor, sin[i] = Math.sin(angle) * factor;
+  }
+  for (const segment of segments) {
+    for (let token = 0; token < segment.length; token++) {
+      const angles = (segment.position + token) * pairs;
+      for (let head = 0; head < heads; head++) {
+        const start = (segment.start + token) * row + head * stride + offset;
+        for (let i = 0; i < pairs; i++) {
+          const one = start + i * step, two = one + apart, a = data[one], b = data[two], c = cos[angles + i], s = sin[angles + i];
+          data[one] = a * c - b * s;
+          data[two] = b * c + a * s;
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * The system's BLAS and LAPACK, where it has them.
+ *
+ * @module
+ */
+
+import type { Gemm } from "./gemm.ts";
+import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
+
+export interface Blas {
+  name: string;
+  gemm: Gemm;
+  /** Missing where the library comes without LAPACK. */
+  eigen?: Eigen;
+}
+
+/** Where each system keeps a BLAS with the C interface, best first. */
+const LIBRARIES: Partial<Record<typeof Deno.build.os, string[]>> = {
+  linux: ["libopenblas.so.0", "libopenblas.so", "libmkl_rt.so.2", "libmkl_rt.so"],
+  darwin: [
+    "/System/Library/Frameworks/Accelerate.framework/Accelerate",
+    "libopenblas.dylib",
+    "/opt/homebrew/opt/openblas/lib/libopenblas.dylib",
+  ],
+  windows: ["libopenblas.dll", "openblas.dll", "mkl_rt.2.dll", "mkl_rt.1.dll"],
+};
+
+/** What to install where none is found. */
+export const BLAS_HINT: string = {
+  linux: "install OpenBLAS (Debian: apt install libopenblas0)",
+  darwin: "Accelerate should be part of macOS; install OpenBLAS (brew install openblas)",
+  windows: "put OpenBLAS's libopenblas.dll on the PATH",
+}[Deno.build.os as string] ?? "install OpenBLAS";
+
+const SYMBOLS = {
+  cblas_sgemm: {
+    parameters: ["i32", "i32", "i32", "i32", "i32", "i32", "f32", "buffer", "i32", "buffer", "i32", "f32", "buffer", "i32"],
+    result: "void",
+  },
+  ssyevd_: { ...SSYEVD, optional: true },
+  ssyevr_: { ...SSYEVR, optional: true },
+  openblas_get_config: { parameters: [], result: "pointer", optional: true },
+  openblas_get_num_threads: { parameters: [], result: "i32", optional: true },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+let opened: { blas?: Blas } | undefined;
+
+/** Opens the first BLAS that this system has, once a process; undefined if it has none or calls to libraries are not allowed. */
+export function openBlas(): Blas | undefined {
+  opened ??= { blas: find() };
+  return opened.blas;
+}
+
+function find(): Blas | undefined {
+  if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
+  for (const path of LIBRARIES[Deno.build.os] ?? []) {
+    try {
+      return wrap(path, Deno.dlopen(path, SYMBOLS).symbols);
+    } catch {
+      // not here, or not a BLAS: try the next
+    }
+  }
+  return undefined;
+}
+
+type Symbols = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+
+function wrap(path: string, symbols: Symbols): Blas {
+  const rowMajor = 101, plain = 111, transpose = 112;
+  return {
+    name: describe(path, symbols),
+    gemm: (m, n, k, alpha, a, b, transposed, beta, c) => {
+      if (m === 0 || n === 0) return;
+      symbols.cblas_sgemm(
+        ...[rowMajor, plain, transposed ? transpose : plain, m, n, k, alpha] as const,
+        ...[a.data, a.stride, b.data, b.stride, beta, c.data, c.stride] as const,
+      );
+    },
+    eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
+  };
+}
+
+function describe(path: string, { openblas_get_config: config, openblas_get_num_threads: threads }: Symbols): string {
+  const file = path.split("/").at(-1)!;
+  const text = config?.();
+  if (!text) return file;
+  const version = Deno.UnsafePointerView.getCString(text).match(/OpenBLAS \S+/)?.[0] ?? "OpenBLAS";
+  const count = threads?.();
+  return `${version} (${file}${count ? `, ${count} thread${count === 1 ? "" : "s"}` : ""})`;
+}

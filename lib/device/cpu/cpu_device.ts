@@ -1,0 +1,94 @@
+/**
+ * The CPU device.
+ *
+ * @module
+ */
+
+import type { Device, RouterGroups, Tensor, TensorSource } from "../device.ts";
+import { attention, rotary } from "./attention.ts";
+import { type Blas, BLAS_HINT } from "./blas.ts";
+import { type Eigen, scriptEigen } from "./eigen.ts";
+import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
+import { fitness } from "./fitness.ts";
+import { gemm } from "./gemm.ts";
+import { type Cpu, crossEntropy, linear } from "./linear.ts";
+import { Memory } from "./memory.ts";
+import { gates, rank } from "./router.ts";
+import * as rows from "./rows.ts";
+import { CpuTensor, onCpu } from "./tensor.ts";
+import { widen } from "./widen.ts";
+
+/**
+ * A device on this computer's processor: matrix products by the system's BLAS if there is one, else in TypeScript. The oracle that the kernels of
+ * the `webgpu` device are tested against.
+ */
+export function cpuDevice(reason: string, blas: Blas | undefined): Device {
+  const memory = new Memory(), cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm }, eigen: Eigen = blas?.eigen ?? scriptEigen;
+  const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
+  const load = async (source: TensorSource) => {
+    const tensor = new CpuTensor(memory, source.dtype, source.shape);
+    try {
+      await source.read(tensor.raw);
+      return tensor;
+    } catch (error) {
+      tensor[Symbol.dispose]();
+      throw error;
+    }
+  };
+  return {
+    kind: "cpu",
+    name: blas?.name ?? `TypeScript; for about 50 times the speed ${BLAS_HINT}`,
+    reason,
+    live: memory.live,
+    tensor: (values, shape) => {
+      const tensor = new CpuTensor(memory, values instanceof Uint32Array ? "U32" : "F32", shape);
+      if (tensor.size !== values.length) throw new RangeError(`Cannot make a tensor [${shape}] of ${values.length} numbers`);
+      tensor.raw.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      return tensor;
+    },
+    load,
+    loadExperts: (experts) => loadExperts(load, experts),
+    read: (tensor) => Promise.resolve(onCpu(tensor).f32.slice()),
+    readIndices: (tensor) => Promise.resolve(onCpu(tensor).u32.slice()),
+    sync: () => Promise.resolve(),
+    linear: (x, weight, bias) => linear(cpu, onCpu(x), onCpu(weight), maybe(bias)),
+    rmsNorm: (x, gain, epsilon) => rows.rmsNorm(cpu, onCpu(x), onCpu(gain), epsilon),
+    rotary: (x, options) => rotary(onCpu(x), options),
+    attention: (query, key, value, options) => attention(cpu, query, key, value, options),
+    swiglu: (gate, up) => rows.swiglu(cpu, onCpu(gate), onCpu(up)),
+    add: (into, x, gate) => rows.add(onCpu(into), onCpu(x), maybe(gate)),
+    softmax: (x) => rows.softmax(cpu, onCpu(x)),
+    rank: (probabilities, ranks, groups?: RouterGroups) => ranking(rank(cpu, onCpu(probabilities), ranks, groups)),
+    gates: (ranking, rule) => gates(cpu, onCpu(ranking.probabilities), rule),
+    experts: (x, experts, weights) => runExperts(cpu, onCpu(x), onCpu(experts), weights as CpuExperts),
+    combine: (outputs, weights) => rows.combine(cpu, onCpu(outputs), onCpu(weights)),
+    gather: (x, indices) => rows.gather(cpu, onCpu(x), onCpu(indices)),
+    gram: (x) => rows.gram(cpu, onCpu(x)),
+    widen: (x) => {
+      const result = new CpuTensor(memory, "F32", x.shape);
+      widen(onCpu(x).raw, onCpu(x).dtype as "BF16", 0, result.f32);
+      return result;
+    },
+    transpose: (x) => rows.transpose(cpu, onCpu(x)),
+    squares: (a, b) => rows.squares(cpu, onCpu(a), maybe(b)),
+    crossEntropy: (x, head, targets) => crossEntropy(cpu, onCpu(x), onCpu(head), onCpu(targets)),
+    fitness: (inputs, sets) => Promise.resolve(fitness(inputs, sets)),
+    eigen: (matrix, count) => {
+      const n = matrix.shape[0], { values, vectors } = eigen(onCpu(matrix).f32.slice(), n, count);
+      const result = new CpuTensor(memory, "F32", [count, n]);
+      result.f32.set(vectors);
+      return Promise.resolve({ values, vectors: result });
+    },
+    [Symbol.dispose]: () => memory.clear(),
+  };
+}
+
+function ranking(parts: { experts: CpuTensor; probabilities: CpuTensor }) {
+  return {
+    ...parts,
+    [Symbol.dispose]: () => {
+      parts.experts[Symbol.dispose]();
+      parts.probabilities[Symbol.dispose]();
+    },
+  };
+}

@@ -1,0 +1,94 @@
+/**
+ * Eigenvectors of symmetric matrices: by LAPACK, or by ml-matrix where there is none.
+ *
+ * @module
+ */
+
+import { EigenvalueDecomposition, Matrix } from "npm:ml-matrix@6.15.1";
+
+/** The `count` largest eigenvalues, falling, and their eigenvectors as rows, of a symmetric matrix `[n, n]`, which is overwritten. */
+export type Eigen = (
+  matrix: Float32Array<ArrayBuffer>,
+  n: number,
+  count: number,
+) => { values: Float64Array; vectors: Float32Array<ArrayBuffer> };
+
+// LAPACK has Fortran's interface: everything by reference, then the lengths of the strings.
+const pointers = (count: number) => Array<"buffer">(count).fill("buffer");
+export const SSYEVD = { parameters: [...pointers(11), "usize", "usize"], result: "void" } as const;
+export const SSYEVR = { parameters: [...pointers(21), "usize", "usize", "usize"], result: "void" } as const;
+
+// deno-lint-ignore no-explicit-any -- twenty pointers and three lengths
+type Routine = (...args: any[]) => void;
+
+/** {@linkcode Eigen} by LAPACK. A third of the spectrum or less is cheaper vector by vector (ssyevr) than by divide and conquer (ssyevd). */
+export function lapackEigen(ssyevd: Routine, ssyevr: Routine): Eigen {
+  return (matrix, n, count) => {
+    if (n === 0 || count === 0) return { values: new Float64Array(), vectors: new Float32Array() };
+    return 3 * count <= n ? largest(ssyevr, matrix, n, count) : all(ssyevd, matrix, n, count);
+  };
+}
+
+const text = (letter: string) => new TextEncoder().encode(letter);
+const int = (value: number) => Int32Array.of(value);
+
+function all(ssyevd: Routine, matrix: Float32Array<ArrayBuffer>, n: number, count: number) {
+  const values = new Float32Array(n);
+  withWorkspace(n, (...space) => ssyevd(text("V"), text("U"), int(n), matrix, int(n), values, ...space, 1n, 1n));
+  return falling(values, matrix, n, count);
+}
+
+function largest(ssyevr: Routine, matrix: Float32Array<ArrayBuffer>, n: number, count: number) {
+  const values = new Float32Array(n), vectors = new Float32Array(count * n), support = new Int32Array(2 * n);
+  const unused = new Float32Array(1), found = int(0), range = [int(n - count + 1), int(n)];
+  const fixed = [
+    text("V"),
+    text("I"),
+    text("U"),
+    int(n),
+    matrix,
+    int(n),
+    unused,
+    unused,
+    ...range,
+    unused,
+    found,
+    values,
+    vectors,
+    int(n),
+    support,
+  ];
+  withWorkspace(n, (...space) => ssyevr(...fixed, ...space, 1n, 1n, 1n));
+  return falling(values.subarray(0, count), vectors, n, count);
+}
+
+/** Calls a routine twice: to ask how much work space it wants, then with that much. */
+function withWorkspace(n: number, run: (...space: unknown[]) => void): void {
+  const floats = new Float32Array(1), integers = new Int32Array(1), info = int(0);
+  run(floats, int(-1), integers, int(-1), info);
+  const size = Math.ceil(floats[0] * (1 + 1e-6)); // a float32 may have rounded it down
+  run(new Float32Array(size), int(size), new Int32Array(integers[0]), int(integers[0]), info);
+  if (info[0] !== 0) throw new Error(`Cannot diagonalise a symmetric matrix [${n}, ${n}]: LAPACK reports ${info[0]}`);
+}
+
+/** The last `count` of rising pairs, in falling order. Column-major columns are row-major rows. */
+function falling(values: Float32Array, vectors: Float32Array<ArrayBuffer>, n: number, count: number) {
+  const result = { values: new Float64Array(count), vectors: new Float32Array(count * n) };
+  for (let i = 0; i < count; i++) {
+    const from = values.length - 1 - i;
+    result.values[i] = values[from];
+    result.vectors.set(vectors.subarray(from * n, (from + 1) * n), i * n);
+  }
+  return result;
+}
+
+/** {@linkcode Eigen} without LAPACK, in float64. */
+export const scriptEigen: Eigen = (matrix, n, count) => {
+  if (n === 0 || count === 0) return { values: new Float64Array(), vectors: new Float32Array() };
+  const rows = Array.from({ length: n }, (_, i) => Float64Array.from(matrix.subarray(i * n, (i + 1) * n)));
+  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(new Matrix(rows), { assumeSymmetric: true });
+  const order = realEigenvalues.map((_, i) => i).sort((a, b) => realEigenvalues[b] - realEigenvalues[a]).slice(0, count);
+  const vectors = new Float32Array(count * n);
+  order.forEach((column, i) => vectors.set(eigenvectorMatrix.getColumn(column), i * n));
+  return { values: Float64Array.from(order, (column) => realEigenvalues[column]), vectors };
+};

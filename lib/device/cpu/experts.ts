@@ -1,0 +1,113 @@
+/**
+ * The experts of a layer on the CPU.
+ *
+ * @module
+ */
+
+import { type Experts, type ExpertSource, type MatrixSource, NO_EXPERT, type TensorSource } from "../device.ts";
+import { type Cpu, type CpuMatrix, multiply } from "./linear.ts";
+import { swiglu } from "./rows.ts";
+import { CpuTensor } from "./tensor.ts";
+
+interface CpuExpert {
+  gate: CpuMatrix;
+  up: CpuMatrix;
+  down: CpuMatrix;
+}
+
+/** Experts in their stored types; one at a time is widened when it is used. */
+export class CpuExperts implements Experts {
+  constructor(readonly hidden: number, readonly experts: readonly CpuExpert[]) {}
+
+  get count(): number {
+    return this.experts.length;
+  }
+
+  [Symbol.dispose](): void {
+    for (const expert of this.experts) {
+      for (const matrix of [expert.gate, expert.up, expert.down]) {
+        for (const tensor of "left" in matrix ? [matrix.left, matrix.right] : [matrix]) tensor[Symbol.dispose]();
+      }
+    }
+  }
+}
+
+/** Reads experts one after the other; what was read is given back if a later one fails. */
+export async function loadExperts(
+  load: (source: TensorSource) => Promise<CpuTensor>,
+  sources: readonly ExpertSource[],
+): Promise<CpuExperts> {
+  const tensors: CpuTensor[] = [];
+  const read = async (source: TensorSource) => {
+    const tensor = await load(source);
+    tensors.push(tensor);
+    return tensor;
+  };
+  const matrix = async (source: MatrixSource): Promise<CpuMatrix> =>
+    "left" in source ? { left: await read(source.left), right: await read(source.right) } : await read(source);
+  const experts: CpuExpert[] = [];
+  try {
+    for (const { gate, up, down } of sources) {
+      experts.push({ gate: await matrix(gate), up: await matrix(up), down: await matrix(down) });
+    }
+  } catch (error) {
+    for (const tensor of tensors) tensor[Symbol.dispose]();
+    throw error;
+  }
+  const down = sources[0]?.down;
+  return new CpuExperts(down === undefined ? 0 : ("left" in down ? down.left : down).shape[0], experts);
+}
+
+/** Tokens that one expert works on at a time. */
+const ROWS = 2048;
+
+/**
+ * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r].
+ *
+ * Slots (t, r) are gathered expert by expert, so that each weight is widened once and multiplied with all its tokens.
+ */
+export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, experts }: CpuExperts): CpuTensor {
+  const listed = table.u32, ranks = table.shape[1];
+  const outputs = new CpuTensor(cpu.memory, "F32", [...table.shape, hidden]);
+  const { slots, starts } = byExpert(listed, experts.length);
+  for (let slot = 0; slot < listed.length; slot++) {
+    if (listed[slot] === NO_EXPERT) outputs.f32.fill(0, slot * hidden, (slot + 1) * hidden);
+  }
+  experts.forEach(({ gate, up, down }, e) => {
+    for (let start = starts[e]; start < starts[e + 1]; start += ROWS) {
+      const mine = slots.subarray(start, Math.min(starts[e + 1], start + ROWS)), rows = mine.length;
+      using gathered = new CpuTensor(cpu.memory, "F32", [rows, hidden]);
+      for (let i = 0; i < rows; i++) {
+        const token = Math.floor(mine[i] / ranks);
+        gathered.f32.set(x.f32.subarray(token * hidden, (token + 1) * hidden), i * hidden);
+      }
+      using opened = product(cpu, gathered, gate);
+      using raised = product(cpu, gathered, up);
+      using inner = swiglu(cpu, opened, raised);
+      using output = product(cpu, inner, down);
+      for (let i = 0; i < rows; i++) outputs.f32.set(output.f32.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
+    }
+  });
+  return outputs;
+}
+
+function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix): CpuTensor {
+  const [rows, columns] = x.shape, out = ("left" in matrix ? matrix.left : matrix).shape[0];
+  const y = new CpuTensor(cpu.memory, "F32", [rows, out]);
+  multiply(cpu, rows, { data: x.f32, stride: columns }, matrix, 0, { data: y.f32, stride: out });
+  return y;
+}
+
+/** Counting sort: slots in order of their expert; those of expert e stand from starts[e] to starts[e + 1]. */
+function byExpert(listed: Uint32Array, experts: number): { slots: Uint32Array; starts: Uint32Array } {
+  const starts = new Uint32Array(experts + 1);
+  for (const e of listed) {
+    if (e !== NO_EXPERT) starts[e + 1]++;
+  }
+  for (let e = 0; e < experts; e++) starts[e + 1] += starts[e];
+  const slots = new Uint32Array(starts[experts]), next = starts.slice();
+  listed.forEach((e, slot) => {
+    if (e !== NO_EXPERT) slots[next[e]++] = slot;
+  });
+  return { slots, starts };
+}

@@ -1,0 +1,91 @@
+/**
+ * Products with stored weights.
+ *
+ * @module
+ */
+
+import type { Block, Gemm } from "./gemm.ts";
+import type { Memory } from "./memory.ts";
+import { CpuTensor } from "./tensor.ts";
+import { widen } from "./widen.ts";
+
+/** What the operations of the CPU device share. */
+export interface Cpu {
+  readonly memory: Memory;
+  readonly gemm: Gemm;
+}
+
+/** A matrix, or the two factors of one. */
+export type CpuMatrix = CpuTensor | { left: CpuTensor; right: CpuTensor };
+
+/** Weights are widened so many elements at a time: 16 MiB of float32, whatever the size of the matrix. */
+const WIDENED = 2 ** 22;
+
+/** Calls `use` with the rows `[first, first + count)` of a stored matrix in float32, in blocks of at most 16 MiB. */
+export function eachBlock(cpu: Cpu, weight: CpuTensor, use: (rows: Block, first: number, count: number) => void): void {
+  const [rows, columns] = weight.shape;
+  if (weight.dtype === "F32") return use({ data: weight.f32, stride: columns }, 0, rows);
+  const most = Math.max(1, Math.min(rows, Math.floor(WIDENED / columns)));
+  using wide = new CpuTensor(cpu.memory, "F32", [most, columns]);
+  for (let first = 0; first < rows; first += most) {
+    const count = Math.min(most, rows - first);
+    const data = wide.f32.subarray(0, count * columns);
+    widen(weight.raw, weight.dtype as "BF16" | "F16", first * columns, data);
+    use({ data, stride: columns }, first, count);
+  }
+}
+
+/** y `[rows, out]` = beta · y + x `[rows, in]` · weightᵀ. */
+export function multiply(cpu: Cpu, rows: number, x: Block, weight: CpuMatrix, beta: 0 | 1, y: Block): void {
+  if ("left" in weight) {
+    const rank = weight.right.shape[0];
+    using middle = new CpuTensor(cpu.memory, "F32", [rows, rank]);
+    const inner = { data: middle.f32, stride: rank };
+    multiply(cpu, rows, x, weight.right, 0, inner);
+    return multiply(cpu, rows, inner, weight.left, beta, y);
+  }
+  const columns = weight.shape[1];
+  eachBlock(cpu, weight, (block, first, count) => {
+    cpu.gemm(rows, count, columns, 1, x, block, true, beta, { data: y.data.subarray(first), stride: y.stride });
+  });
+}
+
+/** x · weightᵀ + bias. */
+export function linear(cpu: Cpu, x: CpuTensor, weight: CpuTensor, bias?: CpuTensor): CpuTensor {
+  const [out, columns] = weight.shape, rows = x.size / columns;
+  const y = new CpuTensor(cpu.memory, "F32", [...x.shape.slice(0, -1), out]);
+  if (bias) {
+    for (let i = 0; i < rows; i++) y.f32.set(bias.f32, i * out);
+  }
+  multiply(cpu, rows, { data: x.f32, stride: columns }, weight, bias ? 1 : 0, { data: y.f32, stride: out });
+  return y;
+}
+
+/** -log softmax(x · headᵀ)[target] of each row, with a running maximum and sum over blocks of the vocabulary. */
+export function crossEntropy(cpu: Cpu, x: CpuTensor, head: CpuTensor, targets: CpuTensor): CpuTensor {
+  const [vocabulary, width] = head.shape, rows = targets.size, target = targets.u32;
+  const most = new Float64Array(rows).fill(-Infinity), sum = new Float64Array(rows), chosen = new Float64Array(rows);
+  const result = new CpuTensor(cpu.memory, "F32", [rows]);
+  const strip = Math.max(1, Math.min(rows, Math.floor(WIDENED / vocabulary) || 256));
+  eachBlock(cpu, head, (block, first, count) => {
+    using logits = new CpuTensor(cpu.memory, "F32", [Math.min(rows, strip), count]);
+    const data = logits.f32;
+    for (let start = 0; start < rows; start += strip) {
+      const length = Math.min(strip, rows - start);
+      cpu.gemm(length, count, width, 1, { data: x.f32.subarray(start * width), stride: width }, block, true, 0, { data, stride: count });
+      for (let i = 0; i < length; i++) {
+        const row = start + i, at = i * count;
+        let peak = most[row];
+        for (let j = 0; j < count; j++) if (data[at + j] > peak) peak = data[at + j];
+        let total = sum[row] * Math.exp(most[row] - peak);
+        for (let j = 0; j < count; j++) total += Math.exp(data[at + j] - peak);
+        most[row] = peak, sum[row] = total;
+        const column = target[row] - first;
+        if (column >= 0 && column < count) chosen[row] = data[at + column];
+      }
+    }
+  });
+  const out = result.f32;
+  for (let i = 0; i < rows; i++) out[i] = most[i] + Math.log(sum[i]) - chosen[i];
+  return result;
+}

@@ -1,0 +1,64 @@
+/**
+ * Memory of the CPU device: blocks are reused while there is use for them and freed at once when there is not.
+ *
+ * @module
+ */
+
+/** Free blocks kept for reuse, at most so many bytes. */
+const KEEP = 256 * 2 ** 20;
+
+/**
+ * Hands out blocks of memory and takes them back. A garbage collector frees large arrays when it pleases, which can double the peak of a pass over a
+ * model; here a block goes back the moment its tensor is disposed.
+ */
+export class Memory {
+  readonly live = { tensors: 0, bytes: 0 };
+  #free = new Map<number, ArrayBuffer[]>();
+  #kept = 0;
+
+  /** A block of at least `bytes`, in multiples of 64; its contents are undefined. */
+  take(bytes: number): ArrayBuffer {
+    const size = Math.max(64, Math.ceil(bytes / 64) * 64);
+    this.live.tensors++;
+    this.live.bytes += size;
+    const block = this.#free.get(size)?.pop();
+    if (block) {
+      this.#kept -= size;
+      return block;
+    }
+    try {
+      return new ArrayBuffer(size);
+    } catch {
+      throw new RangeError(`Cannot allocate ${size} bytes on the cpu device: ${this.live.bytes} bytes are in use`);
+    }
+  }
+
+  give(block: ArrayBuffer): void {
+    const size = block.byteLength;
+    this.live.tensors--;
+    this.live.bytes -= size;
+    const same = this.#free.get(size) ?? [];
+    same.push(block);
+    // Re-inserted last: the map's order is the order of last use.
+    this.#free.delete(size);
+    this.#free.set(size, same);
+    this.#kept += size;
+    this.#shrink(KEEP);
+  }
+
+  /** Frees what is kept for reuse. */
+  clear(): void {
+    this.#shrink(0);
+  }
+
+  #shrink(most: number): void {
+    for (const [size, blocks] of this.#free) {
+      while (this.#kept > most && blocks.length > 0) {
+        blocks.pop()!.transfer(0); // detaches, which frees the memory now
+        this.#kept -= size;
+      }
+      if (this.#kept <= most) return;
+      this.#free.delete(size);
+    }
+  }
+}

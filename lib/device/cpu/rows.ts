@@ -1,0 +1,101 @@
+/**
+ * Operations that work row by row.
+ *
+ * @module
+ */
+
+import type { Cpu } from "./linear.ts";
+import { CpuTensor } from "./tensor.ts";
+
+export function rmsNorm(cpu: Cpu, x: CpuTensor, gain: CpuTensor, epsilon: number): CpuTensor {
+  const result = new CpuTensor(cpu.memory, "F32", x.shape), y = result.f32, data = x.f32, scale = gain.f32, width = gain.size;
+  for (let start = 0; start < data.length; start += width) {
+    let sum = 0;
+    for (let i = 0; i < width; i++) sum += data[start + i] ** 2;
+    const factor = 1 / Math.sqrt(sum / width + epsilon);
+    for (let i = 0; i < width; i++) y[start + i] = data[start + i] * factor * scale[i];
+  }
+  return result;
+}
+
+export function swiglu(cpu: Cpu, gate: CpuTensor, up: CpuTensor): CpuTensor {
+  const result = new CpuTensor(cpu.memory, "F32", gate.shape), y = result.f32, g = gate.f32, u = up.f32;
+  for (let i = 0; i < y.length; i++) y[i] = g[i] / (1 + Math.exp(-g[i])) * u[i];
+  return result;
+}
+
+export function add(into: CpuTensor, x: CpuTensor, gate?: CpuTensor): void {
+  const y = into.f32, data = x.f32;
+  if (!gate) {
+    for (let i = 0; i < y.length; i++) y[i] += data[i];
+    return;
+  }
+  const width = x.size / gate.size;
+  gate.f32.forEach((value, row) => {
+    const factor = 1 / (1 + Math.exp(-value));
+    for (let i = row * width; i < (row + 1) * width; i++) y[i] += factor * data[i];
+  });
+}
+
+export function softmax(cpu: Cpu, x: CpuTensor): CpuTensor {
+  const result = new CpuTensor(cpu.memory, "F32", x.shape), y = result.f32, data = x.f32, width = x.shape.at(-1)!;
+  const powers = new Float64Array(width);
+  for (let start = 0; start < data.length; start += width) {
+    let peak = -Infinity, sum = 0;
+    for (let i = 0; i < width; i++) peak = Math.max(peak, data[start + i]);
+    for (let i = 0; i < width; i++) sum += powers[i] = Math.exp(data[start + i] - peak);
+    for (let i = 0; i < width; i++) y[start + i] = powers[i] / sum;
+  }
+  return result;
+}
+
+export function combine(cpu: Cpu, outputs: CpuTensor, gates: CpuTensor): CpuTensor {
+  const [tokens, ranks, hidden] = outputs.shape;
+  const result = new CpuTensor(cpu.memory, "F32", [tokens, hidden]), y = result.f32.fill(0), data = outputs.f32, weight = gates.f32;
+  for (let slot = 0; slot < tokens * ranks; slot++) {
+    const to = Math.floor(slot / ranks) * hidden, from = slot * hidden, w = weight[slot];
+    for (let i = 0; i < hidden; i++) y[to + i] += w * data[from + i];
+  }
+  return result;
+}
+
+export function gather(cpu: Cpu, x: CpuTensor, rows: CpuTensor): CpuTensor {
+  const width = x.size / x.shape[0];
+  const result = new CpuTensor(cpu.memory, "F32", [rows.size, ...x.shape.slice(1)]), y = result.f32, data = x.f32;
+  rows.u32.forEach((row, i) => y.set(data.subarray(row * width, (row + 1) * width), i * width));
+  return result;
+}
+
+export function gram(cpu: Cpu, x: CpuTensor): CpuTensor {
+  const [items, rows, width] = x.shape;
+  const result = new CpuTensor(cpu.memory, "F32", [items, rows, rows]);
+  for (let item = 0; item < items; item++) {
+    const block = { data: x.f32.subarray(item * rows * width), stride: width };
+    cpu.gemm(rows, rows, width, 1, block, block, true, 0, { data: result.f32.subarray(item * rows * rows), stride: rows });
+  }
+  return result;
+}
+
+export function transpose(cpu: Cpu, x: CpuTensor): CpuTensor {
+  const [rows, columns] = x.shape, result = new CpuTensor(cpu.memory, "F32", [columns, rows]), y = result.f32, data = x.f32;
+  const tile = 32; // both sides of a tile stay in the first-level cache
+  for (let top = 0; top < rows; top += tile) {
+    for (let left = 0; left < columns; left += tile) {
+      for (let i = top; i < Math.min(rows, top + tile); i++) {
+        for (let j = left; j < Math.min(columns, left + tile); j++) y[j * rows + i] = data[i * columns + j];
+      }
+    }
+  }
+  return result;
+}
+
+export function squares(cpu: Cpu, a: CpuTensor, b?: CpuTensor): CpuTensor {
+  const width = a.shape.at(-1)!, rows = a.size / width;
+  const result = new CpuTensor(cpu.memory, "F32", [rows]), y = result.f32, x = a.f32, other = b?.f32;
+  for (let row = 0; row < rows; row++) {
+    let sum = 0;
+    for (let i = row * width; i < (row + 1) * width; i++) sum += (other ? x[i] - other[i] : x[i]) ** 2;
+    y[row] = sum;
+  }
+  return result;
+}

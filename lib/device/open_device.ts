@@ -1,0 +1,65 @@
+/**
+ * Which device the work runs on.
+ *
+ * @module
+ */
+
+import { BLAS_HINT, openBlas } from "./cpu/blas.ts";
+import { cpuDevice } from "./cpu/cpu_device.ts";
+import type { Device } from "./device.ts";
+import { requestAdapter } from "./webgpu/request_adapter.ts";
+import { type DeviceLimits, webgpuDevice } from "./webgpu/webgpu_device.ts";
+
+export interface OpenDeviceOptions {
+  /**
+   * `"webgpu"` takes the GPU, also a software rasteriser, or fails; `"cpu"` takes the processor.
+   *
+   * @default the GPU where there is a real one, else the processor
+   */
+  kind?: "webgpu" | "cpu";
+  /** Work within smaller limits than the adapter's (for tests of large models on small ones). */
+  limits?: Partial<DeviceLimits>;
+}
+
+/**
+ * Opens the device that all stages take as their first argument, and says which it took and why (`device.name`, `device.reason`).
+ *
+ * @param options.kind Force a kind of device.
+ * @returns The device. Dispose it, best with `using`, when the work is done.
+ * @throws {TypeError} If `kind` is none of the two.
+ * @throws {Error} If `"webgpu"` is asked for and there is no adapter.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice({ kind: "cpu" });
+ * using x = device.tensor(Float32Array.of(1, 2, 3, 4), [2, 2]);
+ * using y = device.linear(x, x);
+ * assertEquals(await device.read(y), Float32Array.of(5, 11, 11, 25));
+ * ```
+ */
+export async function openDevice({ kind, limits }: OpenDeviceOptions = {}): Promise<Device> {
+  if (kind !== undefined && kind !== "webgpu" && kind !== "cpu") {
+    throw new TypeError(`Cannot open a device of kind "${kind}": choose "webgpu" or "cpu"`);
+  }
+  if (kind === "cpu") return cpu("asked for");
+  const adapter = await requestAdapter();
+  if (kind === "webgpu") {
+    if (!adapter) {
+      throw new Error(
+        'Cannot open a "webgpu" device: no adapter found; install a GPU driver with Vulkan, Metal or Direct3D 12 (software on Debian: apt install mesa-vulkan-drivers libvulkan1), or take kind "cpu"',
+      );
+    }
+    return await webgpuDevice(adapter, "asked for", limits);
+  }
+  if (!adapter) return cpu("no WebGPU adapter was found");
+  if (adapter.info.isFallbackAdapter) {
+    return cpu(`the only WebGPU adapter is a software rasteriser (${adapter.info.description || adapter.info.vendor})`);
+  }
+  return await webgpuDevice(adapter, "it is the GPU of this machine", limits);
+}
+
+function cpu(reason: string): Device {
+  const blas = openBlas();
+  return cpuDevice(blas ? reason : `${reason}; no BLAS was found, ${BLAS_HINT}`, blas);
+}

@@ -1,0 +1,3 @@
+export function requestAdapter(): Promise<GPUAdapter | null> {
+  return navigator.gpu.requestAdapter();
+}

@@ -1,0 +1,132 @@
+/**
+ * Importance of experts by leaving each of them out.
+ *
+ * @module
+ */
+
+import type { Trace } from "../calibrate/calibrate.ts";
+import type { Device, Tensor } from "../device/device.ts";
+import { batchTokens } from "../model/batch.ts";
+import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
+import { type Model, moeLayer, moeLayers } from "../model/model.ts";
+import { advance, type StageOptions } from "../model/stage_options.ts";
+import { walk } from "../model/walk.ts";
+import type { ExpertScores } from "./expert_scores.ts";
+import { importanceBatches } from "./importance_batches.ts";
+import { layerFitness, ranksNeeded } from "./layer_fitness.ts";
+import { leaveOneOutLoss } from "./leave_one_out_loss.ts";
+
+export interface LeaveOneOutOptions extends StageOptions {
+  /** Sequences a batch: norms are taken over a batch, and added up over batches. @default 8 */
+  batch?: number;
+  /** `"output"`: change of the layer's output. `"lm"`: change of the language-model loss. @default "output" */
+  loss?: "output" | "lm";
+  /** Decoder layers to score; with `"lm"`, every layer costs a pass for each of its experts. @default all MoE layers */
+  layers?: readonly number[];
+}
+
+/**
+ * I_ij = Σ over batches of ‖F_i(X) - F_i(X; all experts but j)‖, the Frobenius norm of the change of the routed output when layer i loses expert j
+ * (MoE-I², section 3.2). The next-ranked expert steps in, as it does after pruning.
+ *
+ * All scores of a layer together cost 1 + 1/topK layer forwards: the change of a token's output depends only on its topK + 1 best experts.
+ *
+ * @param trace Of the same model. Its MoE inputs are used if they are those of all tokens; else the model is walked once more.
+ * @returns Scores ≥ 0 in the unit of the layer's output; with `loss: "lm"`, in nats a token, where a negative score means that leaving it out helps.
+ * @throws {RangeError} If `batch` is not a positive whole number or a layer has no experts.
+ *
+ * @example
+ * ```ts
+ * import { calibrate } from "../calibrate/calibrate.ts";
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * using trace = await calibrate(device, model, [model.tokenizer.encode("Sum: 12 + 30 = 42.")]);
+ * const scores = await leaveOneOut(device, model, trace);
+ * assertEquals(scores.layers[0].scores.length, 8);
+ * ```
+ */
+export async function leaveOneOut(device: Device, model: Model, trace: Trace, options: LeaveOneOutOptions = {}): Promise<ExpertScores> {
+  const { batch = 8, loss = "output" } = options;
+  if (!(Number.isSafeInteger(batch) && batch > 0)) {
+    throw new RangeError(`Cannot score experts: "batch" must be a positive whole number of sequences, received ${batch}`);
+  }
+  if (loss !== "output" && loss !== "lm") throw new TypeError(`Cannot score experts by the loss "${loss}": choose "output" or "lm"`);
+  const layers = (options.layers ?? moeLayers(model).map((l) => l.index)).map((index) => moeLayer(model, index));
+  const scores = loss === "lm"
+    ? await leaveOneOutLoss(device, model, trace.sequences, layers, batch, options)
+    : await outputChanges(device, model, trace, layers.map((l) => l.index), batch, options);
+  return {
+    kind: loss === "lm" ? "leave-one-out, language-model loss" : "leave-one-out",
+    topK: model.config.moe.topK,
+    expertShape: { hidden: model.config.hidden, intermediate: model.config.moe.intermediate },
+    layers: layers.map(({ index, block }) => ({ layer: index, experts: block.experts.map((e) => e.id), scores: scores.get(index)! })),
+    unseen: trace.layers.filter((l) => scores.has(l.layer)).flatMap(({ layer, experts, counts }) =>
+      experts.filter((_, i) => counts[i] === 0).map((expert) => ({ layer, expert }))
+    ),
+  };
+}
+
+/** Sums of squared changes over one batch of sequences, until its norm is due. */
+class Changes {
+  readonly scores = new Map<number, Float64Array>();
+  #squares = new Map<number, Map<number, Float64Array>>();
+
+  constructor(readonly device: Device, readonly model: Model) {}
+
+  /** Adds the tokens `input` of importance batch `group`. */
+  async add(layer: number, group: number, moe: LoadedMoe, input: Tensor): Promise<void> {
+    const { device, model: { config } } = this, count = moe.ids.length;
+    using inputs = layerFitness(device, config, moe, input, ranksNeeded(config, count, 1));
+    const squares = await device.fitness(inputs, moe.ids.map((_, position) => [position]));
+    const groups = this.#squares.get(layer) ?? new Map<number, Float64Array>(), sum = groups.get(group) ?? new Float64Array(count);
+    squares.forEach((value, i) => sum[i] += value);
+    this.#squares.set(layer, groups.set(group, sum));
+  }
+
+  /** Σ over batches of √(Σ over the batch's tokens), in the order of the batches. */
+  finish(): Map<number, Float64Array> {
+    for (const [layer, groups] of this.#squares) {
+      const ordered = [...groups].sort(([a], [b]) => a - b).map(([, squares]) => squares);
+      this.scores.set(layer, ordered[0].map((_, i) => ordered.reduce((total, squares) => total + Math.sqrt(squares[i]), 0)));
+    }
+    return this.scores;
+  }
+}
+
+async function outputChanges(device: Device, model: Model, trace: Trace, layers: number[], batch: number, options: StageOptions) {
+  const { config } = model, changes = new Changes(device, model), stage = "importance";
+  const most = batchTokens(config, config.moe.topK + 1), covered = trace.layers.every((l) => l.inputs.tokens === trace.tokens);
+  if (!covered) {
+    const batches = importanceBatches(config, trace.sequences, batch, most);
+    await walk(device, model, batches.map((b) => b.batch), {
+      ...options,
+      stage,
+      atBlock: async ({ layer, weights, batch: b, input }) => {
+        if (weights.block.kind === "moe" && layers.includes(layer.index)) {
+          await changes.add(layer.index, batches[b].group, weights.block, input);
+        }
+      },
+    });
+    return changes.finish();
+  }
+  let done = 0;
+  for (const index of layers) {
+    const { inputs } = trace.layers.find((l) => l.layer === index)!;
+    using moe = await loadMoe(device, moeLayer(model, index).block);
+    for (let first = 0, start = 0; first < trace.sequences.length; first += batch) {
+      const end = start + trace.sequences.slice(first, first + batch).reduce((n, s) => n + s.length, 0);
+      for (; start < end; start = Math.min(end, start + most)) {
+        options.signal?.throwIfAborted();
+        const rows = Math.min(most, end - start), values = new Float32Array(rows * inputs.hidden);
+        await inputs.read(start, values);
+        using input = device.tensor(values, [rows, inputs.hidden]);
+        await changes.add(index, first / batch, moe, input);
+      }
+    }
+    await advance(options, { stage, done: ++done, total: layers.length, unit: "layers" });
+  }
+  return changes.finish();
+}

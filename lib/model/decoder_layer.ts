@@ -1,0 +1,164 @@
+/**
+ * The forward pass of one decoder layer.
+ *
+ * @module
+ */
+
+import type { Device, RouterRule, Segment, Tensor } from "../device/device.ts";
+import type { LoadedAttention, LoadedFeedForward, LoadedLayer, LoadedMoe } from "./load_layer.ts";
+import type { GroupedAttention, LatentAttention, ModelConfig } from "./parse_config.ts";
+
+/** hidden += attention(norm(hidden)), in place. */
+export function attend(device: Device, config: ModelConfig, weights: LoadedAttention, hidden: Tensor, segments: readonly Segment[]): void {
+  using x = device.rmsNorm(hidden, weights.norm, config.normEpsilon);
+  using mixed = config.attention.kind === "latent"
+    ? latentAttention(device, config, config.attention, weights, x, segments)
+    : groupedAttention(device, config, config.attention, weights, x, segments);
+  using output = device.linear(mixed, weights.tensors["o_proj.weight"], weights.tensors["o_proj.bias"]);
+  device.add(hidden, output);
+}
+
+function groupedAttention(
+  device: Device,
+  config: ModelConfig,
+  shape: GroupedAttention,
+  weights: LoadedAttention,
+  x: Tensor,
+  segments: readonly Segment[],
+) {
+  const { heads, keyHeads, width, scale } = shape, { frequencies, factor } = config.rotary;
+  const project = (name: string) => device.linear(x, weights.tensors[`${name}_proj.weight`], weights.tensors[`${name}_proj.bias`]);
+  /** A projection with its norm and position. */
+  const placed = (name: "q" | "k", count: number) => {
+    const gain = weights.tensors[`${name}_norm.weight`];
+    let y = project(name);
+    if (gain) {
+      using plain = y;
+      y = device.rmsNorm(plain, gain, config.normEpsilon); // a gain as wide as a head works head by head
+    }
+    device.rotary(y, { segments, heads: count, stride: width, offset: 0, frequencies, factor, interleaved: false });
+    return y;
+  };
+  using query = placed("q", heads);
+  using key = placed("k", keyHeads);
+  using value = project("v");
+  const part = (tensor: Tensor, count: number) => ({ tensor, row: count * width, stride: width, offset: 0, width });
+  return device.attention([part(query, heads)], [part(key, keyHeads)], part(value, keyHeads), { segments, heads, keyHeads, scale });
+}
+
+/** Multi-head latent attention: a head's key is its own part of the widened latent vector beside a rotated part that all heads share. */
+function latentAttention(
+  device: Device,
+  config: ModelConfig,
+  shape: LatentAttention,
+  weights: LoadedAttention,
+  x: Tensor,
+  segments: readonly Segment[],
+) {
+  const { heads, plain, rotated, value, scale, queryRank } = shape, { tensors } = weights, { frequencies, factor } = config.rotary;
+  const normed = (name: string, bias: string, gain: string) => {
+    using low = device.linear(x, tensors[name], tensors[bias]);
+    return device.rmsNorm(low, tensors[gain], LATENT_EPSILON);
+  };
+  const projectQuery = () => {
+    if (queryRank === null) return device.linear(x, tensors["q_proj.weight"]);
+    using low = normed("q_a_proj.weight", "q_a_proj.bias", "q_a_layernorm.weight");
+    return device.linear(low, tensors["q_b_proj.weight"]);
+  };
+  using query = projectQuery();
+  using latent = normed("latent.weight", "latent.bias", "kv_a_layernorm.weight");
+  using pair = device.linear(latent, tensors["kv_b_proj.weight"]);
+  using shared = device.linear(x, tensors["rotated.weight"], tensors["rotated.bias"]);
+  const head = plain + rotated, turn = { segments, frequencies, factor, interleaved: true };
+  device.rotary(query, { ...turn, heads, stride: head, offset: plain });
+  device.rotary(shared, { ...turn, heads: 1, stride: rotated, offset: 0 });
+
+  const queries = { tensor: query, row: heads * head, stride: head },
+    pairs = { tensor: pair, row: heads * (plain + value), stride: plain + value };
+  return device.attention(
+    [{ ...queries, offset: 0, width: plain }, { ...queries, offset: plain, width: rotated }],
+    [{ ...pairs, offset: 0, width: plain }, { tensor: shared, row: rotated, stride: 0, offset: 0, width: rotated }],
+    { ...pairs, offset: plain, width: value },
+    { segments, heads, keyHeads: heads, scale },
+  );
+}
+
+/** The norms inside latent attention keep the default of their class, whatever the config says. */
+const LATENT_EPSILON = 1e-6;
+
+/** The input of a layer's experts or dense network: norm(hidden). */
+export function blockInput(device: Device, config: ModelConfig, weights: LoadedLayer, hidden: Tensor): Tensor {
+  return device.rmsNorm(hidden, weights.outputNorm, config.normEpsilon);
+}
+
+/** Output of a layer's experts or dense network for its input `[tokens, hidden]`. */
+export function blockOutput(
+  device: Device,
+  config: ModelConfig,
+  block: LoadedLayer["block"],
+  x: Tensor,
+  masked?: readonly number[],
+): Tensor {
+  if (block.kind === "dense") return feedForward(device, block, x);
+  using probabilities = routerProbabilities(device, block, x, masked);
+  const rule = routerRule(config, block.ids);
+  using ranking = device.rank(probabilities, rule.topK, rule.groups);
+  using gates = device.gates(ranking, rule);
+  using outputs = device.experts(x, ranking.experts, block.experts);
+  const mixed = device.combine(outputs, gates);
+  addShared(device, block, x, mixed);
+  return mixed;
+}
+
+/** Takes a residual stream through a layer, in place. */
+export function forwardLayer(
+  device: Device,
+  config: ModelConfig,
+  weights: LoadedLayer,
+  hidden: Tensor,
+  segments: readonly Segment[],
+): void {
+  attend(device, config, weights.attention, hidden, segments);
+  using input = blockInput(device, config, weights, hidden);
+  using output = blockOutput(device, config, weights.block, input);
+  device.add(hidden, output);
+}
+
+/** into += the shared expert's output, if the layer has one. */
+export function addShared(device: Device, { shared }: LoadedMoe, x: Tensor, into: Tensor): void {
+  if (!shared) return;
+  using output = feedForward(device, shared, x);
+  using gate = shared.scale && device.linear(x, shared.scale);
+  device.add(into, output, gate);
+}
+
+function feedForward(device: Device, { gate, up, down }: LoadedFeedForward, x: Tensor): Tensor {
+  using opened = device.linear(x, gate);
+  using raised = device.linear(x, up);
+  using inner = device.swiglu(opened, raised);
+  return device.linear(inner, down);
+}
+
+/** Softmax over the router's logits `[tokens, experts]`; `masked` experts (ids of the original model) get none of it. */
+export function routerProbabilities(
+  device: Device,
+  { router, ids }: Pick<LoadedMoe, "router" | "ids">,
+  x: Tensor,
+  masked: readonly number[] = [],
+): Tensor {
+  // -1e30, not -∞: an exponential of it is 0 on every device, infinities need not be respected by shaders.
+  using bias = masked.length > 0 ? device.tensor(Float32Array.from(ids, (id) => masked.includes(id) ? -1e30 : 0), [ids.length]) : undefined;
+  using logits = device.linear(x, router, bias);
+  return device.softmax(logits);
+}
+
+/** How this layer turns probabilities into weights. A layer with fewer experts than top-k uses all it has. */
+export function routerRule({ moe }: ModelConfig, ids: readonly number[]): RouterRule {
+  const { topK, renormalise, scale, groups } = moe, size = groups && moe.experts / groups.count;
+  return {
+    topK: Math.min(topK, ids.length),
+    renormalise,
+    scale,
+    groups: groups && { of: ids.map((id) => Math.floor(id / size!)), keep: groups.keep },
+  };
+}

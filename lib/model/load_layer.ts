@@ -1,0 +1,95 @@
+/**
+ * Brings the weights of one decoder layer to a device.
+ *
+ * @module
+ */
+
+import type { Device, Experts, Tensor, TensorSource } from "../device/device.ts";
+import type { DecoderLayer, FeedForward, MoeBlock } from "./model.ts";
+import type { ModelConfig } from "./parse_config.ts";
+import { selectRows } from "./row_selection.ts";
+
+export interface LoadedFeedForward {
+  gate: Tensor;
+  up: Tensor;
+  down: Tensor;
+}
+
+export interface LoadedMoe extends Disposable {
+  kind: "moe";
+  /** Ids in the original model. */
+  ids: readonly number[];
+  router: Tensor;
+  experts: Experts;
+  shared?: LoadedFeedForward & { scale?: Tensor };
+}
+
+export interface LoadedAttention extends Disposable {
+  norm: Tensor;
+  /** By name below `self_attn`; vectors are widened, and the joint projection of latent attention is split in its two parts. */
+  tensors: Record<string, Tensor>;
+}
+
+export interface LoadedLayer extends Disposable {
+  attention: LoadedAttention;
+  outputNorm: Tensor;
+  block: LoadedMoe | (LoadedFeedForward & { kind: "dense" });
+}
+
+/** Reads a whole layer. Dispose it before the next one is read, and one layer at a time is on the device. */
+export async function loadLayer(device: Device, config: ModelConfig, layer: DecoderLayer): Promise<LoadedLayer> {
+  using stack = new DisposableStack();
+  const attention = stack.use(await loadAttention(device, config, layer));
+  const outputNorm = stack.use(await vector(device, layer.outputNorm));
+  const { block } = layer;
+  const loaded = block.kind === "moe"
+    ? stack.use(await loadMoe(device, block))
+    : { kind: "dense" as const, ...await feedForward(device, block, stack) };
+  return owned({ attention, outputNorm, block: loaded }, stack);
+}
+
+export async function loadAttention(device: Device, config: ModelConfig, layer: DecoderLayer): Promise<LoadedAttention> {
+  using stack = new DisposableStack();
+  const norm = stack.use(await vector(device, layer.inputNorm)), tensors: Record<string, Tensor> = {};
+  for (const [name, source] of Object.entries(layer.attention)) {
+    if (config.attention.kind === "latent" && name.startsWith("kv_a_proj_with_mqa")) {
+      const { rank, rotated } = config.attention, rest = name.slice("kv_a_proj_with_mqa".length);
+      for (const [part, first, count] of [["latent", 0, rank], ["rotated", rank, rotated]] as const) {
+        tensors[part + rest] = stack.use(await load(device, selectRows(source, Array.from({ length: count }, (_, i) => first + i))));
+      }
+    } else tensors[name] = stack.use(await load(device, source));
+  }
+  return owned({ norm, tensors }, stack);
+}
+
+export async function loadMoe(device: Device, block: MoeBlock): Promise<LoadedMoe> {
+  using stack = new DisposableStack();
+  const router = stack.use(await device.load(block.router));
+  const experts = stack.use(await device.loadExperts(block.experts));
+  const shared = block.shared && {
+    ...await feedForward(device, block.shared, stack),
+    ...(block.shared.scale ? { scale: stack.use(await device.load(block.shared.scale)) } : {}),
+  };
+  return owned({ kind: "moe" as const, ids: block.experts.map((e) => e.id), router, experts, shared }, stack);
+}
+
+async function feedForward(device: Device, { gate, up, down }: FeedForward, stack: DisposableStack): Promise<LoadedFeedForward> {
+  return { gate: stack.use(await device.load(gate)), up: stack.use(await device.load(up)), down: stack.use(await device.load(down)) };
+}
+
+/** Matrices stay in their stored type; vectors are widened, for gains and biases are used as they are. */
+function load(device: Device, source: TensorSource): Promise<Tensor> {
+  return source.shape.length === 1 ? vector(device, source) : device.load(source);
+}
+
+/** A gain or bias in float32. */
+export async function vector(device: Device, source: TensorSource): Promise<Tensor> {
+  using stored = await device.load(source);
+  return device.widen(stored);
+}
+
+/** Hands everything on the stack over to the one who holds `parts`. */
+function owned<T>(parts: T, stack: DisposableStack): T & Disposable {
+  const held = stack.move();
+  return Object.assign(parts as T & object, { [Symbol.dispose]: () => held[Symbol.dispose]() });
+}

@@ -1,0 +1,81 @@
+/**
+ * A model is data plus lazy weights: nothing is read before a stage needs it, and nothing is changed in place.
+ *
+ * @module
+ */
+
+import type { ExpertSource, TensorSource } from "../device/device.ts";
+import type { Checkpoint } from "../checkpoint/open_checkpoint.ts";
+import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
+import type { ModelConfig } from "./parse_config.ts";
+
+/** A weight whose rows can be read one by one. */
+export interface RowSource extends TensorSource {
+  /** Fills `into` with the given rows, which rise and are distinct. */
+  readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+}
+
+/** A routed expert. Its matrices are dense, or products of two factors. */
+export interface Expert extends ExpertSource {
+  /** Index in the original model. */
+  readonly id: number;
+}
+
+/** Gate, up and down projection of a dense feed-forward network. */
+export interface FeedForward {
+  readonly gate: TensorSource;
+  readonly up: TensorSource;
+  readonly down: TensorSource;
+}
+
+export interface DenseBlock extends FeedForward {
+  readonly kind: "dense";
+}
+
+export interface MoeBlock {
+  readonly kind: "moe";
+  /** `[experts, hidden]`, one row for each of `experts`. */
+  readonly router: TensorSource;
+  /** What is left of the layer's experts, ids rising. */
+  readonly experts: readonly Expert[];
+  readonly shared?: FeedForward & { readonly scale?: TensorSource };
+}
+
+export interface DecoderLayer {
+  /** Index in the original model. */
+  readonly index: number;
+  readonly inputNorm: TensorSource;
+  readonly outputNorm: TensorSource;
+  /** By name below `self_attn`, such as `q_proj.weight`. */
+  readonly attention: Readonly<Record<string, TensorSource>>;
+  readonly block: DenseBlock | MoeBlock;
+}
+
+/** A decoder with a language-model head. */
+export interface Model {
+  readonly config: ModelConfig;
+  /** Where it came from. */
+  readonly checkpoint: Checkpoint;
+  readonly tokenizer: Tokenizer;
+  readonly embedding: RowSource;
+  readonly layers: readonly DecoderLayer[];
+  readonly norm: TensorSource;
+  readonly head: TensorSource;
+}
+
+/** A layer that has experts. */
+export type MoeLayer = DecoderLayer & { readonly block: MoeBlock };
+
+/** The layers with experts, in order. */
+export function moeLayers(model: Pick<Model, "layers">): MoeLayer[] {
+  return model.layers.filter((layer): layer is MoeLayer => layer.block.kind === "moe");
+}
+
+/** The MoE layer with this index in the original model. @throws {RangeError} If the model has no such layer. */
+export function moeLayer(model: Pick<Model, "layers">, index: number): MoeLayer {
+  const found = moeLayers(model).find((layer) => layer.index === index);
+  if (found) return found;
+  throw new RangeError(
+    `Cannot use layer ${index}: the model's MoE layers are ${moeLayers(model).map((l) => l.index).join(", ") || "none"}`,
+  );
+}

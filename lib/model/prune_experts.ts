@@ -1,0 +1,54 @@
+/**
+ * Takes experts out of a model.
+ *
+ * @module
+ */
+
+import { type Model, type MoeLayer, moeLayer } from "./model.ts";
+import { selectRows } from "./row_selection.ts";
+
+/** The experts that each layer loses: ids of the original model, rising. */
+export interface PruningPlan {
+  layers: { layer: number; drop: number[] }[];
+}
+
+/**
+ * A model without the experts of a plan: their weights and the router's rows for them are gone, top-k stays (MoE-I², section 3; structure of NAEE).
+ * Nothing is read or copied: the result is a view.
+ *
+ * @param model Any model; one that was pruned before loses further experts.
+ * @param plan Ids are those of the original model.
+ * @throws {RangeError} If the plan names a layer or expert that the model has not, or leaves a layer without experts.
+ *
+ * @example
+ * ```ts
+ * import { openModel } from "./open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const pruned = pruneExperts(model, { layers: [{ layer: 0, drop: [3, 7] }] });
+ * assertEquals(pruned.layers[0].block.kind === "moe" && pruned.layers[0].block.experts.map((e) => e.id), [0, 1, 2, 4, 5, 6]);
+ * ```
+ */
+export function pruneExperts(model: Model, plan: PruningPlan): Model {
+  for (const { layer, drop } of plan.layers) check(moeLayer(model, layer), drop);
+  return {
+    ...model,
+    layers: model.layers.map((layer) => {
+      const drop = new Set(plan.layers.find((p) => p.layer === layer.index)?.drop);
+      if (layer.block.kind === "dense" || drop.size === 0) return layer;
+      const { experts, router } = layer.block, left = [...experts.keys()].filter((i) => !drop.has(experts[i].id));
+      return { ...layer, block: { ...layer.block, experts: left.map((i) => experts[i]), router: selectRows(router, left) } };
+    }),
+  };
+}
+
+function check({ index, block }: MoeLayer, drop: number[]): void {
+  const ids = new Set(block.experts.map((e) => e.id)), missing = drop.find((id) => !ids.has(id));
+  if (missing !== undefined) {
+    throw new RangeError(`Cannot drop expert ${missing} of layer ${index}: the layer has experts ${[...ids].join(", ")}`);
+  }
+  if (new Set(drop).size !== drop.length) {
+    throw new RangeError(`Cannot prune layer ${index}: the plan drops an expert twice (${drop.join(", ")})`);
+  }
+  if (drop.length >= ids.size) throw new RangeError(`Cannot drop all ${ids.size} experts of layer ${index}: at least one must stay`);
+}

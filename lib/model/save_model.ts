@@ -1,0 +1,135 @@
+/**
+ * Writes a model as a checkpoint.
+ *
+ * @module
+ */
+
+import { accompanyingFiles } from "../checkpoint/accompanying_files.ts";
+import { narrow } from "../checkpoint/narrow.ts";
+import { writeCheckpoint } from "../checkpoint/write_checkpoint.ts";
+import { BYTES, type DType, type TensorSource } from "../device/device.ts";
+import { widen } from "../device/cpu/widen.ts";
+import { ARCHITECTURES } from "./architectures.ts";
+import { assembleModel, type KeptLayer } from "./assemble_model.ts";
+import type { WinnowConfig } from "./kept_layers.ts";
+import { type Model, moeLayers, type RowSource } from "./model.ts";
+import type { StageOptions } from "./stage_options.ts";
+
+export interface SaveModelOptions extends StageOptions {
+  /** Type of all weights. @default the original type of each tensor; the factors of low-rank experts get that of the embedding */
+  dtype?: DType;
+  /** Bytes of tensors in a file; more go into several files with an index. @default 5e9 */
+  shardBytes?: number;
+  /** Replace a checkpoint that stands at the target. @default false */
+  overwrite?: boolean;
+}
+
+/** What was written. */
+export interface SavedModel {
+  path: string;
+  files: string[];
+  bytes: number;
+  /** `native`: plain transformers loads it. `winnow`: layers differ in their experts or have low-rank ones, which only Winnow reads. */
+  form: "native" | "winnow";
+}
+
+/**
+ * Writes a model in Hugging Face layout: weights tensor by tensor, config.json, tokenizer and generation config. A kill at any moment leaves the target
+ * as it was.
+ *
+ * A model whose layers have equally many, dense experts is an ordinary checkpoint of its architecture. Any other gets the `model_type` `winnow_…`, so that
+ * no other program mistakes it for one. The config's `winnow` entry keeps the experts' original ids in both.
+ *
+ * @param path The folder to write.
+ * @throws {Error} If the folder exists and may not be replaced, or is the one that the model is read from.
+ *
+ * @example
+ * ```ts
+ * import { openModel } from "./open_model.ts";
+ * import { pruneExperts } from "./prune_experts.ts";
+ * import { assertEquals } from "@std/assert";
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral"), folder = await Deno.makeTempDir();
+ * const pruned = pruneExperts(model, { layers: [{ layer: 0, drop: [7] }] });
+ * assertEquals((await saveModel(pruned, `${folder}/pruned`)).form, "winnow");
+ * assertEquals((await openModel(`${folder}/pruned`)).config.architecture, "mixtral");
+ * await Deno.remove(folder, { recursive: true });
+ * ```
+ */
+export async function saveModel(model: Model, path: string, options: SaveModelOptions = {}): Promise<SavedModel> {
+  const { signal, onProgress } = options, { source } = model.checkpoint;
+  if (await Deno.realPath(path).catch(() => path) === source.location) {
+    throw new Error(`Cannot save to "${path}": the model is read from there; choose another folder`);
+  }
+  const kept = keptOf(model), form = isPlain(model, kept) ? "native" : "winnow";
+  const files: Map<string, string | Uint8Array> = new Map(await accompanyingFiles(source));
+  files.set("config.json", JSON.stringify(configOf(model, kept, form, options.dtype), null, 2) + "\n");
+  const tensors = namedTensors(model, kept).map(({ name, source }) => {
+    const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.dtype);
+    return { name, ...converted(source, dtype) };
+  });
+  const written = await writeCheckpoint(path, { tensors, files }, {
+    ...options,
+    signal,
+    onProgress: ({ bytes, total }) => onProgress?.({ stage: "save", done: bytes, total, unit: "bytes" }),
+  });
+  return { path, form, ...written };
+}
+
+function keptOf(model: Model): KeptLayer[] {
+  return moeLayers(model).map(({ index, block: { experts } }) => {
+    const ranks = experts.map(({ gate }) => "left" in gate ? gate.right.shape[0] : null);
+    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}) };
+  });
+}
+
+/** Can a config of the architecture describe the model? It has one number of experts for all layers, and groups of equal size. */
+function isPlain({ config: { moe } }: Model, kept: KeptLayer[]): boolean {
+  const counts = new Set(kept.map((k) => k.experts.length)), dense = kept.every((k) => !k.ranks);
+  return dense && counts.size <= 1 && (!moe.groups || counts.has(moe.experts));
+}
+
+function configOf({ config }: Model, kept: KeptLayer[], form: SavedModel["form"], dtype?: DType): Record<string, unknown> {
+  const { loader } = ARCHITECTURES[config.architecture], winnow: WinnowConfig = { experts: config.moe.experts, layers: kept };
+  const names = { F32: "float32", BF16: "bfloat16", F16: "float16" };
+  const own = Object.fromEntries(
+    Object.entries(config.raw).map(([key, value]) => {
+      if (form === "native" && ["num_experts", "num_local_experts", "n_routed_experts"].includes(key)) {
+        return [key, kept[0]?.experts.length ?? value];
+      }
+      if (dtype && ["dtype", "torch_dtype"].includes(key)) return [key, names[dtype]];
+      return [key, value];
+    }),
+  );
+  return form === "native"
+    ? { ...own, model_type: config.architecture, architectures: [loader], winnow }
+    : { ...own, model_type: `winnow_${config.architecture}`, architectures: [`Winnow${loader}`], winnow };
+}
+
+/** Every tensor of a model with the name it has in a checkpoint: the same assembly that opens one, asked only for names. */
+function namedTensors(model: Model, kept: KeptLayer[]): { name: string; source: TensorSource }[] {
+  const named = assembleModel(model.config, (name, shape) => ({ name, shape }) as unknown as RowSource, kept);
+  const found = new Map<string, TensorSource>();
+  const pair = (names: object, tensors: object) => {
+    if ("name" in names) return void found.set(names.name as string, tensors as TensorSource);
+    for (const [key, value] of Object.entries(names)) {
+      if (typeof value === "object" && value !== null) pair(value, (tensors as Record<string, object>)[key]);
+    }
+  };
+  pair(named, model);
+  return [...found].map(([name, source]) => ({ name, source }));
+}
+
+/** The tensor in another type, rounded to nearest even. */
+function converted(source: TensorSource, dtype: DType): TensorSource {
+  if (dtype === source.dtype) return { dtype, shape: source.shape, read: (into) => source.read(into) };
+  return {
+    dtype,
+    shape: source.shape,
+    read: async (into) => {
+      const size = source.shape.reduce((a, b) => a * b, 1), raw = new Uint8Array(size * BYTES[source.dtype]), wide = new Float32Array(size);
+      await source.read(raw);
+      widen(raw, source.dtype, 0, wide);
+      into.set(narrow(wide, dtype));
+    },
+  };
+}

@@ -1,0 +1,115 @@
+/**
+ * The frame that layer-wise searches share.
+ *
+ * @module
+ */
+
+import type { Trace } from "../calibrate/calibrate.ts";
+import type { Device, FitnessInputs } from "../device/device.ts";
+import { layerFitness, ranksNeeded } from "../importance/layer_fitness.ts";
+import { batchTokens } from "../model/batch.ts";
+import { loadMoe } from "../model/load_layer.ts";
+import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
+import { advance, type StageOptions } from "../model/stage_options.ts";
+import { type Candidates, combinations, type LayerCandidates } from "./candidates.ts";
+import type { PruningBudget } from "./pruning_budget.ts";
+
+/** A layer whose sets of experts can be priced. Sets are lists of positions in the layer. */
+export interface SearchableLayer {
+  layer: number;
+  experts: number;
+  drop: number;
+  /** Losses of sets, each set sorted. A set that was priced before costs nothing. */
+  price(sets: readonly number[][]): Promise<number[]>;
+  /** The `count` best sets priced so far; equal losses in order of their positions. */
+  best(count: number): { set: number[]; loss: number }[];
+  /** Different sets priced so far. */
+  evaluated(): number;
+}
+
+/** Runs `search` on every layer that has to lose experts, and keeps the best sets. */
+export async function searchLayers(
+  device: Device,
+  model: Model,
+  trace: Trace,
+  budget: PruningBudget,
+  options: StageOptions & { keep?: number; stage: string },
+  search: (layer: SearchableLayer) => Promise<number[]>,
+): Promise<Candidates> {
+  const { keep = 3, stage } = options;
+  if (!(Number.isSafeInteger(keep) && keep > 0)) {
+    throw new RangeError(`Cannot search: "keep" must be a positive whole number, received ${keep}`);
+  }
+  const result: LayerCandidates[] = [];
+  let done = 0;
+  for (const layer of moeLayers(model)) {
+    const { index, block } = layer, ids = block.experts.map((e) => e.id), drop = dropOf(budget, layer);
+    const possible = combinations(ids.length, drop);
+    if (drop === 0) result.push({ layer: index, sets: [{ drop: [], loss: 0 }], evaluated: 0, possible, history: [0] });
+    else {
+      using stack = new DisposableStack();
+      const parts = await preparedLayer(device, model, trace, index, drop, stack);
+      const searchable = pricedLayer(device, parts, index, ids.length, drop);
+      const history = await search(searchable);
+      const sets = searchable.best(keep).map(({ set, loss }) => ({ drop: set.map((position) => ids[position]), loss }));
+      result.push({ layer: index, sets, evaluated: searchable.evaluated(), possible, history });
+    }
+    await advance(options, { stage, done: ++done, total: moeLayers(model).length, unit: "layers" });
+  }
+  return { layers: result };
+}
+
+function dropOf(budget: PruningBudget, { index, block }: MoeLayer): number {
+  const drop = budget.layers.find((b) => b.layer === index)?.drop ?? 0, most = block.experts.length - 1;
+  if (Number.isSafeInteger(drop) && drop >= 0 && drop <= most) return drop;
+  throw new RangeError(`Cannot search layer ${index}: the budget drops ${drop} experts, but it can lose 0 to ${most}`);
+}
+
+/** The kept MoE inputs of a layer, ready for pricing, in chunks of tokens. */
+async function preparedLayer(
+  device: Device,
+  model: Model,
+  trace: Trace,
+  index: number,
+  drop: number,
+  stack: DisposableStack,
+): Promise<FitnessInputs[]> {
+  const { config } = model, traced = trace.layers.find((l) => l.layer === index);
+  if (!traced) throw new RangeError(`Cannot search layer ${index}: the trace has layers ${trace.layers.map((l) => l.layer).join(", ")}`);
+  using moe = await loadMoe(device, moeLayer(model, index).block);
+  const ranks = ranksNeeded(config, moe.ids.length, drop), most = batchTokens(config, ranks), { tokens, hidden } = traced.inputs;
+  const parts: FitnessInputs[] = [];
+  for (let start = 0; start < tokens; start += most) {
+    const rows = Math.min(most, tokens - start), values = new Float32Array(rows * hidden);
+    await traced.inputs.read(start, values);
+    using input = device.tensor(values, [rows, hidden]);
+    parts.push(stack.use(layerFitness(device, config, moe, input, ranks)));
+    await device.sync();
+  }
+  return parts;
+}
+
+function pricedLayer(device: Device, parts: FitnessInputs[], layer: number, experts: number, drop: number): SearchableLayer {
+  const known = new Map<string, { set: number[]; loss: number }>();
+  return {
+    layer,
+    experts,
+    drop,
+    price: async (sets) => {
+      const fresh = new Map(sets.filter((set) => !known.has(set.join())).map((set) => [set.join(), set]));
+      const squares = new Float64Array(fresh.size);
+      if (fresh.size > 0) {
+        for (const part of parts) (await device.fitness(part, [...fresh.values()])).forEach((value, i) => squares[i] += value);
+      }
+      [...fresh].forEach(([key, set], i) => known.set(key, { set, loss: Math.sqrt(squares[i]) }));
+      return sets.map((set) => known.get(set.join())!.loss);
+    },
+    best: (count) => [...known.values()].sort((a, b) => a.loss - b.loss || compare(a.set, b.set)).slice(0, count),
+    evaluated: () => known.size,
+  };
+}
+
+function compare(a: number[], b: number[]): number {
+  const i = a.findIndex((value, at) => value !== b[at]);
+  return i < 0 ? 0 : a[i] - b[i];
+}

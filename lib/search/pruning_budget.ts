@@ -1,0 +1,104 @@
+/**
+ * How many experts each layer loses.
+ *
+ * @module
+ */
+
+import type { ExpertScores } from "../importance/expert_scores.ts";
+
+/** Experts to drop in each MoE layer. */
+export interface PruningBudget {
+  layers: { layer: number; drop: number }[];
+}
+
+export interface PruningBudgetOptions {
+  /** Share of all experts to drop, 0 ≤ ratio < 1. @default 0.25 */
+  ratio?: number;
+  /**
+   * What a layer gets to lose, from the sum I of its scores: `inverse` in proportion to 1 / I; `linear` falling in a line from the least important
+   * layer (twice the average) to the most important one (nothing), by rank; `softmax` in proportion to exp(-I / mean I); `uniform` all the same.
+   *
+   * @default "inverse"
+   */
+  strategy?: "inverse" | "linear" | "softmax" | "uniform";
+  /** Fewest experts that a layer loses. @default 0 */
+  floor?: number;
+  /** Most experts that a layer loses; never more than leaves topK. @default experts - topK */
+  ceiling?: number;
+}
+
+/**
+ * Spreads `ratio` of all experts over the layers: important layers lose fewer (MoE-I², section 3.2; the paper does not print the mapping, `inverse`
+ * is that of a third-party reproduction, the others are ours).
+ *
+ * Shares are rounded down, what is left goes to the largest remainders, ties to the lower layer.
+ *
+ * @param scores Leave-one-out scores, or any others ≥ 0.
+ * @returns Experts to drop, every MoE layer listed. They sum to floor(ratio · experts + 0.5), less only where ceilings forbid it, more only where floors demand it.
+ * @throws {RangeError} If `ratio` is outside [0, 1), `floor` or `ceiling` is negative, or a score is negative or not finite.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const layer = (layer: number, importance: number) => ({ layer, experts: [0, 1, 2, 3], scores: new Float64Array(4).fill(importance) });
+ * const scores = { kind: "example", topK: 1, expertShape: { hidden: 8, intermediate: 8 }, layers: [layer(0, 1), layer(1, 3)], unseen: [] };
+ * assertEquals(pruningBudget(scores, { ratio: 0.5 }).layers, [{ layer: 0, drop: 3 }, { layer: 1, drop: 1 }]);
+ * ```
+ */
+export function pruningBudget(scores: ExpertScores, options: PruningBudgetOptions = {}): PruningBudget {
+  const { ratio = 0.25, strategy = "inverse", floor = 0, ceiling = Infinity } = options;
+  if (!(ratio >= 0 && ratio < 1)) throw new RangeError(`Cannot prune: "ratio" must be at least 0 and below 1, received ${ratio}`);
+  for (const [name, value] of Object.entries({ floor, ceiling })) {
+    if (!(value >= 0)) throw new RangeError(`Cannot prune: "${name}" must be at least 0, received ${value}`);
+  }
+  const importance = scores.layers.map(({ layer, scores, experts }) => {
+    const bad = scores.findIndex((score) => !(score >= 0 && score < Infinity));
+    if (bad < 0) return sum(scores);
+    throw new RangeError(
+      `Cannot prune: the score of expert ${experts[bad]} in layer ${layer} must be finite and at least 0, received ${scores[bad]}`,
+    );
+  });
+  const most = scores.layers.map(({ experts }) => Math.min(Math.floor(ceiling), Math.max(0, experts.length - scores.topK)));
+  const least = most.map((room) => Math.min(Math.ceil(floor), room));
+  const wanted = Math.floor(ratio * sum(scores.layers.map((l) => l.experts.length)) + 0.5);
+  const target = Math.max(sum(least), Math.min(wanted, sum(most)));
+  const weight = weights(strategy, importance);
+
+  const share = weight.map((w) => target * w / sum(weight));
+  const drop = share.map((s, i) => Math.max(least[i], Math.min(most[i], Math.floor(s))));
+  const byRemainder = share.map((s, i) => ({ i, rest: s - Math.floor(s) })).sort((a, b) => b.rest - a.rest || a.i - b.i).map(({ i }) => i);
+  while (sum(drop) < target) {
+    for (const i of byRemainder) if (sum(drop) < target && drop[i] < most[i]) drop[i]++;
+  }
+  // Floors can have taken too much: the layers with the smallest remainders give it back.
+  while (sum(drop) > target) {
+    for (const i of byRemainder.toReversed()) if (sum(drop) > target && drop[i] > least[i]) drop[i]--;
+  }
+  return { layers: scores.layers.map(({ layer }, i) => ({ layer, drop: drop[i] })) };
+}
+
+function weights(strategy: PruningBudgetOptions["strategy"], importance: number[]): number[] {
+  const count = importance.length;
+  switch (strategy) {
+    case "inverse":
+      return importance.map((i) => 1 / (i + 1e-12)); // a layer of importance 0 is all but free to prune, not infinitely so
+    case "linear": {
+      const order = [...importance.keys()].sort((a, b) => importance[a] - importance[b] || a - b);
+      return importance.map((_, i) => count === 1 ? 1 : (count - 1 - order.indexOf(i)) / (count - 1));
+    }
+    case "softmax": {
+      const mean = sum(importance) / count || 1, least = Math.min(...importance);
+      return importance.map((i) => Math.exp((least - i) / mean));
+    }
+    case "uniform":
+      return importance.map(() => 1);
+    default:
+      throw new TypeError(`Cannot prune by the strategy "${strategy}": choose "inverse", "linear", "softmax" or "uniform"`);
+  }
+}
+
+function sum(values: ArrayLike<number>): number {
+  let total = 0;
+  for (let i = 0; i < values.length; i++) total += values[i];
+  return total;
+}

@@ -1,0 +1,189 @@
+/**
+ * Chooses among the candidates of several layers together.
+ *
+ * @module
+ */
+
+import type { Device, Tensor } from "../device/device.ts";
+import { alternativeOutputs } from "../model/alternative_outputs.ts";
+import { type Batch, batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
+import { attend, blockInput, forwardLayer } from "../model/decoder_layer.ts";
+import { embed } from "../model/embed.ts";
+import { loadLayer } from "../model/load_layer.ts";
+import { type DecoderLayer, type Model, moeLayers } from "../model/model.ts";
+import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
+import { advance, type StageOptions } from "../model/stage_options.ts";
+import type { Candidates } from "./candidates.ts";
+
+export interface ReceptionFieldOptions extends StageOptions {
+  /** Candidates a layer, K. @default 3 (MoE-I²) */
+  keep?: number;
+  /** Consecutive MoE layers chosen together, T; the last block may be shorter. @default 3 (MoE-I²) */
+  block?: number;
+  /** A block's input comes from the model with all earlier blocks pruned as chosen; else from the dense model. @default true */
+  sequential?: boolean;
+}
+
+/** One joint choice of a block. */
+export interface BlockChoice {
+  /** Decoder layers. */
+  layers: number[];
+  /** Index of the chosen candidate of each layer. */
+  choice: number[];
+  /** Norm of the change of the residual stream after the block's last layer. */
+  loss: number;
+  /** The same for every layer's own best candidate. */
+  firstChoices: number;
+  /** Joint choices compared. */
+  combinations: number;
+}
+
+/** A plan, and how it was found. */
+export interface ReceptionFieldPlan extends PruningPlan {
+  blocks: BlockChoice[];
+}
+
+/**
+ * Block-wise KT-reception field (MoE-I², section 3.4): of the K best sets of each of T consecutive MoE layers, the combination that changes the residual
+ * stream after the block least. The target is the dense model; the loss is the Frobenius norm over all tokens, before the final norm.
+ *
+ * Combinations form a prefix tree. A node is one residual stream: attention runs once a node, each expert once a node for all of its K branches, so a
+ * full block costs 1 + K + … + K^(T-1) layer forwards instead of T · K^T.
+ *
+ * @param tokens Calibration sequences.
+ * @param candidates Every MoE layer listed, best set first; the first K sets count.
+ * @returns The plan, every MoE layer listed.
+ * @throws {RangeError} If `keep` or `block` is not a positive whole number, or a layer has no candidates.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const layers = [0, 1, 2, 3].map((layer) => ({ layer, sets: [{ drop: [0], loss: 1 }, { drop: [7], loss: 2 }], evaluated: 2, possible: 8, history: [1] }));
+ * const plan = await receptionField(device, model, [model.tokenizer.encode("Sum: 12 + 30 = 42.")], { layers }, { block: 2 });
+ * assertEquals(plan.blocks.map((b) => b.combinations), [4, 4]);
+ * ```
+ */
+export async function receptionField(
+  device: Device,
+  model: Model,
+  tokens: Sequences,
+  candidates: Candidates,
+  options: ReceptionFieldOptions = {},
+): Promise<ReceptionFieldPlan> {
+  const { keep = 3, block: size = 3, sequential = true } = options;
+  for (const [name, value] of Object.entries({ keep, block: size })) {
+    if (!(Number.isSafeInteger(value) && value > 0)) {
+      throw new RangeError(`Cannot choose candidates: "${name}" must be a positive whole number, received ${value}`);
+    }
+  }
+  const sets = new Map(moeLayers(model).map(({ index }) => [index, setsOf(candidates, index, keep)]));
+  const batches = batchSequences(model.config, tokens, batchTokens(model.config, model.config.moe.topK + keep));
+  const blocks = decoderBlocks(model, size), plan: ReceptionFieldPlan = { layers: [], blocks: [] };
+  using stack = new DisposableStack();
+  const dense: Tensor[] = [], pruned: Tensor[] = [];
+  for (const batch of batches) {
+    dense.push(stack.use(await embed(device, model, batch.ids)));
+    pruned.push(sequential ? stack.use(device.widen(dense.at(-1)!)) : dense.at(-1)!); // what is wide already is copied
+  }
+  let done = 0;
+  for (const layers of blocks) {
+    const moe = layers.filter((l) => l.block.kind === "moe").map((l) => l.index);
+    if (moe.length > 0) {
+      const losses = await blockLosses(device, model, layers, sets, batches, dense, pruned);
+      const best = losses.reduce((least, { loss }, i) => loss < losses[least].loss ? i : least, 0), { choice, loss } = losses[best];
+      plan.blocks.push({ layers: moe, choice, loss, firstChoices: losses[0].loss, combinations: losses.length });
+      moe.forEach((layer, i) => plan.layers.push({ layer, drop: sets.get(layer)![choice[i]] }));
+      // The dense streams moved on while the tree grew beside them.
+      if (sequential) await moveOn(device, pruneExperts(model, { layers: plan.layers.slice(-moe.length) }), layers, batches, pruned);
+    }
+    await advance(options, { stage: "reception field", done: ++done, total: blocks.length, unit: "blocks" });
+  }
+  return plan;
+}
+
+function setsOf(candidates: Candidates, layer: number, keep: number): number[][] {
+  const sets = candidates.layers.find((l) => l.layer === layer)?.sets.slice(0, keep).map((set) => set.drop);
+  if (!sets?.length) throw new RangeError(`Cannot choose candidates: layer ${layer} has none`);
+  return sets;
+}
+
+/** Decoder layers from behind one block's last MoE layer to the next one's, `size` MoE layers each. Layers behind the last MoE layer are left out. */
+function decoderBlocks({ layers }: Model, size: number): DecoderLayer[][] {
+  const blocks: DecoderLayer[][] = [], last = layers.findLastIndex((l) => l.block.kind === "moe");
+  let held = size;
+  for (const layer of layers.slice(0, last + 1)) {
+    if (held === size) blocks.push([]), held = 0;
+    blocks.at(-1)!.push(layer);
+    if (layer.block.kind === "moe") held++;
+  }
+  return blocks;
+}
+
+/**
+ * Losses of all combinations of a block, in lexicographic order: the layers' own best candidates first. Moves the dense streams to the block's end.
+ */
+async function blockLosses(
+  device: Device,
+  model: Model,
+  layers: DecoderLayer[],
+  sets: ReadonlyMap<number, number[][]>,
+  batches: Batch[],
+  dense: Tensor[],
+  roots: Tensor[],
+): Promise<{ choice: number[]; loss: number }[]> {
+  const { config } = model, last = layers.at(-1)!, leaves = new Map<string, { choice: number[]; square: number }>();
+  for (const group of groupBatches(batches, config.hidden * 4 * treeWidth(layers, sets))) {
+    using stack = new DisposableStack();
+    // The nodes of one level of the tree, for each batch of the group: the choices so far and their residual stream.
+    let level = group.map((b) => [{ choice: [] as number[], hidden: stack.use(device.widen(roots[b])) }]);
+    for (const layer of layers) {
+      using weights = await loadLayer(device, config, layer);
+      const { block } = weights, next: typeof level = [];
+      for (const [i, b] of group.entries()) {
+        const { segments } = batches[b], children: typeof level[0] = [];
+        forwardLayer(device, config, weights, dense[b], segments);
+        for (const node of level[i]) {
+          if (block.kind === "dense") {
+            forwardLayer(device, config, weights, node.hidden, segments);
+            children.push(node);
+            continue;
+          }
+          attend(device, config, weights.attention, node.hidden, segments);
+          using input = blockInput(device, config, weights, node.hidden);
+          await alternativeOutputs(device, config, block, input, sets.get(layer.index)!, async (output, c) => {
+            device.add(output, node.hidden);
+            const choice = [...node.choice, c];
+            if (layer !== last) return void children.push({ choice, hidden: stack.use(device.widen(output)) });
+            using squares = device.squares(output, dense[b]);
+            const leaf = leaves.get(choice.join()) ?? { choice, square: 0 };
+            leaf.square += (await device.read(squares)).reduce((sum, value) => sum + value, 0);
+            leaves.set(choice.join(), leaf);
+          });
+          node.hidden[Symbol.dispose]();
+        }
+        next.push(children);
+      }
+      level = next;
+    }
+  }
+  return [...leaves.values()].map(({ choice, square }) => ({ choice, loss: Math.sqrt(square) }));
+}
+
+/** Most nodes alive at a time: those of the last level but one, and their parents. */
+function treeWidth(layers: DecoderLayer[], sets: ReadonlyMap<number, number[][]>): number {
+  const choices = layers.filter((l) => l.block.kind === "moe").slice(0, -1).map((l) => sets.get(l.index)!.length);
+  return 2 * choices.reduce((nodes, count) => nodes * count, 1);
+}
+
+/** Takes residual streams through a block of a model. */
+async function moveOn(device: Device, model: Model, block: DecoderLayer[], batches: Batch[], streams: Tensor[]): Promise<void> {
+  for (const { index } of block) {
+    using weights = await loadLayer(device, model.config, model.layers.find((l) => l.index === index)!);
+    streams.forEach((hidden, b) => forwardLayer(device, model.config, weights, hidden, batches[b].segments));
+    await device.sync();
+  }
+}

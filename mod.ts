@@ -1,0 +1,57 @@
+/**
+ * Winnow compresses Mixture-of-Experts language models: it finds the experts and layers that matter, prunes, decomposes, and saves a smaller model.
+ *
+ * @example
+ * ```ts
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const tokens = calibrationTokens(model.tokenizer, ["Sum: 12 + 30 = 42."], { sequences: 4, length: 8 });
+ * using trace = await calibrate(device, model, tokens);
+ * const scores = await leaveOneOut(device, model, trace);
+ * const candidates = await geneticSearch(device, model, trace, pruningBudget(scores, { ratio: 0.25 }));
+ * const pruned = pruneExperts(model, await receptionField(device, model, tokens, candidates));
+ * console.log(countParameters(pruned).total);
+ * ```
+ *
+ * @module
+ */
+
+// Devices
+export { openDevice, type OpenDeviceOptions } from "./lib/device/open_device.ts";
+export type { Device, DType } from "./lib/device/device.ts";
+
+// Models
+export { openModel } from "./lib/model/open_model.ts";
+export { saveModel, type SavedModel, type SaveModelOptions } from "./lib/model/save_model.ts";
+export { logits, type LogitsOptions } from "./lib/model/logits.ts";
+export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
+export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
+export type { Sequences } from "./lib/model/batch.ts";
+export type { Progress, StageOptions } from "./lib/model/stage_options.ts";
+export type { OpenOptions } from "./lib/checkpoint/source.ts";
+export type { Tokenizer } from "./lib/checkpoint/open_tokenizer.ts";
+
+// Calibration
+export { calibrationTokens, type CalibrationTokensOptions } from "./lib/calibrate/calibration_tokens.ts";
+export { calibrate, type CalibrateOptions, type LayerTrace, type Trace } from "./lib/calibrate/calibrate.ts";
+
+// Importance
+export type { ExpertScores } from "./lib/importance/expert_scores.ts";
+export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
+
+// Pruning
+export { type PruningBudget, pruningBudget, type PruningBudgetOptions } from "./lib/search/pruning_budget.ts";
+export type { Candidates } from "./lib/search/candidates.ts";
+export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
+export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
+export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
+export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
+
+// Low-rank experts
+export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
+export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
+
+// Evaluation
+export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";
+export { type Item, multipleChoice, type MultipleChoiceOptions, type TaskResult } from "./lib/evaluate/multiple_choice.ts";
+export { type Compression, countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
