@@ -22,7 +22,7 @@ export type { Device, DType } from "./lib/device/device.ts";
 
 // Models
 export { openModel } from "./lib/model/open_model.ts";
-export { saveModel, type SavedModel, type SaveModelOptions } from "./lib/model/save_model.ts";
+export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/model/save_model.ts";
 export { logits, type LogitsOptions } from "./lib/model/logits.ts";
 export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
@@ -55,3 +55,9 @@ export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } 
 export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";
 export { type Item, multipleChoice, type MultipleChoiceOptions, type TaskResult } from "./lib/evaluate/multiple_choice.ts";
 export { type Compression, countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
+export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
+
+// Displays
+export { terminalProgress } from "./lib/display/terminal_progress.ts";
+export { comparisonTable } from "./lib/display/comparison_table.ts";
+export { stageTable } from "./lib/display/stage_table.ts";

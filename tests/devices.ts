@@ -7,7 +7,10 @@ import { cpuDevice } from "../lib/device/cpu/cpu_device.ts";
 import { openDevice } from "../lib/device/open_device.ts";
 
 const hasBlas = openBlas() !== undefined;
-const hasGpu = await navigator.gpu?.requestAdapter() != null;
+const adapter = await navigator.gpu?.requestAdapter();
+const hasGpu = adapter != null;
+/** `task test:full`: also what takes minutes or an hour, such as whole fixtures on a software rasteriser. */
+export const full: boolean = Deno.env.get("WINNOW_TEST_FULL") === "1";
 
 if (!hasBlas) console.log("No BLAS found: the tests of the BLAS device are left out (Debian: apt install libopenblas0).");
 if (!hasGpu) {
@@ -21,9 +24,18 @@ export const devices: Record<string, () => Promise<Device>> = {
   ...(hasGpu ? { "webgpu": () => openDevice({ kind: "webgpu" }) } : {}),
 };
 
+/** Devices on which whole fixtures run in reasonable time. */
+export const fastDevices: Record<string, () => Promise<Device>> = Object.fromEntries(
+  Object.entries(devices).filter(([kind]) => full || (kind === "webgpu" ? !adapter!.info.isFallbackAdapter : kind === "cpu" || !hasBlas)),
+);
+
 /** Registers a test on every device; the device must have nothing alive at its end. */
-export function testOnDevices(name: string, run: (device: Device, test: Deno.TestContext) => Promise<void>): void {
-  for (const [kind, open] of Object.entries(devices)) {
+export function testOnDevices(
+  name: string,
+  run: (device: Device, test: Deno.TestContext) => Promise<void>,
+  on: Record<string, () => Promise<Device>> = devices,
+): void {
+  for (const [kind, open] of Object.entries(on)) {
     Deno.test(`${name} [${kind}]`, async (test) => {
       using device = await open();
       await run(device, test);

@@ -11,8 +11,8 @@ import { fileError } from "./file_error.ts";
 export interface Draft extends AsyncDisposable {
   /** Where to write the files: a folder beside the final one. */
   readonly path: string;
-  /** Moves the folder to its final place; what was there is moved aside before and removed after. */
-  publish(): Promise<void>;
+  /** Moves the folder to its final place. What is there, if it may be replaced, is moved aside before and removed after. */
+  publish(options: { replace: boolean }): Promise<void>;
 }
 
 /**
@@ -33,42 +33,43 @@ export interface Draft extends AsyncDisposable {
  * {
  *   await using draft = await draftFolder(`${parent}/model`);
  *   await Deno.writeTextFile(`${draft.path}/config.json`, "{}");
- *   await draft.publish();
+ *   await draft.publish({ replace: false });
  * }
  * assertEquals(await Deno.readTextFile(`${parent}/model/config.json`), "{}");
  * await Deno.remove(parent, { recursive: true });
  * ```
  */
 export async function draftFolder(target: string): Promise<Draft> {
+  await Deno.mkdir(dirname(target), { recursive: true }).catch(explain("create", dirname(target)));
+  return await prepare(target).catch(explain("write", target));
+}
+
+const explain = (action: string, path: string) => (error: unknown) => {
+  throw fileError(action, path, error);
+};
+
+async function prepare(target: string): Promise<Draft> {
   const path = `${target}.partial-new`, aside = `${target}.partial-old`;
-  let lock: AsyncDisposable | undefined;
-  try {
-    await Deno.mkdir(dirname(target), { recursive: true });
-    lock = await takeLock(`${target}.partial-lock`, target);
-    if (await exists(aside)) await (await exists(target) ? Deno.remove(aside, { recursive: true }) : Deno.rename(aside, target));
+  await using cleanup = new AsyncDisposableStack();
+  cleanup.use(await takeLock(`${target}.partial-lock`, target));
+  if (await exists(aside)) await (await exists(target) ? Deno.remove(aside, { recursive: true }) : Deno.rename(aside, target));
+  if (await exists(path)) await Deno.remove(path, { recursive: true });
+  await Deno.mkdir(path);
+  cleanup.defer(async () => {
     if (await exists(path)) await Deno.remove(path, { recursive: true });
-    await Deno.mkdir(path);
-  } catch (error) {
-    await lock?.[Symbol.asyncDispose]();
-    throw fileError("write", target, error);
-  }
-  const held = lock;
+  });
+  const held = cleanup.move();
   return {
     path,
-    publish: () =>
-      publish(path, target, aside).catch((error) => {
-        throw fileError("write", target, error);
-      }),
-    async [Symbol.asyncDispose]() {
-      if (await exists(path)) await Deno.remove(path, { recursive: true });
-      await held[Symbol.asyncDispose]();
-    },
+    publish: (options) => publish(path, target, aside, options).catch(explain("write", target)),
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
 
-async function publish(path: string, target: string, aside: string): Promise<void> {
+async function publish(path: string, target: string, aside: string, { replace }: { replace: boolean }): Promise<void> {
   await syncFolder(path);
   const replaces = await exists(target);
+  if (replaces && !replace) throw new Error(`Cannot write "${target}": it has come into being since the writing began`);
   if (replaces) await Deno.rename(target, aside);
   try {
     await Deno.rename(path, target);
@@ -83,10 +84,12 @@ async function publish(path: string, target: string, aside: string): Promise<voi
 async function takeLock(path: string, target: string): Promise<AsyncDisposable> {
   const file = await Deno.open(path, { write: true, create: true });
   // Its last holder removes the file: a lock on a file that has just lost its name keeps nobody away.
-  const held = await file.tryLock(true) && (await file.stat()).ino === (await Deno.stat(path).catch(() => undefined))?.ino;
-  if (!held) {
+  try {
+    const held = await file.tryLock(true) && (await file.stat()).ino === (await Deno.stat(path).catch(() => undefined))?.ino;
+    if (!held) throw new Error(`Cannot write "${target}": another process is writing to it`);
+  } catch (error) {
     file.close();
-    throw new Error(`Cannot write "${target}": another process is writing to it`);
+    throw error;
   }
   return {
     async [Symbol.asyncDispose]() {

@@ -6,6 +6,7 @@
 
 import { join } from "node:path";
 import { fileError } from "./file_error.ts";
+import { readAll } from "./read_all.ts";
 import { decodeText, type Source } from "./source.ts";
 
 /**
@@ -55,12 +56,9 @@ export function folderSource(folder: string): Source {
         using file = await Deno.open(name);
         check(path, await file.stat());
         await file.seek(start, Deno.SeekMode.Start);
-        for (let done = 0; done < into.length;) {
-          const count = await file.read(into.subarray(done));
-          if (count === null) {
-            throw new RangeError(`Cannot read "${name}": it ends at byte ${start + done}, expected ${into.length} bytes from ${start}`);
-          }
-          done += count;
+        const done = await readAll(file, into);
+        if (done < into.length) {
+          throw new RangeError(`Cannot read "${name}": it ends at byte ${start + done}, expected ${into.length} bytes from ${start}`);
         }
       } catch (error) {
         throw fileError("read", name, error);

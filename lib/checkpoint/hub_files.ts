@@ -22,8 +22,8 @@ export interface HubCommit {
   cache: HubCache;
   /** Nothing but the cache may be used. */
   offline: boolean;
-  /** Throws an error of the hub or its library as a sentence of ours. */
-  fail(error: unknown, path: string): never;
+  /** Throws an error of the hub or its library as a sentence of ours about `what` could not be read. */
+  fail(error: unknown, what: string): never;
 }
 
 /** A file as the hub lists it: its size, and the name of its bytes in the cache. */
@@ -32,7 +32,7 @@ interface Listed {
   etag: string;
 }
 
-/** The library takes most of a second to load: only who needs a file that is not in the cache waits for it. */
+/** Loaded when a file is needed that is not in the cache: folders, web directories and cached models do without it. */
 const library = () => import("npm:@huggingface/hub@2.17.5");
 
 /**
@@ -57,12 +57,13 @@ const library = () => import("npm:@huggingface/hub@2.17.5");
  * ```
  */
 export function hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail }: HubCommit): Source {
+  const nameOf = (path: string) => `hf://${model}@${commit}/${path}`;
   const cached = folderSource(cache.snapshot(commit));
   const request = { repo: { type: "model", name: model }, revision: commit, hubUrl, fetch } as const;
-  const listing = remembered(async () => {
+  const listing = remembered(async (revision) => {
     const { listFiles } = await library();
     const files = new Map<string, Listed>();
-    for await (const { type, path, size, oid, lfs, xetHash } of listFiles({ ...request, recursive: true })) {
+    for await (const { type, path, size, oid, lfs, xetHash } of listFiles({ ...request, revision, recursive: true })) {
       if (type === "file") files.set(path, { size, etag: lfs?.oid ?? xetHash ?? oid ?? "" });
     }
     return files;
@@ -70,32 +71,36 @@ export function hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail }:
   const blob = remembered(async (path) => {
     const { downloadFile } = await library();
     const blob = await downloadFile({ ...request, path });
-    if (blob === null) throw new Error(`Cannot read "hf://${model}@${commit}/${path}": there is no such file`);
+    if (blob === null) throw new Error(`Cannot read "${nameOf(path)}": there is no such file`);
     return blob;
   });
 
   /** A file that is not in the cache, as the hub lists it. */
   const listed = async (path: string) => {
     if (offline || await cache.lacks(commit, path)) return undefined;
-    const entry = (await listing("").catch((error) => fail(error, path))).get(path);
+    const entry = (await listing(commit).catch((error) => fail(error, nameOf(path)))).get(path);
     if (entry === undefined) await cache.noteAbsence(commit, path);
     return entry;
   };
-  const fill = (path: string, start: number, into: Uint8Array) =>
-    readInPieces(start, into, async (from, to) => {
-      const bytes = new Uint8Array(await (await blob(path)).slice(from, to).arrayBuffer());
+  const fill = async (path: string, start: number, into: Uint8Array) => {
+    const file = await blob(path), shown = nameOf(path);
+    if (start + into.length > file.size) {
+      throw new RangeError(`Cannot read "${shown}": it has ${file.size} bytes, expected ${into.length} bytes from ${start}`);
+    }
+    await readInPieces(start, into, async (from, to) => {
+      const bytes = new Uint8Array(await file.slice(from, to).arrayBuffer());
       if (bytes.length === to - from) return bytes;
-      throw new RangeError(
-        `Cannot read "hf://${model}@${commit}/${path}": the hub sent ${bytes.length} bytes, expected ${to - from} from ${from}`,
-      );
-    }).catch((error) => fail(error, path));
+      throw new Error(`Cannot read "${shown}": the hub sent ${bytes.length} bytes, expected ${to - from} bytes from ${from}`);
+    });
+  };
   const bytes = async (path: string) => {
     const local = await cached.bytes(path);
     if (local) return local;
     const entry = await listed(path);
     if (entry === undefined) return undefined;
     const bytes = new Uint8Array(entry.size);
-    await fill(path, 0, bytes);
+    // Of an empty file the hub cannot send the first byte, by which the library learns the size.
+    if (entry.size > 0) await fill(path, 0, bytes).catch((error) => fail(error, nameOf(path)));
     await cache.store(commit, path, entry.etag, bytes);
     return bytes;
   };
@@ -105,7 +110,7 @@ export function hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail }:
     size: async (path) => await cached.size(path) ?? (await listed(path))?.size,
     async read(path, start, into) {
       if (offline || await cached.size(path) !== undefined) return await cached.read(path, start, into);
-      await fill(path, start, into);
+      await fill(path, start, into).catch((error) => fail(error, nameOf(path)));
     },
     bytes,
     text: async (path) => decodeText(await bytes(path)),

@@ -33,16 +33,15 @@ export async function hubSource(location: string, options: OpenOptions = {}): Pr
   const { model, revision } = parseLocation(location);
   const { hubUrl, cacheDir, token, offline } = await hubSettings(options);
   const cache = hubCache(cacheDir, model);
-  const files = (commit: string, offline: boolean) => {
-    const fetch = authorised(resilientFetch(options), hubUrl, token);
-    const fail = (error: unknown, path: string) => {
-      options.signal?.throwIfAborted();
-      throw hubError(error, `hf://${model}@${commit}/${path}`, { page: `${hubUrl}/${model}`, token: token !== undefined });
-    };
-    return hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail });
+  const hub = { page: `${hubUrl}/${model}`, token: token !== undefined };
+  const send = (network: OpenOptions) => authorised(resilientFetch(network), hubUrl, token);
+  const fail = (error: unknown, what: string): never => {
+    options.signal?.throwIfAborted();
+    throw hubError(error, what, hub);
   };
+  const files = (commit: string, offline: boolean) => hubFiles({ model, commit, hubUrl, fetch: send(options), cache, offline, fail });
 
-  if (/^[0-9a-f]{40}$/.test(revision)) return files(revision, offline);
+  if (isCommit(revision)) return files(revision, offline);
   const known = await cache.commitOf(revision);
   if (offline) {
     if (known !== undefined) return files(known, true);
@@ -52,16 +51,18 @@ export async function hubSource(location: string, options: OpenOptions = {}): Pr
   const network = known === undefined ? options : { ...options, retries: 0, patience: 10_000 };
   const { modelInfo, HubApiError } = await import("npm:@huggingface/hub@2.17.5");
   try {
-    const fetch = authorised(resilientFetch(network), hubUrl, token);
-    const { sha } = await modelInfo({ name: model, revision, additionalFields: ["sha"], hubUrl, fetch });
+    const { sha } = await modelInfo({ name: model, revision, additionalFields: ["sha"], hubUrl, fetch: send(network) });
+    if (!isCommit(sha)) throw new Error("The hub gave no commit");
     if (sha !== known) await cache.noteCommit(revision, sha);
     return files(sha, false);
   } catch (error) {
+    if (known === undefined || error instanceof HubApiError) return fail(error, location);
     options.signal?.throwIfAborted();
-    if (known !== undefined && !(error instanceof HubApiError)) return files(known, true);
-    throw hubError(error, location, { page: `${hubUrl}/${model}`, token: token !== undefined });
+    return files(known, true);
   }
 }
+
+const isCommit = (revision: unknown) => typeof revision === "string" && /^[0-9a-f]{40}$/.test(revision);
 
 function parseLocation(location: string): { model: string; revision: string } {
   const [, model, revision = "main"] = /^hf:\/\/(\w[\w.-]*(?:\/\w[\w.-]*)?)\/?(?:@(.+))?$/i.exec(location) ?? [];

@@ -5,6 +5,8 @@
  */
 
 import { fileError } from "./file_error.ts";
+import { readAll } from "./read_all.ts";
+import { writeAll } from "./write_all.ts";
 
 /** An array in a scratch. */
 export interface Stored {
@@ -17,6 +19,14 @@ export interface Stored {
    * @throws {Error} If the scratch has been disposed.
    */
   read(start: number, into: Float32Array): Promise<void>;
+}
+
+interface TemporaryFile {
+  handle: Deno.FsFile;
+  /** Where it can still be found by name. */
+  path?: string;
+  /** Bytes in use. */
+  end: number;
 }
 
 /**
@@ -38,7 +48,7 @@ export interface Stored {
 export class Scratch implements Disposable {
   readonly #blocks: Float32Array<ArrayBuffer>[] = [];
   #room: number;
-  #file?: { handle: Deno.FsFile; path?: string; end: number };
+  #file?: TemporaryFile;
   /** The file has one position: whoever moves it waits for the one before. */
   #turn: Promise<unknown> = Promise.resolve();
   #disposed = false;
@@ -78,8 +88,7 @@ export class Scratch implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const block of this.#blocks) block.buffer.transfer(0);
-    this.#file?.handle.close();
-    if (this.#file?.path) Deno.removeSync(this.#file.path);
+    this.#closeFile();
   }
 
   #checkAlive(): void {
@@ -93,21 +102,30 @@ export class Scratch implements Disposable {
     return (start, into) => into.set(block.subarray(start, start + into.length));
   }
 
+  /** The function it gives must not see `values`: it would keep alive what was stored to get it out of memory. */
   async #spill(values: Float32Array): Promise<(start: number, into: Float32Array) => Promise<void>> {
-    const begin = await this.#inTurn(async () => {
-      this.#file ??= await createFile();
-      const { handle, end } = this.#file;
-      await handle.seek(end, Deno.SeekMode.Start);
-      for (let left = bytesOf(values); left.length > 0;) left = left.subarray(await handle.write(left));
-      this.#file.end += values.byteLength;
-      return end;
+    const begin = await this.#append(values);
+    return (start, into) => this.#readBack(begin + start * Float32Array.BYTES_PER_ELEMENT, into);
+  }
+
+  /** Gives the position in the file at which the numbers begin. */
+  #append(values: Float32Array): Promise<number> {
+    return this.#inTurn(async () => {
+      const file = this.#file ?? await this.#createFile(), begin = file.end;
+      await file.handle.seek(begin, Deno.SeekMode.Start);
+      await writeAll(file.handle, bytesOf(values));
+      file.end += values.byteLength;
+      return begin;
     });
-    return (start, into) =>
-      this.#inTurn(async () => {
-        const { handle } = this.#file!;
-        await handle.seek(begin + start * values.BYTES_PER_ELEMENT, Deno.SeekMode.Start);
-        for (let left = bytesOf(into); left.length > 0;) left = left.subarray(await handle.read(left) ?? 0);
-      });
+  }
+
+  #readBack(position: number, into: Float32Array): Promise<void> {
+    return this.#inTurn(async () => {
+      const { handle } = this.#file!;
+      await handle.seek(position, Deno.SeekMode.Start);
+      const done = await readAll(handle, bytesOf(into));
+      if (done < into.byteLength) throw new Error("Cannot use a temporary file: it lost what was written to it");
+    });
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {
@@ -123,14 +141,24 @@ export class Scratch implements Disposable {
     this.#turn = result.catch(() => {});
     return await result;
   }
-}
 
-async function createFile(): Promise<{ handle: Deno.FsFile; path?: string; end: number }> {
-  const path = await Deno.makeTempFile({ prefix: "winnow-" });
-  const handle = await Deno.open(path, { read: true, write: true });
-  if (Deno.build.os === "windows") return { handle, path, end: 0 };
-  await Deno.remove(path);
-  return { handle, end: 0 };
+  async #createFile(): Promise<TemporaryFile> {
+    const path = await Deno.makeTempFile({ prefix: "winnow-" });
+    const handle = await Deno.open(path, { read: true, write: true });
+    const file: TemporaryFile = { handle, path, end: 0 };
+    if (Deno.build.os !== "windows") {
+      await Deno.remove(path);
+      delete file.path;
+    }
+    this.#file = file;
+    if (this.#disposed) this.#closeFile(); // while the file was being created
+    return file;
+  }
+
+  #closeFile(): void {
+    this.#file?.handle.close();
+    if (this.#file?.path) Deno.removeSync(this.#file.path);
+  }
 }
 
 const bytesOf = (values: Float32Array) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

@@ -7,7 +7,7 @@
 import type { DType, TensorSource } from "../device/device.ts";
 import { parallel } from "./parallel.ts";
 import type { TensorEntry } from "./parse_header.ts";
-import { planRows, type RowRun } from "./plan_rows.ts";
+import { planRows } from "./plan_rows.ts";
 import type { Source } from "./source.ts";
 
 /** A tensor of a checkpoint. */
@@ -72,27 +72,23 @@ export function storedTensor(source: Source, { name, dtype, shape, file, start, 
         }
       });
       checkLength(into, rows.length * rowBytes);
-      await parallel(planRows(rows, rowBytes), AT_ONCE, (run) => readRun(source, file, start, rows, rowBytes, run, into));
+      const readFrom = (row: number, part: Uint8Array) => source.read(file, start + row * rowBytes, part);
+      await parallel(planRows(rows, rowBytes), AT_ONCE, ({ begin, end }) => {
+        return readRun(readFrom, rows.subarray(begin, end), rowBytes, into.subarray(begin * rowBytes, end * rowBytes));
+      });
     },
   };
 }
 
 async function readRun(
-  source: Source,
-  file: string,
-  start: number,
+  readFrom: (row: number, part: Uint8Array) => Promise<void>,
   rows: Uint32Array,
   rowBytes: number,
-  { begin, end }: RowRun,
   into: Uint8Array,
-) {
-  const first = rows[begin], length = (rows[end - 1] - first + 1) * rowBytes;
-  const target = into.subarray(begin * rowBytes, end * rowBytes);
-  if (length === target.length) return await source.read(file, start + first * rowBytes, target);
-  const span = new Uint8Array(length);
-  await source.read(file, start + first * rowBytes, span);
-  for (let i = begin; i < end; i++) {
-    const offset = (rows[i] - first) * rowBytes;
-    into.set(span.subarray(offset, offset + rowBytes), i * rowBytes);
-  }
+): Promise<void> {
+  const first = rows[0], span = rows[rows.length - 1] - first + 1;
+  if (span === rows.length) return await readFrom(first, into);
+  const part = new Uint8Array(span * rowBytes);
+  await readFrom(first, part);
+  rows.forEach((row, i) => into.set(part.subarray((row - first) * rowBytes, (row - first + 1) * rowBytes), i * rowBytes));
 }

@@ -9,7 +9,8 @@ import { ACCOMPANYING } from "./accompanying_files.ts";
 import { draftFolder } from "./draft_folder.ts";
 import { fileError } from "./file_error.ts";
 import { planShards } from "./plan_shards.ts";
-import { type NamedTensor, tensorBytes, writeSafetensors } from "./write_safetensors.ts";
+import { writeAll } from "./write_all.ts";
+import { checkNames, type NamedTensor, tensorBytes, writeSafetensors } from "./write_safetensors.ts";
 
 /** What goes into a checkpoint. */
 export interface CheckpointContents {
@@ -76,9 +77,11 @@ export async function writeCheckpoint(
 ): Promise<{ files: string[]; bytes: number }> {
   // A link to a folder stays: what it points to is replaced.
   const target = await Deno.realPath(folder).catch(() => resolve(folder));
-  const shards = planShards(tensors, tensorBytes, shardBytes);
-  const total = shards.reduce((sum, { tensors }) => tensors.reduce((sum, tensor) => sum + tensorBytes(tensor), sum), 0);
-  checkNames(files, target);
+  const all = [...tensors];
+  checkNames(all, target);
+  checkFileNames(files, target);
+  const shards = planShards(all, tensorBytes, shardBytes);
+  const total = all.reduce((sum, tensor) => sum + tensorBytes(tensor), 0);
 
   await using draft = await draftFolder(target);
   await checkTarget(target, overwrite, files);
@@ -98,15 +101,15 @@ export async function writeCheckpoint(
     written.set(name, await writeSynced(join(draft.path, name), content));
   }
   signal?.throwIfAborted();
-  await draft.publish();
+  await draft.publish({ replace: overwrite });
   return { files: [...written.keys()].sort(), bytes: [...written.values()].reduce((sum, size) => sum + size, 0) };
 }
 
 async function writeSynced(path: string, content: string | Uint8Array): Promise<number> {
   const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
   try {
-    await Deno.writeFile(path, bytes, { createNew: true });
-    using file = await Deno.open(path, { write: true });
+    using file = await Deno.open(path, { write: true, createNew: true });
+    await writeAll(file, bytes);
     await file.sync();
     return bytes.length;
   } catch (error) {
@@ -116,7 +119,7 @@ async function writeSynced(path: string, content: string | Uint8Array): Promise<
 
 const isWeights = (name: string) => /^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/.test(name);
 
-function checkNames(files: ReadonlyMap<string, unknown>, target: string): void {
+function checkFileNames(files: ReadonlyMap<string, unknown>, target: string): void {
   for (const name of files.keys()) {
     if (isWeights(name) || !/^[^\\/:]+$/.test(name) || name === "." || name === "..") {
       throw new Error(`Cannot write "${target}": "${name}" cannot be the name of a file beside the weights`);
@@ -134,7 +137,7 @@ async function checkTarget(target: string, overwrite: boolean, files: ReadonlyMa
   for await (const { name, isFile } of Deno.readDir(target)) {
     names.push(name);
     if (isFile && (name === "config.json" || isWeights(name) || ACCOMPANYING.includes(name) || files.has(name))) continue;
-    throw new Error(`Cannot replace "${target}": it holds "${name}", expected only the files of a checkpoint`);
+    throw new Error(`Cannot replace "${target}": it holds "${name}", expected only the plain files of a checkpoint`);
   }
   if (names.length > 0 && !names.includes("config.json")) {
     throw new Error(`Cannot replace "${target}": it has no "config.json", expected a checkpoint`);

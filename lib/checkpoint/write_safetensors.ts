@@ -6,6 +6,7 @@
 
 import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { fileError } from "./file_error.ts";
+import { writeAll } from "./write_all.ts";
 
 /** A tensor to write. */
 export interface NamedTensor extends TensorSource {
@@ -52,8 +53,9 @@ export async function writeSafetensors(
   tensors: readonly NamedTensor[],
   { metadata = { format: "pt" }, signal, onTensor }: WriteOptions = {},
 ): Promise<number> {
+  checkNames(tensors, path);
   const ordered = tensors.toSorted((a, b) => BYTES[b.dtype] - BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
-  const header = encodeHeader(ordered, metadata, path);
+  const header = encodeHeader(ordered, metadata);
   const buffer = new Uint8Array(ordered.reduce((most, tensor) => Math.max(most, tensorBytes(tensor)), 0));
   let written = 0;
   try {
@@ -93,13 +95,32 @@ export function tensorBytes({ dtype, shape }: { dtype: DType; shape: readonly nu
   return shape.reduce((product, size) => product * size, BYTES[dtype]);
 }
 
-function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>>, path: string): Uint8Array {
-  const entries: [string, unknown][] = [["__metadata__", metadata]];
-  const names = new Set(["__metadata__"]);
-  let end = 0;
-  for (const { name, dtype, shape } of tensors) {
+/**
+ * Checks that every tensor can have its own entry in a header.
+ *
+ * @param tensors What is to be written.
+ * @param path Where to, for the message.
+ * @throws {Error} If two tensors have one name, or one has the name of the metadata.
+ *
+ * @example
+ * ```ts
+ * import { assertThrows } from "@std/assert";
+ * assertThrows(() => checkNames([{ name: "gate" }, { name: "gate" }], "out"), Error, 'tensor "gate" comes twice');
+ * ```
+ */
+export function checkNames(tensors: Iterable<{ name: string }>, path: string): void {
+  const names = new Set<string>();
+  for (const { name } of tensors) {
+    if (name === "__metadata__") throw new Error(`Cannot write "${path}": "__metadata__" cannot be the name of a tensor`);
     if (names.has(name)) throw new Error(`Cannot write "${path}": tensor "${name}" comes twice, expected each name once`);
     names.add(name);
+  }
+}
+
+function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const entries: [string, unknown][] = [["__metadata__", metadata]];
+  let end = 0;
+  for (const { name, dtype, shape } of tensors) {
     const start = end;
     end += tensorBytes({ dtype, shape });
     entries.push([name, { dtype, shape, data_offsets: [start, end] }]);
@@ -110,8 +131,4 @@ function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record
   new DataView(header.buffer).setBigUint64(0, BigInt(length), true);
   header.set(json, 8);
   return header;
-}
-
-async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
-  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
 }

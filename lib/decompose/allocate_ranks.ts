@@ -43,7 +43,7 @@ export interface AllocateRanksOptions {
  * import { assertEquals } from "@std/assert";
  * const layer = { layer: 0, experts: [0, 1, 5], scores: Float64Array.of(1, 1, 1000) };
  * const scores = { kind: "example", topK: 1, expertShape: { hidden: 64, intermediate: 64 }, layers: [layer], unseen: [] };
- * assertEquals(allocateRanks(scores, { averageRank: 16 }).layers[0].experts.map((e) => e.rank), [10, 10, 27]);
+ * assertEquals(allocateRanks(scores, { averageRank: 16 }).layers[0].experts.map((e) => e.rank), [9, 9, 28]);
  * ```
  */
 export function allocateRanks(scores: ExpertScores, options: AllocateRanksOptions): RankPlan {

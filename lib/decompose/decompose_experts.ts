@@ -60,6 +60,7 @@ export async function decomposeExperts(
   const scratch = new Scratch(), decomposition: Decomposition[] = [], layers = [...model.layers], { hidden, moe } = model.config;
   const total = moeLayers(model).reduce((n, l) => n + l.block.experts.length, 0), largest = largestRank(hidden, moe.intermediate);
   let done = 0;
+  await advance(options, { stage: "decompose", done, total, unit: "experts" });
   for (const [at, layer] of layers.entries()) {
     if (layer.block.kind === "dense") continue;
     const experts: Expert[] = [];

@@ -8,8 +8,8 @@ import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
 import { assembleModel, type Assembly } from "../model/assemble_model.ts";
 import { keptLayers } from "../model/kept_layers.ts";
-import { moeLayers } from "../model/model.ts";
-import { type ModelConfig, parseConfig } from "../model/parse_config.ts";
+import { type Model, moeLayers } from "../model/model.ts";
+import { parseConfig } from "../model/parse_config.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 
 export interface ParameterCount {
@@ -22,6 +22,9 @@ export interface ParameterCount {
   /** Of all parameters, in the types of the config or model. */
   bytes: number;
 }
+
+/** The part of a model that counts. */
+type Described = Pick<Model, "config" | "embedding" | "layers" | "norm" | "head">;
 
 /** What is taken out: a plan, or the share of each layer's experts; ranks of the experts that are left, or their average. */
 export interface Compression {
@@ -46,12 +49,10 @@ export interface Compression {
  * ```
  */
 export function countParameters(
-  config: Readonly<Record<string, unknown>> | (Assembly & { config: ModelConfig }),
+  config: Readonly<Record<string, unknown>> | Described,
   plan: Compression | PruningPlan = {},
 ): ParameterCount {
-  const model = "layers" in config && "embedding" in config
-    ? config as Assembly & { config: ModelConfig }
-    : described(config as Record<string, unknown>);
+  const model = "layers" in config && "embedding" in config ? config as Described : described(config as Record<string, unknown>);
   const { pruning, ranks }: Compression = "layers" in plan ? { pruning: plan } : plan, { hidden, moe } = model.config;
   const largest = largestRank(hidden, moe.intermediate);
   const sum: ParameterCount = { total: 0, active: 0, experts: 0, bytes: 0 };
@@ -81,7 +82,7 @@ export function countParameters(
 }
 
 /** A model without weights: tensors that have a type and a shape. */
-function described(raw: Record<string, unknown>): Assembly & { config: ModelConfig } {
+function described(raw: Record<string, unknown>): Described {
   const config = parseConfig(raw), names = { float32: "F32", bfloat16: "BF16", float16: "F16" } as const;
   const dtype = names[(raw.dtype ?? raw.torch_dtype) as keyof typeof names] ?? "BF16";
   const none = () => Promise.reject(new Error("Cannot read a weight of a model that is only described by its config"));
@@ -92,7 +93,7 @@ function described(raw: Record<string, unknown>): Assembly & { config: ModelConf
 }
 
 /** Everything but routers and routed experts. A tied head counts once. */
-function plainTensors({ embedding, norm, head, layers }: Assembly): TensorSource[] {
+function plainTensors({ embedding, norm, head, layers }: Described): TensorSource[] {
   return [...new Set([embedding, norm, head])].concat(layers.flatMap(({ inputNorm, outputNorm, attention, block }) => {
     const { gate, up, down } = block.kind === "dense" ? block : block.shared ?? {},
       scale = block.kind === "moe" ? block.shared?.scale : undefined;

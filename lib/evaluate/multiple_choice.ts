@@ -142,7 +142,9 @@ function pack({ config, tokenizer }: Model, items: Item[]): { batches: Batch[]; 
 
 function encode(tokenizer: Tokenizer, { task, query, choices, gold }: Item): { query: number[]; choices: number[][] } {
   const shown = `the item "${query}" of task "${task}"`, start = tokenizer.bos ?? tokenizer.eos, asked = tokenizer.encode(query);
-  if (!choices[gold]) throw new RangeError(`Cannot score ${shown}: its gold choice ${gold} is not one of its ${choices.length} choices`);
+  if (choices[gold] === undefined) {
+    throw new RangeError(`Cannot score ${shown}: its gold choice ${gold} is not one of its ${choices.length} choices`);
+  }
   // Without BOS an empty query still needs a token to predict from.
   const context = [...(tokenizer.bos !== undefined || (asked.length === 0 && start !== undefined) ? [start!] : []), ...asked];
   if (context.length === 0) throw new RangeError(`Cannot score ${shown}: it has no tokens, and the tokenizer has neither BOS nor EOS`);

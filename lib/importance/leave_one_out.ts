@@ -113,6 +113,7 @@ async function outputChanges(device: Device, model: Model, trace: Trace, layers:
     return changes.finish();
   }
   let done = 0;
+  await advance(options, { stage, done, total: layers.length, unit: "layers" });
   for (const index of layers) {
     const { inputs } = trace.layers.find((l) => l.layer === index)!;
     using moe = await loadMoe(device, moeLayer(model, index).block);

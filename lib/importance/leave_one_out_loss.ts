@@ -43,6 +43,7 @@ export async function leaveOneOutLoss(
   const sums = new Map(layers.map(({ index, block }) => [index, block.experts.map(() => new Float64Array(groups))]));
   const total = batches.length * model.layers.length;
   let done = 0;
+  await advance(options, { stage: "importance", done, total, unit: "layers" });
   for (const { batch: part, group } of batches) {
     const losses = await variantLosses(device, model, part, layers, async () => {
       await advance(options, { stage: "importance", done: ++done, total, unit: "layers" });

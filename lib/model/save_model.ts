@@ -6,6 +6,7 @@
 
 import { accompanyingFiles } from "../checkpoint/accompanying_files.ts";
 import { narrow } from "../checkpoint/narrow.ts";
+import { reviseJson } from "../checkpoint/revise_json.ts";
 import { writeCheckpoint } from "../checkpoint/write_checkpoint.ts";
 import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { widen } from "../device/cpu/widen.ts";
@@ -62,7 +63,7 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
   }
   const kept = keptOf(model), form = isPlain(model, kept) ? "native" : "winnow";
   const files: Map<string, string | Uint8Array> = new Map(await accompanyingFiles(source));
-  files.set("config.json", JSON.stringify(configOf(model, kept, form, options.dtype), null, 2) + "\n");
+  files.set("config.json", reviseJson((await source.text("config.json"))!, changesOf(model, kept, form, options.dtype)));
   const tensors = namedTensors(model, kept).map(({ name, source }) => {
     const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.dtype);
     return { name, ...converted(source, dtype) };
@@ -88,21 +89,19 @@ function isPlain({ config: { moe } }: Model, kept: KeptLayer[]): boolean {
   return dense && counts.size <= 1 && (!moe.groups || counts.has(moe.experts));
 }
 
-function configOf({ config }: Model, kept: KeptLayer[], form: SavedModel["form"], dtype?: DType): Record<string, unknown> {
+/** What the config has to say differently. */
+function changesOf({ config }: Model, kept: KeptLayer[], form: SavedModel["form"], dtype?: DType): Record<string, unknown> {
   const { loader } = ARCHITECTURES[config.architecture], winnow: WinnowConfig = { experts: config.moe.experts, layers: kept };
-  const names = { F32: "float32", BF16: "bfloat16", F16: "float16" };
-  const own = Object.fromEntries(
-    Object.entries(config.raw).map(([key, value]) => {
-      if (form === "native" && ["num_experts", "num_local_experts", "n_routed_experts"].includes(key)) {
-        return [key, kept[0]?.experts.length ?? value];
-      }
-      if (dtype && ["dtype", "torch_dtype"].includes(key)) return [key, names[dtype]];
-      return [key, value];
-    }),
-  );
-  return form === "native"
-    ? { ...own, model_type: config.architecture, architectures: [loader], winnow }
-    : { ...own, model_type: `winnow_${config.architecture}`, architectures: [`Winnow${loader}`], winnow };
+  const present = (keys: string[], value: unknown) =>
+    Object.fromEntries(keys.filter((key) => config.raw[key] !== undefined).map((key) => [key, value]));
+  const plain = form === "native", names = { F32: "float32", BF16: "bfloat16", F16: "float16" };
+  return {
+    model_type: plain ? config.architecture : `winnow_${config.architecture}`,
+    architectures: [plain ? loader : `Winnow${loader}`],
+    ...(plain && kept.length > 0 ? present(["num_experts", "num_local_experts", "n_routed_experts"], kept[0].experts.length) : {}),
+    ...(dtype ? present(["dtype", "torch_dtype"], names[dtype]) : {}),
+    winnow,
+  };
 }
 
 /** Every tensor of a model with the name it has in a checkpoint: the same assembly that opens one, asked only for names. */

@@ -31,6 +31,7 @@ export interface WalkOptions extends StageOptions {
 export async function walk(device: Device, model: Model, batches: readonly Batch[], options: WalkOptions): Promise<void> {
   const groups = groupBatches(batches, model.config.hidden * 4), total = groups.length * model.layers.length;
   let done = 0;
+  await advance(options, { stage: options.stage, done, total, unit: "layers" });
   for (const group of groups) {
     using stack = new DisposableStack();
     const streams = new Map<number, Tensor>();

@@ -42,6 +42,7 @@ export async function searchLayers(
   }
   const result: LayerCandidates[] = [];
   let done = 0;
+  await advance(options, { stage, done, total: moeLayers(model).length, unit: "layers" });
   for (const layer of moeLayers(model)) {
     const { index, block } = layer, ids = block.experts.map((e) => e.id), drop = dropOf(budget, layer);
     const possible = combinations(ids.length, drop);

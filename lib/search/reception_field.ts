@@ -90,6 +90,7 @@ export async function receptionField(
     pruned.push(sequential ? stack.use(device.widen(dense.at(-1)!)) : dense.at(-1)!); // what is wide already is copied
   }
   let done = 0;
+  await advance(options, { stage: "reception field", done, total: blocks.length, unit: "blocks" });
   for (const layers of blocks) {
     const moe = layers.filter((l) => l.block.kind === "moe").map((l) => l.index);
     if (moe.length > 0) {

@@ -1,8 +1,7 @@
 /** Small files and sources for tests. */
 
-import type { DType } from "../../lib/device/device.ts";
 import type { Source } from "../../lib/checkpoint/source.ts";
-import { BYTES } from "../../lib/device/device.ts";
+import { BYTES, type DType } from "../../lib/device/device.ts";
 
 /** A header entry as the format has it. */
 export interface Entry {
@@ -91,4 +90,15 @@ export function serve(handler: (request: Request, count: number) => Response | P
 /** First and last byte that a request asks for. */
 export function rangeOf({ headers }: { headers: Headers }): number[] | undefined {
   return /^bytes=(\d+)-(\d+)$/.exec(headers.get("Range") ?? "")?.slice(1).map(Number);
+}
+
+/** Does something while environment variables have other values. */
+export async function withEnv<T>(variables: Record<string, string>, work: () => Promise<T>): Promise<T> {
+  const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+  for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+  try {
+    return await work();
+  } finally {
+    for (const [name, value] of before) value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
+  }
 }

@@ -42,6 +42,7 @@ refused(
   '"a" has 4 bytes',
   "6 for BF16 [3]",
 );
+refused("more bytes than type and shape need", safetensors({ a: { ...pair(0), shape: [1] } }, 4), '"a" has 4 bytes', "2 for BF16 [1]");
 refused("a tensor named twice", safetensors('{"a":{"dtype":"BF16","shape":[0],"data_offsets":[0,0]},"\\u0061":{}}', 0), '"a" twice');
 refused(
   "a key named twice in an entry",

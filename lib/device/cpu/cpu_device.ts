@@ -72,7 +72,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     transpose: (x) => rows.transpose(cpu, onCpu(x)),
     squares: (a, b) => rows.squares(cpu, onCpu(a), maybe(b)),
     crossEntropy: (x, head, targets) => crossEntropy(cpu, onCpu(x), onCpu(head), onCpu(targets)),
-    fitness: (inputs, sets) => Promise.resolve(fitness(inputs, sets)),
+    fitness: (inputs, sets) => Promise.resolve(fitness(cpu, inputs, sets)),
     eigen: (matrix, count) => {
       const n = matrix.shape[0], { values, vectors } = eigen(onCpu(matrix).f32.slice(), n, count);
       const result = new CpuTensor(memory, "F32", [count, n]);

@@ -4,123 +4,64 @@
  * @module
  */
 
-import { type FitnessInputs, NO_EXPERT, type RouterRule } from "../device.ts";
-import { onCpu } from "./tensor.ts";
+import type { FitnessInputs } from "../device.ts";
+import type { Cpu } from "./linear.ts";
+import { Outcomes } from "./outcomes.ts";
+import { CpuTensor, onCpu } from "./tensor.ts";
 
-/** Tokens priced for all sets before the next ones: their Gram matrices stay in the cache. */
-const TOKENS = 128;
+/** Tokens whose dropped probability mass is computed in one product. */
+const TOKENS = 64;
 
 /**
- * Σ_t ‖F(x_t) - F(x_t; S)‖² for every set S, by the identity ‖Σ_r d_r o_r‖² = dᵀ G d with d the change of the routing weights and G = O Oᵀ
- * (ours; DESIGN.md, "What makes it fast").
+ * Σ_t ‖F(x_t) - F(x_t; S)‖² for every set S of dropped experts (ours; DESIGN.md, "What makes it fast").
  *
- * Most tokens lose no expert of theirs. They change not at all where the weights are renormalised, and else only by the softmax denominator: all
- * weights grow by 1 / (1 - q), q the probability mass that was dropped, so the change is ‖F(x_t)‖² (q / (1 - q))².
+ * With u the weighted sum of what the token chooses under S, but weighted as if nothing had been dropped, D = ‖F - u‖², X = ⟨F - u, u⟩ and U = ‖u‖² depend
+ * only on the experts chosen; they are worked out once a choice, not once a set. Where weights are renormalised the loss is D. Elsewhere the softmax runs
+ * over fewer experts and all weights grow by 1 / (1 - q), q the probability mass that was dropped: the output is u / (1 - q), and the loss
+ * D - 2 g X + g² U with g = q / (1 - q). All q come from one product of probabilities and sets. A token that keeps its experts has u = F, loss g² ‖F‖².
  */
-export function fitness({ rule, ranking, probabilities, gram }: FitnessInputs, sets: readonly (readonly number[])[]): Float64Array {
-  const [tokens, ranks] = ranking.experts.shape, count = probabilities.shape.at(-1)!;
-  const experts = onCpu(ranking.experts).u32, ranked = onCpu(ranking.probabilities).f32;
-  const all = onCpu(probabilities).f32, g = onCpu(gram).f32;
-  const marks = sets.map((set) => mark(set, count)), nothing = mark([], count);
-  const before = sparse(ranks), after = sparse(ranks), change = sparse(2 * ranks);
-  const totals = new Float64Array(sets.length);
-  for (let first = 0; first < tokens; first += TOKENS) {
-    const last = Math.min(tokens, first + TOKENS);
-    for (let token = first; token < last; token++) {
-      const at = token * ranks, own = experts.subarray(at, at + ranks), p = ranked.subarray(at, at + ranks);
-      choose(rule, own, p, nothing, 1, before);
-      const square = rule.renormalise ? 0 : quadratic(g, at * ranks, ranks, before);
-      for (let c = 0; c < sets.length; c++) {
-        const lost = rule.renormalise ? 0 : mass(all, token * count, sets[c]);
+export function fitness(
+  cpu: Cpu,
+  { rule, ranking, probabilities, gram }: FitnessInputs,
+  sets: readonly (readonly number[])[],
+): Float64Array {
+  const [tokens, ranks] = ranking.experts.shape, experts = probabilities.shape.at(-1)!, count = sets.length;
+  const all = onCpu(probabilities).f32, totals = new Float64Array(count), growth = new Float64Array(count);
+  using dropped = new CpuTensor(cpu.memory, "F32", [count, experts]);
+  using mass = new CpuTensor(cpu.memory, "F32", [TOKENS, count]);
+  const isDropped = dropped.f32.fill(0), q = mass.f32;
+  sets.forEach((set, s) => set.forEach((e) => isDropped[s * experts + e] = 1));
+  const marks = Uint8Array.from(isDropped);
+  const droppers = Array.from(
+    { length: experts },
+    (_, e) => Uint32Array.from([...sets.keys()].filter((s) => marks[s * experts + e] === 1)),
+  );
+  const outcomes = new Outcomes(rule, onCpu(ranking.experts).u32, onCpu(ranking.probabilities).f32, onCpu(gram).f32, ranks, experts);
+  const seen = new Uint32Array(count), losers = new Uint32Array(count);
+  for (let token = 0; token < tokens; token++) {
+    const i = token % TOKENS, square = outcomes.begin(token), turn = token + 1;
+    // Sets that take an expert away from this token; with groups, any set can change the admitted ones.
+    let size = 0;
+    for (const list of rule.groups ? droppers : outcomes.own().map((e) => droppers[e])) {
+      for (let j = 0; j < list.length; j++) if (seen[list[j]] !== turn) seen[list[j]] = turn, losers[size++] = list[j];
+    }
+    if (!rule.renormalise) {
+      const p = { data: all.subarray(token * experts), stride: experts }, rows = Math.min(TOKENS, tokens - token);
+      if (i === 0) cpu.gemm(rows, count, experts, 1, p, { data: isDropped, stride: experts }, true, 0, { data: q, stride: count });
+      for (let s = 0; s < count; s++) {
+        const lost = q[i * count + s];
         // A sum of what is left keeps its digits where nearly everything is lost.
-        const left = lost > 0.5 ? kept(all, token * count, marks[c]) : 1 - lost;
-        if (rule.groups || loses(own, before, marks[c])) {
-          choose(rule, own, p, marks[c], left, after);
-          subtract(before, after, change);
-          totals[c] += quadratic(g, at * ranks, ranks, change);
-        } else if (lost > 0) {
-          totals[c] += square * (lost / left) ** 2;
-        }
+        growth[s] = lost / (lost > 0.5 ? kept(all, token * experts, marks, s * experts, experts) : 1 - lost);
+        if (seen[s] !== turn) totals[s] += growth[s] * growth[s] * square;
       }
     }
+    outcomes.price(marks, losers, size, growth, totals);
   }
-  return totals;
+  return totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
 }
 
-function mark(set: readonly number[], count: number): Uint8Array {
-  const marks = new Uint8Array(count);
-  for (const e of set) marks[e] = 1;
-  return marks;
-}
-
-function mass(p: Float32Array, row: number, set: readonly number[]): number {
+function kept(p: Float32Array, row: number, marks: Uint8Array, set: number, experts: number): number {
   let sum = 0;
-  for (let i = 0; i < set.length; i++) sum += p[row + set[i]];
-  return sum;
-}
-
-function kept(p: Float32Array, row: number, marks: Uint8Array): number {
-  let sum = 0;
-  for (let e = 0; e < marks.length; e++) if (marks[e] === 0) sum += p[row + e];
+  for (let e = 0; e < experts; e++) if (marks[set + e] === 0) sum += p[row + e];
   return Math.max(sum, Number.MIN_VALUE);
-}
-
-/** A vector over the ranks of a token, by its non-zero entries; ranks rise. */
-interface Sparse {
-  ranks: Uint32Array;
-  values: Float64Array;
-  size: number;
-}
-
-function sparse(most: number): Sparse {
-  return { ranks: new Uint32Array(most), values: new Float64Array(most), size: 0 };
-}
-
-function loses(experts: Uint32Array, choice: Sparse, marks: Uint8Array): boolean {
-  for (let i = 0; i < choice.size; i++) if (marks[experts[choice.ranks[i]]] === 1) return true;
-  return false;
-}
-
-/** Top-k over what is left of a token's ranked experts. As they fall in probability, the first `keep` groups met are the admitted ones. */
-function choose(rule: RouterRule, experts: Uint32Array, p: Float32Array, dropped: Uint8Array, left: number, into: Sparse): void {
-  const { topK, renormalise, scale, groups } = rule;
-  const seen = groups && new Set<number>();
-  let size = 0, sum = 0;
-  for (let r = 0; r < experts.length && size < topK; r++) {
-    const e = experts[r];
-    if (e === NO_EXPERT) break;
-    if (dropped[e] === 1) continue;
-    if (seen && !seen.has(groups!.of[e])) {
-      if (seen.size === groups!.keep) continue;
-      seen.add(groups!.of[e]);
-    }
-    into.ranks[size] = r;
-    sum += into.values[size++] = p[r];
-  }
-  const factor = scale / (renormalise ? sum : left);
-  for (let i = 0; i < size; i++) into.values[i] *= factor;
-  into.size = size;
-}
-
-/** a - b by merging. */
-function subtract(a: Sparse, b: Sparse, into: Sparse): void {
-  let i = 0, j = 0, size = 0;
-  while (i < a.size || j < b.size) {
-    const one = i < a.size ? a.ranks[i] : Infinity, two = j < b.size ? b.ranks[j] : Infinity;
-    into.ranks[size] = Math.min(one, two);
-    into.values[size++] = (one <= two ? a.values[i++] : 0) - (two <= one ? b.values[j++] : 0);
-  }
-  into.size = size;
-}
-
-/** dᵀ G d with G `[stride, stride]` at `at`. */
-function quadratic(g: Float32Array, at: number, stride: number, { ranks, values, size }: Sparse): number {
-  let total = 0;
-  for (let i = 0; i < size; i++) {
-    const row = at + ranks[i] * stride;
-    let sum = 0;
-    for (let j = 0; j < i; j++) sum += g[row + ranks[j]] * values[j];
-    total += values[i] * (2 * sum + g[row + ranks[i]] * values[i]);
-  }
-  return total;
 }

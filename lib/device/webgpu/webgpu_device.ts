@@ -1,7 +1,129 @@
-import type { Device } from "../device.ts";
-export interface DeviceLimits {
-  maxStorageBufferBindingSize: number;
+/**
+ * The WebGPU device.
+ *
+ * @module
+ */
+
+import { openBlas } from "../cpu/blas.ts";
+import { scriptEigen } from "../cpu/eigen.ts";
+import type { Device, Tensor } from "../device.ts";
+import { attention } from "./attention.ts";
+import { crossEntropy } from "./cross_entropy.ts";
+import { add, swiglu, widen } from "./elements.ts";
+import { loadExperts } from "./expert_store.ts";
+import { runExperts } from "./experts.ts";
+import { fitness } from "./fitness.ts";
+import { type DeviceLimits, Gpu } from "./gpu.ts";
+import { linear } from "./linear.ts";
+import { Loader } from "./load.ts";
+import { gather, gram, transpose } from "./matrices.ts";
+import { rotary } from "./rotary.ts";
+import { combine, gates, rank } from "./router.ts";
+import { rmsNorm, softmax, squares } from "./rows.ts";
+import { floats, indices } from "./tensor.ts";
+
+export type { DeviceLimits };
+
+/**
+ * A device on a GPU, with the kernels of `kernels/`. Operations queue their work and give tensors at once; errors of the GPU come out of the next call
+ * that waits.
+ *
+ * @param adapter The GPU.
+ * @param reason Why this device and no other, in a sentence.
+ * @param limits Work within smaller limits than the adapter's.
+ * @returns The device; it holds the GPU's memory until it is disposed.
+ * @throws {Error} If the adapter gives no device.
+ *
+ * @example
+ * ```ts ignore
+ * const adapter = await requestAdapter();
+ * using device = await webgpuDevice(adapter!, "asked for");
+ * ```
+ */
+export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: Partial<DeviceLimits> = {}): Promise<Device> {
+  const offered = offeredLimits(adapter),
+    gpu = new Gpu(await requestDevice(adapter, offered), within(offered, limits)),
+    loader = new Loader(gpu);
+  return {
+    kind: "webgpu",
+    name: nameOf(adapter.info),
+    reason,
+    live: gpu.memory.live,
+    tensor: (values, shape) => {
+      if (shape.reduce((a, b) => a * b, 1) !== values.length) {
+        throw new RangeError(`Cannot make a tensor [${shape}] of ${values.length} numbers`);
+      }
+      return gpu.upload(
+        values instanceof Uint32Array ? "U32" : "F32",
+        shape,
+        new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength),
+      );
+    },
+    load: (source) => loader.load(source),
+    loadExperts: (experts) => loadExperts(gpu, loader, experts),
+    read: async (tensor) => new Float32Array(await gpu.read(floats(gpu, tensor))),
+    readIndices: async (tensor) => new Uint32Array(await gpu.read(indices(gpu, tensor))),
+    sync: () => gpu.sync(),
+    linear: (x, weight, bias) => linear(gpu, x, weight, bias),
+    rmsNorm: (x, gain, epsilon) => rmsNorm(gpu, x, gain, epsilon),
+    rotary: (x, options) => rotary(gpu, x, options),
+    attention: (query, key, value, options) => attention(gpu, query, key, value, options),
+    swiglu: (gate, up) => swiglu(gpu, gate, up),
+    add: (into, x, gate) => add(gpu, into, x, gate),
+    softmax: (x) => softmax(gpu, x),
+    rank: (probabilities, ranks, groups) => rank(gpu, probabilities, ranks, groups),
+    gates: (ranking, rule) => gates(gpu, ranking, rule),
+    experts: (x, experts, weights) => runExperts(gpu, x, experts, weights),
+    combine: (outputs, weights) => combine(gpu, outputs, weights),
+    gather: (x, rows) => gather(gpu, x, rows),
+    gram: (x) => gram(gpu, x),
+    widen: (x) => widen(gpu, x),
+    transpose: (x) => transpose(gpu, x),
+    squares: (a, b) => squares(gpu, a, b),
+    crossEntropy: (x, head, targets) => crossEntropy(gpu, x, head, targets),
+    fitness: (inputs, sets) => fitness(gpu, inputs, sets),
+    eigen: (matrix, count) => eigen(gpu, matrix, count),
+    [Symbol.dispose]: () => gpu[Symbol.dispose](),
+  };
 }
-export function webgpuDevice(_a: GPUAdapter, _r: string, _l?: Partial<DeviceLimits>): Promise<Device> {
-  throw new Error("being written");
+
+/** On the host, by LAPACK where there is one: a long chain of short dependent steps is not for a GPU. */
+async function eigen(gpu: Gpu, matrix: Tensor, count: number) {
+  const n = matrix.shape[0], solve = openBlas()?.eigen ?? scriptEigen;
+  const { values, vectors } = solve(new Float32Array(await gpu.read(floats(gpu, matrix))), n, count);
+  return { values, vectors: gpu.upload("F32", [count, n], vectors) };
+}
+
+/** The limits that matter, as numbers that are exact: some drivers offer more than a double can count. */
+function offeredLimits(adapter: GPUAdapter): DeviceLimits {
+  const number = (name: keyof DeviceLimits) => Math.min(Number(adapter.limits[name]), Number.MAX_SAFE_INTEGER);
+  return {
+    maxStorageBufferBindingSize: number("maxStorageBufferBindingSize"),
+    maxBufferSize: number("maxBufferSize"),
+    minStorageBufferOffsetAlignment: number("minStorageBufferOffsetAlignment"),
+    maxComputeWorkgroupsPerDimension: number("maxComputeWorkgroupsPerDimension"),
+  };
+}
+
+async function requestDevice(adapter: GPUAdapter, limits: DeviceLimits): Promise<GPUDevice> {
+  try {
+    return await adapter.requestDevice({ requiredLimits: { ...limits } });
+  } catch (cause) {
+    throw new Error(`Cannot open a "webgpu" device: "${nameOf(adapter.info)}" gives none`, { cause });
+  }
+}
+
+/** Bindings are cut on multiples of 256 bytes; kernels count elements in 32 bits. */
+function within(offered: DeviceLimits, asked: Partial<DeviceLimits>): DeviceLimits {
+  const least = (name: keyof DeviceLimits) => Math.min(offered[name], asked[name] ?? Infinity);
+  return {
+    maxStorageBufferBindingSize: Math.floor(Math.min(least("maxStorageBufferBindingSize"), 2 ** 32) / 256) * 256,
+    maxBufferSize: least("maxBufferSize"),
+    minStorageBufferOffsetAlignment: Math.max(offered.minStorageBufferOffsetAlignment, asked.minStorageBufferOffsetAlignment ?? 1),
+    maxComputeWorkgroupsPerDimension: least("maxComputeWorkgroupsPerDimension"),
+  };
+}
+
+function nameOf({ description, device, architecture, vendor }: GPUAdapterInfo): string {
+  return [description, device, architecture, vendor].find((text) => text !== "") ?? "unknown GPU";
 }

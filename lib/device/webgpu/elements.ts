@@ -1,0 +1,69 @@
+/**
+ * Operations that work element by element.
+ *
+ * @module
+ */
+
+import addSource from "../../../kernels/add.wgsl" with { type: "text" };
+import swigluSource from "../../../kernels/swiglu.wgsl" with { type: "text" };
+import widenSource from "../../../kernels/widen.wgsl" with { type: "text" };
+import { BYTES, type DType, type Tensor } from "../device.ts";
+import type { Gpu } from "./gpu.ts";
+import { part, split } from "./ranges.ts";
+import { floats, format, type GpuTensor, stored } from "./tensor.ts";
+
+const ADD = { name: "add", source: addSource };
+const SWIGLU = { name: "swiglu", source: swigluSource };
+const WIDEN = { name: "widen", source: widenSource };
+
+export function swiglu(gpu: Gpu, gate: Tensor, up: Tensor): GpuTensor {
+  const opened = floats(gpu, gate), raised = floats(gpu, up);
+  if (opened.size !== raised.size) throw new RangeError(`Cannot gate [${up.shape}] by [${gate.shape}]: the sizes do not match`);
+  const y = gpu.tensor("F32", gate.shape);
+  for (const run of split(gpu, y.size, [4])) {
+    gpu.run(SWIGLU, {
+      shape: [run.count],
+      bindings: [part(opened, 4, run), part(raised, 4, run), part(y, 4, run)],
+      groups: Math.ceil(run.count / 256),
+      about: () => `${run.count} elements`,
+    });
+  }
+  return y;
+}
+
+export function add(gpu: Gpu, into: Tensor, x: Tensor, gate?: Tensor): void {
+  const y = floats(gpu, into), other = floats(gpu, x), factor = gate && floats(gpu, gate);
+  const width = factor ? y.size / factor.size : 1;
+  if (y.size !== other.size || !Number.isInteger(width)) {
+    const gated = gate ? ` with gates [${gate.shape}]` : "";
+    throw new RangeError(`Cannot add [${x.shape}] to [${into.shape}]${gated}: the sizes do not match`);
+  }
+  for (const run of split(gpu, y.size / width, factor ? [width * 4, 4] : [width * 4])) {
+    const size = run.count * width, right = part(other, width * 4, run);
+    gpu.run(ADD, {
+      constants: { gated: factor ? 1 : 0 },
+      shape: [size, width],
+      bindings: [right, factor ? part(factor, 4, run) : right, part(y, width * 4, run)],
+      groups: Math.ceil(size / 256),
+      about: () => `${size} elements`,
+    });
+  }
+}
+
+export function widen(gpu: Gpu, x: Tensor): GpuTensor {
+  const input = stored(gpu, x), y = gpu.tensor("F32", x.shape);
+  if (input.dtype === "F32") {
+    gpu.copy(input, y);
+    return y;
+  }
+  for (const run of split(gpu, y.size, [BYTES[input.dtype as DType], 4])) {
+    gpu.run(WIDEN, {
+      constants: { format: format(input) },
+      shape: [run.count],
+      bindings: [part(input, 2, run), part(y, 4, run)],
+      groups: Math.ceil(run.count / 512),
+      about: () => `${run.count} ${input.dtype} elements`,
+    });
+  }
+  return y;
+}

@@ -1,0 +1,123 @@
+/**
+ * The experts of a layer on the GPU.
+ *
+ * @module
+ */
+
+import { BYTES, type Experts, type ExpertSource, type TensorSource } from "../device.ts";
+import { expertMatrices, type ExpertMatrix, expertSizes, type Kind, type Role } from "./expert_matrices.ts";
+import type { Gpu } from "./gpu.ts";
+import type { Loader } from "./load.ts";
+import { FORMATS, GpuTensor } from "./tensor.ts";
+
+/** The matrices of one kind and role that lie in one buffer: what one dispatch applies. */
+export interface Stack {
+  readonly kind: Kind;
+  readonly role: Role;
+  readonly buffer: GpuTensor;
+  /** What the kernel reads of each expert's matrix, `[experts + 1, 5]`: first element, columns, outputs, format, first output. */
+  readonly table: GpuTensor;
+  /** Outputs of the widest matrix. */
+  readonly outputs: number;
+  /** Floating-point operations for a token, on average. */
+  readonly work: number;
+}
+
+/** Rows of a matrix and the place for them. */
+interface Piece {
+  readonly matrix: ExpertMatrix;
+  readonly first: number;
+  readonly count: number;
+  readonly buffer: number;
+  /** Bytes from the beginning of the buffer. */
+  readonly offset: number;
+}
+
+/** Bytes of one buffer at most: drivers find room for a few hundred MiB more easily than for all of a layer. */
+const BUFFER = 2 ** 29;
+
+/** Experts in their stored types, matrices of all experts side by side in as few buffers as bindings allow. */
+export class GpuExperts implements Experts {
+  /**
+   * @param rank Rank of the widest pair of factors, 0 where all experts are dense.
+   * @param stacks In the order in which they are applied.
+   */
+  constructor(
+    readonly count: number,
+    readonly hidden: number,
+    readonly intermediate: number,
+    readonly rank: number,
+    readonly stacks: readonly Stack[],
+  ) {}
+
+  [Symbol.dispose](): void {
+    for (const { buffer, table } of this.stacks) {
+      buffer[Symbol.dispose]();
+      table[Symbol.dispose]();
+    }
+  }
+}
+
+/** Reads experts matrix by matrix; what was read is given back if a later one fails. */
+export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly ExpertSource[]): Promise<GpuExperts> {
+  const { hidden, intermediate, rank } = expertSizes(experts), pieces = place(gpu, expertMatrices(experts)), ends: number[] = [];
+  for (const { buffer, offset, matrix, count } of pieces) ends[buffer] = offset + count * rowBytes(matrix.source);
+  const tensors: GpuTensor[] = [];
+  try {
+    for (const bytes of ends) tensors.push(new GpuTensor(gpu, "U32", [Math.ceil(bytes / 4)], true));
+    for (const [{ source }, mine] of Map.groupBy(pieces, ({ matrix }) => matrix)) {
+      await loader.read(source, async (bytes) => {
+        for (const { first, count, buffer, offset } of mine) {
+          const start = first * rowBytes(source), length = Math.ceil(count * rowBytes(source) / 4) * 4;
+          await gpu.fill(tensors[buffer], offset, bytes.subarray(start, start + length));
+        }
+      });
+    }
+    return new GpuExperts(experts.length, hidden, intermediate, rank, stack(gpu, experts.length, hidden, pieces, tensors));
+  } catch (error) {
+    for (const tensor of tensors) tensor[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function rowBytes({ shape, dtype }: TensorSource): number {
+  return shape[1] * BYTES[dtype];
+}
+
+/** One matrix after the other, on multiples of 16 bytes; one that no buffer can hold is cut by rows. */
+function place(gpu: Gpu, matrices: readonly ExpertMatrix[]): Piece[] {
+  const limit = Math.min(BUFFER, gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize), pieces: Piece[] = [];
+  let buffer = 0, offset = 0;
+  for (const matrix of matrices) {
+    const rows = matrix.source.shape[0], row = rowBytes(matrix.source), most = Math.floor(limit / row);
+    if (most === 0) throw new RangeError(`Cannot load experts: a row of ${row} bytes does not fit one binding, which holds ${limit} bytes`);
+    for (let first = 0; first < rows; first += most) {
+      const count = Math.min(most, rows - first);
+      if (offset + count * row > limit) buffer++, offset = 0;
+      pieces.push({ matrix, first, count, buffer, offset });
+      offset = Math.ceil((offset + count * row) / 16) * 16;
+    }
+  }
+  return pieces;
+}
+
+/** What is of one kind and role and in one buffer belongs together. Slots without an expert get their zeros with the first stack of outputs. */
+function stack(gpu: Gpu, experts: number, hidden: number, pieces: readonly Piece[], tensors: readonly GpuTensor[]): Stack[] {
+  const groups = Map.groupBy(pieces, ({ matrix: { kind, role }, buffer }) => `${kind} ${role} ${buffer}`);
+  let zeros = false;
+  return [...groups.values()].map((group) => {
+    const { matrix: { kind, role }, buffer } = group[0], table = new Uint32Array(5 * (experts + 1));
+    let outputs = 0, work = 0;
+    for (const { matrix: { expert, source }, first, count, offset } of group) {
+      table.set([offset / BYTES[source.dtype], source.shape[1], count, FORMATS[source.dtype], first], 5 * expert);
+      outputs = Math.max(outputs, count);
+      work += 2 * count * source.shape[1] / experts;
+    }
+    if (kind === "down" && role !== "right" && !zeros) {
+      zeros = true;
+      table.set([0, 0, hidden, 0, 0], 5 * experts);
+      outputs = Math.max(outputs, hidden);
+    }
+    return { kind, role, buffer: tensors[buffer], table: gpu.upload("U32", [experts + 1, 5], table), outputs, work };
+  });
+}

@@ -1,0 +1,93 @@
+/**
+ * Running the experts of a layer.
+ *
+ * @module
+ */
+
+import orderSource from "../../../kernels/expert_order.wgsl" with { type: "text" };
+import productSource from "../../../kernels/expert_product.wgsl" with { type: "text" };
+import type { Experts, Tensor } from "../device.ts";
+import { GpuExperts, type Stack } from "./expert_store.ts";
+import type { Gpu } from "./gpu.ts";
+import { part, split, whole } from "./ranges.ts";
+import { floats, type GpuTensor, indices } from "./tensor.ts";
+
+const ORDER = { name: "expert_order", source: orderSource }, PRODUCT = { name: "expert_product", source: productSource };
+
+/** Positions in a tile, and outputs of a workgroup. */
+const TILE = 64;
+
+/** Bytes of intermediate activations held at a time. */
+const SCRATCH = 2 ** 28;
+
+/** Experts that the sort has counters for. */
+const EXPERTS = 1023;
+
+/**
+ * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r].
+ *
+ * Slots (t, r) are sorted by expert on the GPU and cut into tiles; then each stack of matrices is one dispatch over all tiles. Tokens go in chunks that
+ * bound the intermediate activations.
+ */
+export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts): GpuTensor {
+  const input = floats(gpu, x), listed = indices(gpu, table), [tokens, ranks] = table.shape;
+  if (!(weights instanceof GpuExperts)) throw new TypeError("Cannot use experts of another device on this webgpu device");
+  const { count, hidden, intermediate, rank, stacks } = weights;
+  if (table.shape.length !== 2 || input.size !== tokens * hidden) {
+    throw new RangeError(
+      `Cannot run experts of hidden size ${hidden} on x [${x.shape}] by a table [${table.shape}]: the sizes do not match`,
+    );
+  }
+  if (count > EXPERTS) throw new RangeError(`Cannot run ${count} experts: at most ${EXPERTS} are allowed in a layer`);
+  const outputs = gpu.tensor("F32", [tokens, ranks, hidden]), widest = Math.max(intermediate, rank) * ranks * 4;
+  const runs = [...split(gpu, tokens, [hidden * 4, ranks * 4, ranks * hidden * 4, widest], Math.max(1, Math.floor(SCRATCH / widest)))];
+  const slots = ranks * Math.max(0, ...runs.map((run) => run.count));
+  using order = gpu.tensor("U32", [slots]);
+  using tiles = gpu.tensor("U32", [tilesOf(slots, count), 4]);
+  using inner = gpu.tensor("F32", [slots, intermediate]);
+  using middle = gpu.tensor("F32", [slots, rank]);
+  const strides = { x: hidden, middle: rank, inner: intermediate, outputs: hidden };
+  for (const run of runs) {
+    const used = run.count * ranks;
+    gpu.run(ORDER, {
+      shape: [used, count, tilesOf(used, count)],
+      bindings: [part(listed, ranks * 4, run), whole(order), whole(tiles)],
+      groups: 1,
+      about: () => `${used} slots and ${count} experts`,
+    });
+    const views = {
+      x: part(input, hidden * 4, run),
+      middle: whole(middle),
+      inner: whole(inner),
+      outputs: part(outputs, ranks * hidden * 4, run),
+    };
+    for (const stack of stacks) {
+      const { from, to, gated } = route(stack), across = Math.ceil(stack.outputs / TILE);
+      gpu.run(PRODUCT, {
+        shape: [
+          ...[from === "x" ? ranks : 0, strides[from], strides[to], across, tilesOf(used, count)],
+          ...[to === "outputs" ? 1 : 0, gated ? 1 : 0],
+        ],
+        bindings: [whole(tiles), whole(order), whole(indices(gpu, stack.table)), views[from], whole(stack.buffer), views[to]],
+        groups: tilesOf(used, count) * across,
+        about: () => `${used} slots, the ${stack.role} matrices of "${stack.kind}" of ${count} experts`,
+        work: used * stack.work,
+      });
+    }
+  }
+  return outputs;
+}
+
+/** Tiles that so many slots can need: each expert, and what has none, may leave one half empty. */
+function tilesOf(slots: number, experts: number): number {
+  return Math.floor(slots / TILE) + experts + 1;
+}
+
+/** Which activations a stack reads and which it writes; the second matrix to write the inner ones joins SwiGLU to it. */
+function route({ kind, role }: Stack) {
+  return {
+    from: role === "left" ? "middle" : kind === "down" ? "inner" : "x",
+    to: role === "right" ? "middle" : kind === "down" ? "outputs" : "inner",
+    gated: kind === "up" && role !== "right",
+  } as const;
+}

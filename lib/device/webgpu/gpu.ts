@@ -1,0 +1,183 @@
+/**
+ * A GPU and what is queued on it.
+ *
+ * @module
+ */
+
+import type { DType } from "../device.ts";
+import { Faults, sentence } from "./faults.ts";
+import { Memory, roundedSize } from "./memory.ts";
+import { type Constants, type Kernel, Pipelines } from "./pipelines.ts";
+import { grid } from "./ranges.ts";
+import { Submission } from "./submission.ts";
+import { GpuTensor } from "./tensor.ts";
+
+/** Limits that decide how work is cut. */
+export interface DeviceLimits {
+  /** Bytes that a kernel can see of one buffer. */
+  maxStorageBufferBindingSize: number;
+  /** Bytes of one buffer, so of one tensor. */
+  maxBufferSize: number;
+  /** Multiples of so many bytes are where a kernel's view of a buffer may begin. */
+  minStorageBufferOffsetAlignment: number;
+  /** Workgroups along each dimension of a dispatch. */
+  maxComputeWorkgroupsPerDimension: number;
+}
+
+/** Bytes read back through one buffer. */
+const READ = 2 ** 28;
+
+/** Bytes of an upload that is submitted at once. */
+const LARGE = 2 ** 24;
+
+/** Bytes on their way from the host, or waiting to be destroyed, that call for a submission. */
+const WRITTEN = 2 ** 27;
+
+/** One run of a kernel. */
+export interface Run {
+  readonly constants?: Constants;
+  /** Members of the uniform block as 32-bit words. */
+  readonly shape: readonly number[];
+  /** What is bound from binding 1 on. */
+  readonly bindings: readonly GPUBufferBinding[];
+  readonly groups: number;
+  /** Shapes, for an error. */
+  readonly about: () => string;
+  /** Floating-point operations, roughly, where they are many. */
+  readonly work?: number;
+}
+
+/** What the operations of the WebGPU device share. */
+export class Gpu implements Disposable {
+  readonly device: GPUDevice;
+  readonly limits: DeviceLimits;
+  readonly memory: Memory;
+  readonly faults: Faults;
+  #pipelines: Pipelines;
+  #submission: Submission;
+  #written = 0;
+
+  constructor(device: GPUDevice, limits: DeviceLimits) {
+    this.device = device;
+    this.limits = limits;
+    this.faults = new Faults(device);
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    this.memory = new Memory((bytes) => {
+      const buffer = this.#create(bytes, usage, () => this.memory.forget(buffer));
+      return buffer;
+    });
+    this.#pipelines = new Pipelines(device, this.faults);
+    this.#submission = new Submission(device, this.faults, () => this.memory.submitted());
+  }
+
+  /** A tensor with undefined contents. */
+  tensor(dtype: DType | "U32", shape: readonly number[]): GpuTensor {
+    return new GpuTensor(this, dtype, shape);
+  }
+
+  /** A tensor with these contents, in the layout of the type. */
+  upload(dtype: DType | "U32", shape: readonly number[], values: ArrayBufferView<ArrayBuffer>): GpuTensor {
+    const tensor = new GpuTensor(this, dtype, shape, true);
+    this.write(tensor, 0, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+    if (values.byteLength >= LARGE) this.flush(); // the driver's copy is on its way, and gone the sooner
+    return tensor;
+  }
+
+  /** Writes bytes, a multiple of four, into a tensor that no recorded command uses. */
+  write(tensor: GpuTensor, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    this.faults.watch(
+      () => this.device.queue.writeBuffer(tensor.buffer, offset, bytes),
+      (error) => new Error(`Cannot write ${bytes.length} bytes to a tensor [${tensor.shape}]: ${sentence(error)}`, { cause: error }),
+    );
+    this.#written += bytes.length;
+  }
+
+  /** The same, waiting now and then, so that the copies on their way stay bounded. */
+  async fill(tensor: GpuTensor, offset: number, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+    for (let start = 0; start < bytes.length; start += WRITTEN) {
+      this.write(tensor, offset + start, bytes.subarray(start, start + WRITTEN));
+      if (this.#written >= WRITTEN) await this.sync();
+    }
+  }
+
+  run(kernel: Kernel, { constants = {}, shape, bindings, groups, about, work = 0 }: Run): void {
+    if (groups === 0) return;
+    this.faults.check();
+    const pipeline = this.#pipelines.get(kernel, constants);
+    this.#submission.dispatch(kernel.name, pipeline, shape, bindings, grid(this, groups), about, work);
+  }
+
+  /** Copies a tensor into another of the same size. */
+  copy(from: GpuTensor, to: GpuTensor): void {
+    this.faults.check();
+    this.#submission.copy(from.buffer, 0, to.buffer, Math.ceil(from.bytes / 4) * 4);
+  }
+
+  /** Submits what is recorded. */
+  flush(): void {
+    this.#submission.flush();
+  }
+
+  async sync(): Promise<void> {
+    this.faults.check();
+    this.flush();
+    this.#written = 0;
+    await this.faults.wait(this.device.queue.onSubmittedWorkDone());
+  }
+
+  /** The bytes of a tensor as they are now, when all work before has been done. */
+  async read(tensor: GpuTensor): Promise<ArrayBuffer> {
+    this.faults.check();
+    const result = new Uint8Array(tensor.bytes), parts: { offset: number; buffer: GPUBuffer }[] = [];
+    try {
+      for (let offset = 0; offset < result.length; offset += READ) {
+        const bytes = Math.min(READ, Math.ceil((result.length - offset) / 4) * 4);
+        const buffer = this.#create(bytes, GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+        parts.push({ offset, buffer });
+        this.#submission.copy(tensor.buffer, offset, buffer, bytes);
+      }
+      this.flush();
+      // Together, because Deno takes ten milliseconds for each that is waited for alone.
+      await this.faults.wait(Promise.all(parts.map(({ buffer }) => buffer.mapAsync(GPUMapMode.READ))));
+      for (const { offset, buffer } of parts) {
+        result.set(new Uint8Array(buffer.getMappedRange()).subarray(0, result.length - offset), offset);
+      }
+      return result.buffer;
+    } finally {
+      for (const { buffer } of parts) buffer.destroy();
+    }
+  }
+
+  /** A buffer for a tensor. */
+  take(tensor: GpuTensor, forHost: boolean): GPUBuffer {
+    this.faults.check();
+    const { maxBufferSize } = this.limits;
+    if (!(roundedSize(tensor.bytes) <= maxBufferSize)) {
+      throw new RangeError(
+        `Cannot make a ${tensor.dtype} tensor [${tensor.shape}] of ${tensor.bytes} bytes: a buffer of this device holds ${maxBufferSize} bytes`,
+      );
+    }
+    return this.memory.take(tensor.bytes, forHost);
+  }
+
+  give(buffer: GPUBuffer): void {
+    this.memory.give(buffer);
+    if (this.memory.doomed > WRITTEN) this.flush();
+  }
+
+  #create(size: number, usage: number, onFailure?: () => void): GPUBuffer {
+    const live = this.memory.live.bytes;
+    return this.faults.watch(() => this.device.createBuffer({ size, usage }), (error) => {
+      onFailure?.();
+      const what = error instanceof GPUOutOfMemoryError ? `${live} bytes are live` : sentence(error);
+      return new RangeError(`Cannot allocate ${size} bytes on the webgpu device: ${what}`, { cause: error });
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.faults.close();
+    this.memory.clear();
+    this.#submission[Symbol.dispose]();
+    this.device.destroy();
+  }
+}

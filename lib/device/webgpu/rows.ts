@@ -1,0 +1,67 @@
+/**
+ * Operations that work row by row.
+ *
+ * @module
+ */
+
+import norm from "../../../kernels/rms_norm.wgsl" with { type: "text" };
+import softmaxSource from "../../../kernels/softmax.wgsl" with { type: "text" };
+import squaresSource from "../../../kernels/squares.wgsl" with { type: "text" };
+import type { Tensor } from "../device.ts";
+import type { Gpu } from "./gpu.ts";
+import { part, split, whole, word } from "./ranges.ts";
+import { floats, type GpuTensor } from "./tensor.ts";
+
+const NORM = { name: "rms_norm", source: norm };
+const SOFTMAX = { name: "softmax", source: softmaxSource }, SQUARES = { name: "squares", source: squaresSource };
+
+/** Invocations for a row: a short one would leave most of 256 idle. */
+function lanes(width: number): { lanes: number } {
+  return { lanes: width <= 256 ? 64 : 256 };
+}
+
+export function rmsNorm(gpu: Gpu, x: Tensor, gain: Tensor, epsilon: number): GpuTensor {
+  const input = floats(gpu, x), scale = floats(gpu, gain), width = scale.size, rows = input.size / width;
+  if (!Number.isInteger(rows)) throw new RangeError(`Cannot normalise x [${x.shape}] with a gain [${gain.shape}]: the sizes do not match`);
+  const y = gpu.tensor("F32", x.shape);
+  for (const run of split(gpu, rows, [width * 4])) {
+    gpu.run(NORM, {
+      constants: lanes(width),
+      shape: [run.count, width, word(epsilon)],
+      bindings: [part(input, width * 4, run), whole(scale), part(y, width * 4, run)],
+      groups: run.count,
+      about: () => `x [${run.count}, ${width}]`,
+    });
+  }
+  return y;
+}
+
+export function softmax(gpu: Gpu, x: Tensor): GpuTensor {
+  const input = floats(gpu, x), width = x.shape.at(-1)!, y = gpu.tensor("F32", x.shape);
+  for (const run of split(gpu, input.size / width, [width * 4])) {
+    gpu.run(SOFTMAX, {
+      constants: lanes(width),
+      shape: [run.count, width],
+      bindings: [part(input, width * 4, run), part(y, width * 4, run)],
+      groups: run.count,
+      about: () => `x [${run.count}, ${width}]`,
+    });
+  }
+  return y;
+}
+
+export function squares(gpu: Gpu, a: Tensor, b?: Tensor): GpuTensor {
+  const one = floats(gpu, a), other = b && floats(gpu, b), width = a.shape.at(-1)!;
+  if (other && other.size !== one.size) throw new RangeError(`Cannot subtract [${b!.shape}] from [${a.shape}]: the sizes do not match`);
+  const y = gpu.tensor("F32", [one.size / width]);
+  for (const run of split(gpu, y.size, [width * 4, 4])) {
+    gpu.run(SQUARES, {
+      constants: lanes(width),
+      shape: [run.count, width, other ? 1 : 0],
+      bindings: [part(one, width * 4, run), part(other ?? one, width * 4, run), part(y, 4, run)],
+      groups: run.count,
+      about: () => `a [${run.count}, ${width}]`,
+    });
+  }
+  return y;
+}

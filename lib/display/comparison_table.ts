@@ -1,0 +1,40 @@
+/**
+ * Models side by side.
+ *
+ * @module
+ */
+
+import { markdownTable } from "npm:markdown-table@3.0.4";
+import type { Evaluation } from "../evaluate/evaluate.ts";
+
+/**
+ * A table of measured models, one a column, in Markdown that reads well on a terminal: parameters, bytes, perplexity, accuracy with its standard error.
+ *
+ * @param models Evaluations by the heading of their column; the first one is the reference for shares. All must have the same tasks.
+ *
+ * @example
+ * ```ts
+ * import { assertMatch } from "@std/assert";
+ * const evaluation = { perplexity: 2.5, tasks: [], parameters: 2000, bytes: 4000, activeParameters: 1000 };
+ * assertMatch(comparisonTable({ dense: evaluation, pruned: { ...evaluation, parameters: 1500 } }), /1,500 \(75.0 %\)/);
+ * ```
+ */
+export function comparisonTable(models: Readonly<Record<string, Evaluation>>): string {
+  const columns = Object.values(models), [first] = columns;
+  const row = (name: string, cell: (model: Evaluation) => string) => [name, ...columns.map(cell)];
+  const sized = (size: (model: Evaluation) => number) => (model: Evaluation) =>
+    size(model).toLocaleString("en") + (model === first ? "" : ` (${(100 * size(model) / size(first)).toFixed(1)} %)`);
+  const percent = (share: number) => (100 * share).toFixed(1);
+  const mean = ({ tasks }: Evaluation) => tasks.reduce((sum, t) => sum + t.acc, 0) / tasks.length;
+  return markdownTable([
+    ["", ...Object.keys(models)],
+    row("parameters", sized((m) => m.parameters)),
+    row("active parameters a token", sized((m) => m.activeParameters)),
+    row("bytes of weights", sized((m) => m.bytes)),
+    row("perplexity, held-out text", (m) => m.perplexity.toFixed(4)),
+    ...first.tasks.map(({ task, items }, i) =>
+      row(`accuracy ${task}, % of ${items}`, ({ tasks }) => `${percent(tasks[i].acc)} ± ${percent(tasks[i].stderr)}`)
+    ),
+    ...(first.tasks.length > 1 ? [row("mean accuracy, %", (m) => percent(mean(m)))] : []),
+  ], { align: ["l", ...columns.map(() => "r")] });
+}

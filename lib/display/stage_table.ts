@@ -1,0 +1,24 @@
+/**
+ * What each stage of a run cost.
+ *
+ * @module
+ */
+
+import { markdownTable } from "npm:markdown-table@3.0.4";
+
+/**
+ * A table of stages in the order in which they ran, with their seconds and the total.
+ *
+ * @param seconds By stage.
+ *
+ * @example
+ * ```ts
+ * import { assertMatch } from "@std/assert";
+ * assertMatch(stageTable({ calibrate: 1.25, search: 2 }), /total +\| +3\.3/);
+ * ```
+ */
+export function stageTable(seconds: Readonly<Record<string, number>>): string {
+  const total = Object.values(seconds).reduce((a, b) => a + b, 0);
+  const rows = [...Object.entries(seconds), ["total", total] as const].map(([stage, s]) => [stage, s.toFixed(1)]);
+  return markdownTable([["stage", "seconds"], ...rows], { align: ["l", "r"] });
+}

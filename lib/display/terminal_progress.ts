@@ -1,0 +1,77 @@
+/**
+ * Progress on a terminal.
+ *
+ * @module
+ */
+
+import process from "node:process";
+// @ts-types="npm:@types/cli-progress@3.11.6"
+import { SingleBar } from "npm:cli-progress@3.12.0";
+import type { Progress } from "../model/stage_options.ts";
+
+/** Where progress goes. */
+export interface ProgressOutput {
+  /** A line is redrawn on a terminal; elsewhere (a log, a pipe) each line stays. */
+  terminal: boolean;
+  /** Takes whole lines where there is no terminal. */
+  print: (line: string) => void;
+}
+
+/** Seconds between two lines about the same stage where there is no terminal. */
+const PAUSE = 10;
+
+/**
+ * Shows how far stages have come: a bar that moves on a terminal, plain lines elsewhere. Pass the result as `onProgress` to one stage after the other.
+ *
+ * @param output Standard error unless told otherwise, so that results can be piped away.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const lines: string[] = [];
+ * const onProgress = terminalProgress({ terminal: false, print: (line) => lines.push(line) });
+ * onProgress({ stage: "calibrate", done: 1, total: 2, unit: "layers" });
+ * onProgress({ stage: "calibrate", done: 2, total: 2, unit: "layers" });
+ * assertEquals(lines.map((line) => line.replace(/[\d.]+ s/, "…")), ["calibrate: 2/2 layers in …"]);
+ * ```
+ */
+export function terminalProgress(
+  { terminal, print }: ProgressOutput = { terminal: Deno.stderr.isTerminal(), print: (line) => console.error(line) },
+): (progress: Progress) => void {
+  return terminal ? bars() : lines(print);
+}
+
+function lines(print: (line: string) => void): (progress: Progress) => void {
+  let stage = "", started = 0, said = 0;
+  return (progress) => {
+    const now = performance.now();
+    if (progress.stage !== stage) stage = progress.stage, started = said = now;
+    const seconds = (from: number) => (now - from) / 1000, finished = progress.done >= progress.total;
+    if (finished || seconds(said) >= PAUSE) {
+      said = now;
+      print(`${stage}: ${progress.done}/${progress.total} ${progress.unit} in ${seconds(started).toFixed(1)} s`);
+    }
+    if (finished) stage = "";
+  };
+}
+
+function bars(): (progress: Progress) => void {
+  let bar: SingleBar | undefined, stage = "";
+  return ({ stage: name, done, total, unit }) => {
+    if (name !== stage || !bar) {
+      bar?.stop();
+      bar = new SingleBar({
+        format: `${name.padEnd(18)} {bar} {value}/{total} ${unit} {duration_formatted}`,
+        barsize: 30,
+        barCompleteChar: "█",
+        barIncompleteChar: "░",
+        hideCursor: true,
+        stream: process.stderr,
+      });
+      bar.start(total, 0);
+      stage = name;
+    }
+    bar.update(done);
+    if (done >= total) bar.stop(), bar = undefined;
+  };
+}

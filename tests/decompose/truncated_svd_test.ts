@@ -1,0 +1,75 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { truncatedSvd } from "../../lib/decompose/truncated_svd.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { assertClose, noise, testOnDevices } from "../devices.ts";
+
+function product(left: Float32Array, right: Float32Array, rows: number, rank: number, columns: number): Float64Array {
+  return Float64Array.from({ length: rows * columns }, (_, at) => {
+    let sum = 0;
+    for (let r = 0; r < rank; r++) sum += left[Math.floor(at / columns) * rank + r] * right[r * columns + at % columns];
+    return sum;
+  });
+}
+
+/** A matrix whose singular values are known: Householder reflections on both sides of a diagonal. */
+function withSpectrum(rows: number, columns: number, values: (i: number) => number): Float32Array<ArrayBuffer> {
+  const reflect = (n: number, seed: number) => {
+    const v = noise(n, seed), square = v.reduce((s, x) => s + x * x, 0);
+    return (i: number, j: number) => (i === j ? 1 : 0) - 2 * v[i] * v[j] / square;
+  };
+  const left = reflect(rows, 5), right = reflect(columns, 6), size = Math.min(rows, columns);
+  return Float32Array.from({ length: rows * columns }, (_, at) => {
+    const i = Math.floor(at / columns), j = at % columns;
+    let sum = 0;
+    for (let k = 0; k < size; k++) sum += left(i, k) * values(k) * right(k, j);
+    return sum;
+  });
+}
+
+for (const [rows, columns] of [[24, 40], [40, 24], [30, 30]]) {
+  testOnDevices(`truncatedSvd() finds the spectrum of a ${rows} x ${columns} matrix and the least possible error`, async (device) => {
+    const size = Math.min(rows, columns), spectrum = Array.from({ length: size }, (_, i) => 3 * 0.8 ** i);
+    const a = withSpectrum(rows, columns, (i) => spectrum[i]);
+    using matrix = device.tensor(a, [rows, columns]);
+    for (const method of ["gram", "subspace"] as const) {
+      const { left, right, singularValues, relativeError } = await truncatedSvd(device, matrix, 8, { method });
+      assertClose(singularValues, spectrum.slice(0, 8), 1e-4, `singular values by ${method}`);
+      const total = Math.sqrt(spectrum.reduce((s, v) => s + v * v, 0)), tail = Math.sqrt(spectrum.slice(8).reduce((s, v) => s + v * v, 0));
+      assert(Math.abs(relativeError / (tail / total) - 1) < 1e-3, `error ${relativeError} by ${method}, least possible ${tail / total}`);
+      const rebuilt = product(left, right, rows, 8, columns),
+        error = Math.sqrt(rebuilt.reduce((s, v, i) => s + (v - a[i]) ** 2, 0)) / total;
+      assert(Math.abs(error / relativeError - 1) < 1e-3, `reported ${relativeError}, measured ${error}`);
+      const balance = (values: Float32Array) => values.reduce((s, v) => s + v * v, 0);
+      assert(Math.abs(balance(left) / balance(right) - 1) < 1e-3, "singular values are shared evenly between the factors");
+    }
+    const { left, right, relativeError } = await truncatedSvd(device, matrix, size, { method: "gram" });
+    assertClose(product(left, right, rows, size, columns), a, 1e-5, "full rank");
+    assert(relativeError < 1e-5);
+  });
+}
+
+testOnDevices("truncatedSvd() handles matrices of low rank, down to zero", async (device) => {
+  const a = product(noise(20 * 2), noise(2 * 12, 2), 20, 2, 12);
+  using matrix = device.tensor(Float32Array.from(a), [20, 12]);
+  for (const method of ["gram", "subspace"] as const) {
+    const { left, right, relativeError } = await truncatedSvd(device, matrix, 6, { method });
+    assert([...left, ...right].every(Number.isFinite), `${method} gives only numbers`);
+    assert(relativeError < 1e-4, `${method} leaves ${relativeError}`);
+  }
+  using zero = device.tensor(new Float32Array(20 * 12), [20, 12]);
+  const { left, right, relativeError } = await truncatedSvd(device, zero, 3, { method: "gram" });
+  assertEquals(relativeError, 0);
+  assert([...product(left, right, 20, 3, 12)].every((v) => v === 0));
+});
+
+Deno.test("truncatedSvd() iterates where the rank is small, and says what it cannot do", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  using matrix = device.tensor(withSpectrum(120, 130, (i) => 0.9 ** i), [120, 130]);
+  assertEquals((await truncatedSvd(device, matrix, 5)).method, "subspace");
+  assertEquals((await truncatedSvd(device, matrix, 40)).method, "gram");
+  const [one, other] = [await truncatedSvd(device, matrix, 5, { seed: 1 }), await truncatedSvd(device, matrix, 5, { seed: 1 })];
+  assertEquals(one, other, "the same seed gives the same bits");
+  await assertRejects(() => truncatedSvd(device, matrix, 0), RangeError, "the rank must be a whole number from 1 to 120, received 0");
+  await assertRejects(() => truncatedSvd(device, matrix, 121), RangeError, "received 121");
+  await assertRejects(() => truncatedSvd(device, matrix, 5, { method: "qr" as "gram" }), TypeError, '"qr"');
+});

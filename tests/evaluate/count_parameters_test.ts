@@ -1,0 +1,95 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { countParameters } from "../../lib/evaluate/count_parameters.ts";
+import { decomposeExperts } from "../../lib/decompose/decompose_experts.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { openFixture, references } from "../fixtures.ts";
+
+const shared = { hidden_act: "silu", max_position_embeddings: 32768, tie_word_embeddings: false, torch_dtype: "bfloat16" };
+
+/** The sizes of the paper's three models, from their public config.json. */
+const MIXTRAL = {
+  ...{ ...shared, model_type: "mixtral", vocab_size: 32000, hidden_size: 4096, intermediate_size: 14336, num_hidden_layers: 32 },
+  ...{
+    num_attention_heads: 32,
+    num_key_value_heads: 8,
+    num_local_experts: 8,
+    num_experts_per_tok: 2,
+    rope_theta: 1e6,
+    sliding_window: null,
+  },
+};
+const DEEPSEEK = {
+  ...{ ...shared, model_type: "deepseek_v2", vocab_size: 102400, hidden_size: 2048, intermediate_size: 10944, moe_intermediate_size: 1408 },
+  ...{ num_hidden_layers: 27, first_k_dense_replace: 1, n_routed_experts: 64, n_shared_experts: 2, num_experts_per_tok: 6 },
+  ...{
+    num_attention_heads: 16,
+    num_key_value_heads: 16,
+    q_lora_rank: null,
+    kv_lora_rank: 512,
+    qk_nope_head_dim: 128,
+    qk_rope_head_dim: 64,
+    v_head_dim: 128,
+  },
+};
+const QWEN = {
+  ...{ ...shared, model_type: "qwen2_moe", vocab_size: 151936, hidden_size: 2048, intermediate_size: 5632, moe_intermediate_size: 1408 },
+  ...{
+    shared_expert_intermediate_size: 5632,
+    num_hidden_layers: 24,
+    num_attention_heads: 16,
+    num_key_value_heads: 16,
+    num_experts: 60,
+    num_experts_per_tok: 4,
+  },
+};
+
+const gibibytes = (bytes: number) => (bytes / 2 ** 30).toFixed(2);
+const cut = (before: number, after: number) => (100 * (1 - after / before)).toFixed(2);
+
+Deno.test("countParameters() gives the published sizes of the three models", () => {
+  const sizes = [MIXTRAL, DEEPSEEK, QWEN].map((config) => countParameters(config));
+  assertEquals(sizes.map((s) => s.total), [46_702_792_704, 15_706_484_224, 14_315_784_192]);
+  assertEquals(sizes.map((s) => gibibytes(s.bytes)), ["86.99", "29.26", "26.67"]);
+  assertEquals(sizes.map((s) => s.experts), [45_097_156_608, 14_394_851_328, 12_457_082_880]);
+  // All but the routed experts, and topK of them in every layer.
+  const active = (i: number, layers: number, expert: number, topK: number) => sizes[i].total - sizes[i].experts + layers * topK * expert;
+  assertEquals(sizes.map((s) => s.active), [active(0, 32, 176_160_768, 2), active(1, 26, 8_650_752, 6), active(2, 24, 8_650_752, 4)]);
+});
+
+Deno.test("countParameters() gives the paper's cuts at 25 % and average rank 2048 or 512", () => {
+  const [mixtral, deepseek, qwen] = [[MIXTRAL, 2048], [DEEPSEEK, 512], [QWEN, 512]].map(([config, ranks]) => ({
+    before: countParameters(config as typeof MIXTRAL),
+    after: countParameters(config as typeof MIXTRAL, { pruning: 0.25, ranks: ranks as number }),
+  }));
+  assertEquals(cut(mixtral.before.experts, mixtral.after.experts), "51.79");
+  assertEquals(gibibytes(mixtral.after.bytes), "43.49");
+  assertEquals(cut(deepseek.before.experts, deepseek.after.experts), "53.98");
+  assertEquals(cut(qwen.before.experts, qwen.after.experts), "53.98");
+  assertEquals(gibibytes(countParameters(MIXTRAL, { pruning: 0.25 }).bytes), "65.99");
+  assertEquals(cut(mixtral.before.experts, countParameters(MIXTRAL, { ranks: 2048 }).experts), "35.71");
+});
+
+for (const [name, { parameters }] of Object.entries(references)) {
+  Deno.test(`countParameters() counts ${name} the same from its config, its weights, and its compressed views`, async () => {
+    using device = await openDevice({ kind: "cpu" });
+    const { model } = await openFixture(name), { raw } = model.config;
+    assertEquals(countParameters(raw).total, parameters);
+    assertEquals(countParameters(model), countParameters(raw));
+    assertEquals(countParameters(model).bytes, model.checkpoint.bytes);
+    const plan = { layers: [{ layer: 1, drop: [0, 3] }, { layer: 2, drop: [5] }] }, pruned = pruneExperts(model, plan);
+    assertEquals(countParameters(pruned), countParameters(raw, plan));
+    assertEquals(countParameters(pruned), countParameters(raw, { pruning: plan }));
+    const ranks = { layers: [{ layer: 1, experts: [{ expert: 1, rank: 20 }, { expert: 2, rank: 1000 }], sum: 0, target: 0 }] };
+    const small = countParameters(await decomposeExperts(device, pruned, ranks)),
+      described = countParameters(raw, { pruning: plan, ranks });
+    assertEquals({ ...small, bytes: 0 }, { ...described, bytes: 0 });
+    assert(small.bytes > described.bytes, "factors are float32 in memory, bf16 once saved");
+  });
+}
+
+Deno.test("countParameters() says what it cannot count", () => {
+  assertThrows(() => countParameters({ model_type: "llama" }), Error, '"model_type" is "llama"');
+  assertThrows(() => countParameters(MIXTRAL, { pruning: 1 }), RangeError, '"pruning" must be at least 0 and below 1');
+  assertThrows(() => countParameters(MIXTRAL, { layers: [{ layer: 0, drop: [8] }] }), RangeError, "Cannot drop expert 8 of layer 0");
+});

@@ -1,0 +1,96 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
+import { pruningBudget, type PruningBudgetOptions } from "../../lib/search/pruning_budget.ts";
+
+/** Scores of layers with so many experts and such a sum of scores. */
+function scoresOf(layers: { importance: number; experts: number }[], topK = 2): ExpertScores {
+  return {
+    kind: "test",
+    topK,
+    expertShape: { hidden: 8, intermediate: 8 },
+    layers: layers.map(({ importance, experts }, layer) => ({
+      layer,
+      experts: Array.from({ length: experts }, (_, e) => e),
+      scores: new Float64Array(experts).fill(importance / experts),
+    })),
+    unseen: [],
+  };
+}
+
+const layers = fc.array(fc.record({ importance: fc.double({ min: 0, max: 1e9, noNaN: true }), experts: fc.integer({ min: 2, max: 64 }) }), {
+  minLength: 1,
+  maxLength: 12,
+});
+const strategy = fc.constantFrom<PruningBudgetOptions["strategy"]>("inverse", "linear", "softmax", "uniform");
+const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
+
+Deno.test("pruningBudget() drops exactly the target and keeps top-k in each layer, whatever the strategy", () => {
+  fc.assert(fc.property(layers, fc.double({ min: 0, max: 0.99, noNaN: true }), strategy, (ls, ratio, strategy) => {
+    const drop = pruningBudget(scoresOf(ls), { ratio, strategy }).layers.map((l) => l.drop);
+    const target = Math.floor(ratio * sum(ls.map((l) => l.experts)) + 0.5), room = sum(ls.map((l) => l.experts - 2));
+    assertEquals(sum(drop), Math.min(target, room));
+    assert(ls.every((l, i) => Number.isInteger(drop[i]) && drop[i] >= 0 && l.experts - drop[i] >= 2));
+  }));
+});
+
+Deno.test("pruningBudget() keeps to floors and ceilings, and to the target where they allow it", () => {
+  fc.assert(
+    fc.property(
+      layers,
+      fc.double({ min: 0, max: 0.99, noNaN: true }),
+      fc.integer({ min: 0, max: 5 }),
+      fc.integer({ min: 0, max: 30 }),
+      strategy,
+      (ls, ratio, floor, more, strategy) => {
+        const ceiling = floor + more, drop = pruningBudget(scoresOf(ls), { ratio, floor, ceiling, strategy }).layers.map((l) => l.drop);
+        const most = ls.map((l) => Math.min(ceiling, l.experts - 2)), least = most.map((m) => Math.min(floor, m));
+        assert(drop.every((d, i) => d >= least[i] && d <= most[i]), `${drop} outside ${least} to ${most}`);
+        const target = Math.floor(
+          ratio * sum(ls.map((l) => l.experts)) + 0.5,
+        );
+        assertEquals(sum(drop), Math.max(sum(least), Math.min(target, sum(most))));
+      },
+    ),
+  );
+});
+
+Deno.test("pruningBudget() never takes more from the more important of two equal layers", () => {
+  const importance = fc.double({ min: 0, max: 1e6, noNaN: true });
+  fc.assert(fc.property(importance, importance, strategy, (a, b, strategy) => {
+    const [first, second] = pruningBudget(scoresOf([a, b].map((importance) => ({ importance, experts: 16 })), 4), { strategy }).layers;
+    if (a > b * 1.000001 && strategy !== "uniform") {
+      assert(first.drop <= second.drop, `${a} loses ${first.drop}, ${b} loses ${second.drop}`);
+    }
+    if (strategy === "uniform") assertEquals(first.drop, second.drop);
+  }));
+});
+
+Deno.test("pruningBudget() follows each strategy's formula", () => {
+  const scores = scoresOf([1, 2, 4].map((importance) => ({ importance, experts: 14 })));
+  const drop = (options: PruningBudgetOptions) => pruningBudget(scores, { ratio: 0.5, ...options }).layers.map((l) => l.drop);
+  assertEquals(drop({}), [12, 6, 3]); // 21 · (4, 2, 1) / 7
+  assertEquals(drop({ strategy: "uniform" }), [7, 7, 7]);
+  assertEquals(drop({ strategy: "linear" }), [12, 8, 1]); // (14, 7, 0), but the first can lose only 12
+  assertEquals(drop({ strategy: "softmax" }), [11, 7, 3]); // exp(-I / (7/3)): 0.651, 0.424, 0.180 of 1.255
+  assertEquals(drop({ ceiling: 9 }), [9, 8, 4]);
+  assertEquals(drop({ floor: 5 }), [11, 5, 5]); // (12, 6, 3) with a floor is 2 too many: the smallest remainders give them back
+});
+
+Deno.test("pruningBudget() breaks ties towards the lower layer, and uses a scores file that came from JSON", () => {
+  assertEquals(pruningBudget(scoresOf(Array(4).fill({ importance: 1, experts: 6 })), { ratio: 0.25 }).layers.map((l) => l.drop), [
+    2,
+    2,
+    1,
+    1,
+  ]);
+});
+
+Deno.test("pruningBudget() names what it cannot use", () => {
+  const scores = scoresOf([{ importance: 1, experts: 8 }]);
+  assertThrows(() => pruningBudget(scores, { ratio: 1 }), RangeError, '"ratio" must be at least 0 and below 1, received 1');
+  assertThrows(() => pruningBudget(scores, { floor: -1 }), RangeError, '"floor"');
+  assertThrows(() => pruningBudget(scores, { strategy: "random" as "inverse" }), TypeError, '"random"');
+  scores.layers[0].scores[3] = NaN;
+  assertThrows(() => pruningBudget(scores), RangeError, "score of expert 3 in layer 0 must be finite and at least 0, received NaN");
+});
