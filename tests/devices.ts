@@ -5,9 +5,10 @@ import type { Device } from "../lib/device/device.ts";
 import { openBlas } from "../lib/device/cpu/blas.ts";
 import { cpuDevice } from "../lib/device/cpu/cpu_device.ts";
 import { openDevice } from "../lib/device/open_device.ts";
+import { requestAdapter } from "../lib/device/webgpu/request_adapter.ts";
 
 const hasBlas = openBlas() !== undefined;
-const adapter = await navigator.gpu?.requestAdapter();
+const adapter = await requestAdapter();
 const hasGpu = adapter != null;
 /** `task test:full`: also what takes minutes or an hour, such as whole fixtures on a software rasteriser. */
 export const full: boolean = Deno.env.get("WINNOW_TEST_FULL") === "1";

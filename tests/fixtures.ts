@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from "node:url";
 import type { Item } from "../lib/evaluate/multiple_choice.ts";
-import { type Model } from "../lib/model/model.ts";
+import type { Model } from "../lib/model/model.ts";
 import { openModel } from "../lib/model/open_model.ts";
 import type { Reference } from "./references/reference.ts";
 import { reference as deepseek } from "./references/tiny_deepseek_v2.ts";

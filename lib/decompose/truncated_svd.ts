@@ -73,13 +73,13 @@ export async function truncatedSvd(device: Device, matrix: Tensor, rank: number,
   using norms = device.squares(projected);
   const singularValues = Float64Array.from(await device.read(norms), Math.sqrt);
 
-  const relativeError = await errorOf(device, wide, basis, projected);
-  const [m, n] = wide.shape, u = await device.read(basis), sv = await device.read(projected);
-  const roots = singularValues.map(Math.sqrt);
-  const left = spread(u, m, (r) => roots[r]), right = spread(sv, n, (r) => roots[r] > 0 ? 1 / roots[r] : 0);
-  return tall
-    ? { left: turned(right, n), right: left, singularValues, relativeError, method: chosen }
-    : { left: turned(left, m), right, singularValues, relativeError, method: chosen };
+  const relativeError = await errorOf(device, wide, basis, projected, singularValues);
+  using upright = device.transpose(tall ? projected : basis);
+  const roots = singularValues.map(Math.sqrt), inverse = roots.map((root) => root > 0 ? 1 / root : 0);
+  const left = await device.read(upright), right = await device.read(tall ? basis : projected);
+  scaleColumns(left, tall ? inverse : roots);
+  scaleRows(right, tall ? roots : inverse);
+  return { left, right, singularValues, relativeError, method: chosen };
 }
 
 async function leadingVectors(device: Device, wide: Tensor, rank: number): Promise<Tensor> {
@@ -87,11 +87,16 @@ async function leadingVectors(device: Device, wide: Tensor, rank: number): Promi
   return (await device.eigen(gram, rank)).vectors;
 }
 
-/** ‖A - Uᵀ U A‖ / ‖A‖ for rows U of an orthonormal basis and their product U A. */
-async function errorOf(device: Device, wide: Tensor, basis: Tensor, projected: Tensor): Promise<number> {
+/**
+ * ‖A - Uᵀ U A‖ / ‖A‖ for rows U of an orthonormal basis and their product U A: √(1 - Σ s² / ‖A‖²) with s the norms of U A. Where next to nothing is
+ * left, that difference has no digits, and the product is multiplied out.
+ */
+async function errorOf(device: Device, wide: Tensor, basis: Tensor, projected: Tensor, singularValues: Float64Array): Promise<number> {
   using rowSquares = device.squares(wide);
   const total = sum(await device.read(rowSquares));
   if (total === 0) return 0;
+  const left = 1 - singularValues.reduce((energy, s) => energy + s * s, 0) / total;
+  if (left > 1e-3) return Math.sqrt(left);
   using outer = device.transpose(basis);
   using inner = device.transpose(projected);
   using rebuilt = device.linear(outer, inner);
@@ -100,16 +105,22 @@ async function errorOf(device: Device, wide: Tensor, basis: Tensor, projected: T
 }
 
 function sum(values: Float32Array): number {
-  return values.reduce((a, b) => a + b, 0);
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
 }
 
-/** Multiplies each row of `[ranks, width]` by a factor. */
-function spread(values: Float32Array, width: number, factor: (row: number) => number): Float32Array {
-  return values.map((value, i) => value * factor(Math.floor(i / width)));
+/** values `[ranks, width]`, row r times factors[r], in place. */
+function scaleRows(values: Float32Array, factors: Float64Array): void {
+  const width = values.length / factors.length;
+  for (let r = 0, at = 0; r < factors.length; r++) {
+    for (let i = 0; i < width; i++) values[at++] *= factors[r];
+  }
 }
 
-/** Transposes `[ranks, width]`. */
-function turned(values: Float32Array, width: number): Float32Array {
-  const ranks = values.length / width;
-  return values.map((_, i) => values[(i % ranks) * width + Math.floor(i / ranks)]);
+/** values `[width, ranks]`, column r times factors[r], in place. */
+function scaleColumns(values: Float32Array, factors: Float64Array): void {
+  for (let at = 0; at < values.length;) {
+    for (let r = 0; r < factors.length; r++) values[at++] *= factors[r];
+  }
 }

@@ -6,7 +6,7 @@
 
 import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
-import { assembleModel, type Assembly } from "../model/assemble_model.ts";
+import { assembleModel } from "../model/assemble_model.ts";
 import { keptLayers } from "../model/kept_layers.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { parseConfig } from "../model/parse_config.ts";

@@ -9,7 +9,7 @@ import type { Device, Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
 import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
 import { type Model, moeLayer, moeLayers } from "../model/model.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
+import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import { walk } from "../model/walk.ts";
 import type { ExpertScores } from "./expert_scores.ts";
 import { importanceBatches } from "./importance_batches.ts";
@@ -120,7 +120,7 @@ async function outputChanges(device: Device, model: Model, trace: Trace, layers:
     for (let first = 0, start = 0; first < trace.sequences.length; first += batch) {
       const end = start + trace.sequences.slice(first, first + batch).reduce((n, s) => n + s.length, 0);
       for (; start < end; start = Math.min(end, start + most)) {
-        options.signal?.throwIfAborted();
+        await pause(options.signal);
         const rows = Math.min(most, end - start), values = new Float32Array(rows * inputs.hidden);
         await inputs.read(start, values);
         using input = device.tensor(values, [rows, inputs.hidden]);

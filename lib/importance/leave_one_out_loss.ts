@@ -11,7 +11,7 @@ import { attend, blockInput, blockOutput } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
 import { loadLayer, vector } from "../model/load_layer.ts";
 import type { Model, MoeLayer } from "../model/model.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
+import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import { importanceBatches } from "./importance_batches.ts";
 
 /** Model in which one layer lacks one expert: `layer` and `position` of the expert; the dense model has neither. */
@@ -47,7 +47,7 @@ export async function leaveOneOutLoss(
   for (const { batch: part, group } of batches) {
     const losses = await variantLosses(device, model, part, layers, async () => {
       await advance(options, { stage: "importance", done: ++done, total, unit: "layers" });
-    });
+    }, options.signal);
     tokens[group] += part.rows.length;
     for (const { layer, position, loss } of losses) {
       if (layer === undefined) dense[group] += loss;
@@ -61,7 +61,14 @@ export async function leaveOneOutLoss(
 }
 
 /** Summed token losses of the dense model and of all variants, for one batch of tokens. */
-async function variantLosses(device: Device, model: Model, batch: Batch, layers: readonly MoeLayer[], afterLayer: () => Promise<void>) {
+async function variantLosses(
+  device: Device,
+  model: Model,
+  batch: Batch,
+  layers: readonly MoeLayer[],
+  afterLayer: () => Promise<void>,
+  signal?: AbortSignal,
+) {
   const { config } = model;
   using stack = new DisposableStack();
   const variants: Variant[] = [{ hidden: stack.use(await embed(device, model, batch.ids)) }];
@@ -69,6 +76,7 @@ async function variantLosses(device: Device, model: Model, batch: Batch, layers:
     using weights = await loadLayer(device, config, layer);
     const { block } = weights, parting = block.kind === "moe" && layers.some((l) => l.index === layer.index);
     for (const { hidden, layer: own } of [...variants]) {
+      await pause(signal);
       attend(device, config, weights.attention, hidden, batch.segments);
       using input = blockInput(device, config, weights, hidden);
       if (parting && own === undefined) {

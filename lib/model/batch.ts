@@ -20,9 +20,9 @@ export interface Batch {
   targets: Uint32Array;
 }
 
-/** The largest batch whose expert outputs `[tokens, ranks, hidden]` stay within 128 MiB, between 256 and 8,192 tokens. */
+/** The largest batch whose expert outputs `[tokens, ranks, hidden]` stay within 256 MiB, between 256 and 8,192 tokens. */
 export function batchTokens({ hidden }: ModelConfig, ranks: number): number {
-  return Math.max(256, Math.min(8192, Math.floor(2 ** 25 / (hidden * ranks))));
+  return Math.max(256, Math.min(8192, Math.floor(2 ** 26 / (hidden * ranks))));
 }
 
 /** Bytes of residual streams that a stage holds at a time. */

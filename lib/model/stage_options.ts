@@ -21,9 +21,22 @@ export interface StageOptions {
   onProgress?: (progress: Progress) => void;
 }
 
-/** Reports progress, lets other tasks run (a signal handler, a display) and throws if the stage was aborted. */
+/** Milliseconds between two pauses in which other tasks run; a pause takes about two. */
+const PAUSE = 50;
+
+let paused = 0;
+
+/** Lets other tasks run now and then (a signal handler, a display), and throws if the stage was aborted. For every inner loop that can take long. */
+export async function pause(signal?: AbortSignal): Promise<void> {
+  if (performance.now() - paused > PAUSE) {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    paused = performance.now();
+  }
+  signal?.throwIfAborted();
+}
+
+/** Reports progress, then pauses. */
 export async function advance({ signal, onProgress }: StageOptions, progress: Progress): Promise<void> {
   onProgress?.(progress);
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  signal?.throwIfAborted();
+  await pause(signal);
 }

@@ -11,7 +11,7 @@ import { embed } from "./embed.ts";
 import { type LoadedLayer, loadLayer } from "./load_layer.ts";
 import type { DecoderLayer, Model } from "./model.ts";
 import type { PruningPlan } from "./prune_experts.ts";
-import { advance, type StageOptions } from "./stage_options.ts";
+import { advance, pause, type StageOptions } from "./stage_options.ts";
 
 export interface WalkOptions extends StageOptions {
   /** Name of the stage for progress. */
@@ -40,7 +40,7 @@ export async function walk(device: Device, model: Model, batches: readonly Batch
       using weights = await loadLayer(device, model.config, layer);
       const masked = options.masked?.layers.find((plan) => plan.layer === layer.index)?.drop;
       for (const [batch, hidden] of streams) {
-        options.signal?.throwIfAborted();
+        await pause(options.signal);
         attend(device, model.config, weights.attention, hidden, batches[batch].segments);
         using input = blockInput(device, model.config, weights, hidden);
         await options.atBlock?.({ layer, weights, batch, input });

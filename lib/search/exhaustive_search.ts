@@ -7,7 +7,7 @@
 import type { Trace } from "../calibrate/calibrate.ts";
 import type { Device } from "../device/device.ts";
 import type { Model } from "../model/model.ts";
-import type { StageOptions } from "../model/stage_options.ts";
+import { pause, type StageOptions } from "../model/stage_options.ts";
 import { type Candidates, combinations } from "./candidates.ts";
 import { type SearchableLayer, searchLayers } from "./layer_search.ts";
 import type { PruningBudget } from "./pruning_budget.ts";
@@ -55,16 +55,19 @@ export function exhaustiveSearch(
     if (possible > limit) {
       throw new RangeError(`Cannot try all ${possible} sets of layer ${layer.layer}: the limit is ${limit}; use geneticSearch`);
     }
-    return [await tryAll(layer)];
+    return [await tryAll(layer, options.signal)];
   });
 }
 
 /** Prices every set of a layer. @returns The least loss. */
-export async function tryAll(layer: SearchableLayer): Promise<number> {
+export async function tryAll(layer: SearchableLayer, signal?: AbortSignal): Promise<number> {
   let chunk: number[][] = [];
   for (const set of subsets(layer.experts, layer.drop)) {
     chunk.push(set);
-    if (chunk.length === CHUNK) await layer.price(chunk), chunk = [];
+    if (chunk.length < CHUNK) continue;
+    await layer.price(chunk);
+    chunk = [];
+    await pause(signal);
   }
   await layer.price(chunk);
   return layer.best(1)[0].loss;

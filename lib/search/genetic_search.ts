@@ -8,7 +8,7 @@ import type { Trace } from "../calibrate/calibrate.ts";
 import { type Random, random } from "../calibrate/random.ts";
 import type { Device } from "../device/device.ts";
 import type { Model } from "../model/model.ts";
-import type { StageOptions } from "../model/stage_options.ts";
+import { pause, type StageOptions } from "../model/stage_options.ts";
 import { type Candidates, combinations } from "./candidates.ts";
 import { tryAll } from "./exhaustive_search.ts";
 import { type SearchableLayer, searchLayers } from "./layer_search.ts";
@@ -72,7 +72,9 @@ export function geneticSearch(
   if (!(parents > 0 && parents <= 1)) throw new RangeError(`Cannot search: "parents" must be above 0 and at most 1, received ${parents}`);
   const elite = Math.max(2, Math.ceil(parents * population));
   return searchLayers(device, model, trace, budget, { ...options, stage: "genetic search" }, async (layer) => {
-    if (combinations(layer.experts, layer.drop) <= population + generations * (population - elite)) return [await tryAll(layer)];
+    if (combinations(layer.experts, layer.drop) <= population + generations * (population - elite)) {
+      return [await tryAll(layer, options.signal)];
+    }
     return await evolve(layer, random(seed, `genetic search, layer ${layer.layer}`), {
       population,
       generations,
@@ -117,7 +119,7 @@ async function evolve(
   await layer.price(Array.from({ length: population }, stranger));
   history.push(layer.best(1)[0].loss);
   for (let generation = 0; generation < generations; generation++) {
-    signal?.throwIfAborted();
+    await pause(signal);
     // Elitism over all that was ever priced: the survivors are the best sets seen so far.
     const survivors = layer.best(elite).map(({ set }) => set);
     await layer.price(Array.from({ length: population - elite }, () => child(survivors)));

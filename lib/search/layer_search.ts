@@ -10,7 +10,7 @@ import { layerFitness, ranksNeeded } from "../importance/layer_fitness.ts";
 import { batchTokens } from "../model/batch.ts";
 import { loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
+import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import { type Candidates, combinations, type LayerCandidates } from "./candidates.ts";
 import type { PruningBudget } from "./pruning_budget.ts";
 
@@ -49,7 +49,7 @@ export async function searchLayers(
     if (drop === 0) result.push({ layer: index, sets: [{ drop: [], loss: 0 }], evaluated: 0, possible, history: [0] });
     else {
       using stack = new DisposableStack();
-      const parts = await preparedLayer(device, model, trace, index, drop, stack);
+      const parts = await preparedLayer(device, model, trace, index, drop, stack, options.signal);
       const searchable = pricedLayer(device, parts, index, ids.length, drop);
       const history = await search(searchable);
       const sets = searchable.best(keep).map(({ set, loss }) => ({ drop: set.map((position) => ids[position]), loss }));
@@ -74,6 +74,7 @@ async function preparedLayer(
   index: number,
   drop: number,
   stack: DisposableStack,
+  signal?: AbortSignal,
 ): Promise<FitnessInputs[]> {
   const { config } = model, traced = trace.layers.find((l) => l.layer === index);
   if (!traced) throw new RangeError(`Cannot search layer ${index}: the trace has layers ${trace.layers.map((l) => l.layer).join(", ")}`);
@@ -86,6 +87,7 @@ async function preparedLayer(
     using input = device.tensor(values, [rows, hidden]);
     parts.push(stack.use(layerFitness(device, config, moe, input, ranks)));
     await device.sync();
+    await pause(signal);
   }
   return parts;
 }
@@ -100,7 +102,10 @@ function pricedLayer(device: Device, parts: FitnessInputs[], layer: number, expe
       const fresh = new Map(sets.filter((set) => !known.has(set.join())).map((set) => [set.join(), set]));
       const squares = new Float64Array(fresh.size);
       if (fresh.size > 0) {
-        for (const part of parts) (await device.fitness(part, [...fresh.values()])).forEach((value, i) => squares[i] += value);
+        // All at once: on a GPU, waiting costs more than the work.
+        for (const part of await Promise.all(parts.map((part) => device.fitness(part, [...fresh.values()])))) {
+          part.forEach((value, i) => squares[i] += value);
+        }
       }
       [...fresh].forEach(([key, set], i) => known.set(key, { set, loss: Math.sqrt(squares[i]) }));
       return sets.map((set) => known.get(set.join())!.loss);

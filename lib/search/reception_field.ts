@@ -12,7 +12,7 @@ import { embed } from "../model/embed.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import { type DecoderLayer, type Model, moeLayers } from "../model/model.ts";
 import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
+import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import type { Candidates } from "./candidates.ts";
 
 export interface ReceptionFieldOptions extends StageOptions {
@@ -94,7 +94,7 @@ export async function receptionField(
   for (const layers of blocks) {
     const moe = layers.filter((l) => l.block.kind === "moe").map((l) => l.index);
     if (moe.length > 0) {
-      const losses = await blockLosses(device, model, layers, sets, batches, dense, pruned);
+      const losses = await blockLosses(device, model, layers, sets, batches, dense, pruned, options.signal);
       const best = losses.reduce((least, { loss }, i) => loss < losses[least].loss ? i : least, 0), { choice, loss } = losses[best];
       plan.blocks.push({ layers: moe, choice, loss, firstChoices: losses[0].loss, combinations: losses.length });
       moe.forEach((layer, i) => plan.layers.push({ layer, drop: sets.get(layer)![choice[i]] }));
@@ -135,6 +135,7 @@ async function blockLosses(
   batches: Batch[],
   dense: Tensor[],
   roots: Tensor[],
+  signal?: AbortSignal,
 ): Promise<{ choice: number[]; loss: number }[]> {
   const { config } = model, last = layers.at(-1)!, leaves = new Map<string, { choice: number[]; square: number }>();
   for (const group of groupBatches(batches, config.hidden * 4 * treeWidth(layers, sets))) {
@@ -148,6 +149,7 @@ async function blockLosses(
         const { segments } = batches[b], children: typeof level[0] = [];
         forwardLayer(device, config, weights, dense[b], segments);
         for (const node of level[i]) {
+          await pause(signal);
           if (block.kind === "dense") {
             forwardLayer(device, config, weights, node.hidden, segments);
             children.push(node);

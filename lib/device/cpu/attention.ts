@@ -4,6 +4,7 @@
  * @module
  */
 
+import { exp } from "./exp.ts";
 import type { AttentionOptions, Heads, RotaryOptions } from "../device.ts";
 import type { Cpu } from "./linear.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
@@ -54,7 +55,7 @@ function at(heads: Heads, token: number, head: number) {
 function softmaxRow(row: Float32Array, seen: number): void {
   let peak = -Infinity, sum = 0;
   for (let j = 0; j < seen; j++) if (row[j] > peak) peak = row[j];
-  for (let j = 0; j < seen; j++) sum += row[j] = Math.exp(row[j] - peak);
+  for (let j = 0; j < seen; j++) sum += row[j] = exp(row[j] - peak);
   for (let j = 0; j < seen; j++) row[j] /= sum;
   row.fill(0, seen);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { exp } from "./exp.ts";
 import type { Block, Gemm } from "./gemm.ts";
 import type { Memory } from "./memory.ts";
 import { CpuTensor } from "./tensor.ts";
@@ -77,8 +78,8 @@ export function crossEntropy(cpu: Cpu, x: CpuTensor, head: CpuTensor, targets: C
         const row = start + i, at = i * count;
         let peak = most[row];
         for (let j = 0; j < count; j++) if (data[at + j] > peak) peak = data[at + j];
-        let total = sum[row] * Math.exp(most[row] - peak);
-        for (let j = 0; j < count; j++) total += Math.exp(data[at + j] - peak);
+        let total = sum[row] * exp(most[row] - peak);
+        for (let j = 0; j < count; j++) total += exp(data[at + j] - peak);
         most[row] = peak, sum[row] = total;
         const column = target[row] - first;
         if (column >= 0 && column < count) chosen[row] = data[at + column];

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { exp } from "./exp.ts";
 import type { Cpu } from "./linear.ts";
 import { CpuTensor } from "./tensor.ts";
 
@@ -20,7 +21,7 @@ export function rmsNorm(cpu: Cpu, x: CpuTensor, gain: CpuTensor, epsilon: number
 
 export function swiglu(cpu: Cpu, gate: CpuTensor, up: CpuTensor): CpuTensor {
   const result = new CpuTensor(cpu.memory, "F32", gate.shape), y = result.f32, g = gate.f32, u = up.f32;
-  for (let i = 0; i < y.length; i++) y[i] = g[i] / (1 + Math.exp(-g[i])) * u[i];
+  for (let i = 0; i < y.length; i++) y[i] = g[i] / (1 + exp(-g[i])) * u[i];
   return result;
 }
 
@@ -32,7 +33,7 @@ export function add(into: CpuTensor, x: CpuTensor, gate?: CpuTensor): void {
   }
   const width = x.size / gate.size;
   gate.f32.forEach((value, row) => {
-    const factor = 1 / (1 + Math.exp(-value));
+    const factor = 1 / (1 + exp(-value));
     for (let i = row * width; i < (row + 1) * width; i++) y[i] += factor * data[i];
   });
 }
@@ -43,7 +44,7 @@ export function softmax(cpu: Cpu, x: CpuTensor): CpuTensor {
   for (let start = 0; start < data.length; start += width) {
     let peak = -Infinity, sum = 0;
     for (let i = 0; i < width; i++) peak = Math.max(peak, data[start + i]);
-    for (let i = 0; i < width; i++) sum += powers[i] = Math.exp(data[start + i] - peak);
+    for (let i = 0; i < width; i++) sum += powers[i] = exp(data[start + i] - peak);
     for (let i = 0; i < width; i++) y[start + i] = powers[i] / sum;
   }
   return result;
