@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ExpertScores, LayerScores } from "../importance/expert_scores.ts";
+import { checkedLayers, type ExpertScores, type LayerScores } from "../importance/expert_scores.ts";
 
 /** Ranks of the experts that are left. */
 export interface RankPlan {
@@ -62,7 +62,7 @@ export function allocateRanks(scores: ExpertScores, options: AllocateRanksOption
   const { hidden, intermediate } = scores.expertShape, full = Math.min(hidden, intermediate);
   const most = cap ? Math.max(1, largestRank(hidden, intermediate)) : full;
   return {
-    layers: scores.layers.map((layer) => {
+    layers: checkedLayers(scores, "allocate ranks").map((layer) => {
       const target = averageRank * layer.experts.length;
       const ranks = fill(shares(layer, alpha, epsilon), target, Math.min(minimumRank, most), most);
       return {
@@ -80,13 +80,7 @@ export function largestRank(rows: number, columns: number): number {
   return Math.ceil(rows * columns / (rows + columns)) - 1;
 }
 
-function shares({ layer, experts, scores }: LayerScores, alpha: number, epsilon: number): number[] {
-  const bad = scores.findIndex((score) => !(score >= 0 && score < Infinity));
-  if (bad >= 0) {
-    throw new RangeError(
-      `Cannot allocate ranks: the score of expert ${experts[bad]} in layer ${layer} must be finite and at least 0, received ${scores[bad]}`,
-    );
-  }
+function shares({ scores }: LayerScores, alpha: number, epsilon: number): number[] {
   const mean = scores.reduce((a, b) => a + b, 0) / scores.length;
   // A layer without any importance shares evenly.
   return Array.from(scores, (score) => mean > 0 ? (score + epsilon * mean) ** alpha : 1);

@@ -24,3 +24,27 @@ export interface LayerScores {
   /** scores[i] belongs to experts[i]. */
   scores: Float64Array;
 }
+
+/**
+ * The layers of scores, checked; also of scores that were written as JSON and read again.
+ *
+ * @param purpose Begins the message, such as "prune".
+ * @throws {TypeError} If they are no scores.
+ * @throws {RangeError} If a score is negative or not finite.
+ */
+export function checkedLayers({ layers }: ExpertScores, purpose: string): LayerScores[] {
+  if (!Array.isArray(layers)) {
+    throw new TypeError(`Cannot ${purpose}: expected expert scores, which list "layers", found ${JSON.stringify(layers)}`);
+  }
+  return layers.map(({ layer, experts, scores }) => {
+    const values = Float64Array.from(Object.values(scores ?? {})); // JSON makes an object of a typed array
+    if (!Array.isArray(experts) || experts.length !== values.length || values.length === 0) {
+      throw new TypeError(`Cannot ${purpose}: layer ${layer} has ${experts?.length} experts and ${values.length} scores`);
+    }
+    const bad = values.findIndex((score) => !(score >= 0 && score < Infinity));
+    if (bad < 0) return { layer, experts, scores: values };
+    throw new RangeError(
+      `Cannot ${purpose}: the score of expert ${experts[bad]} in layer ${layer} must be finite and at least 0, received ${values[bad]}`,
+    );
+  });
+}

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ExpertScores } from "../importance/expert_scores.ts";
+import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
 
 /** Experts to drop in each MoE layer. */
 export interface PruningBudget {
@@ -51,16 +51,10 @@ export function pruningBudget(scores: ExpertScores, options: PruningBudgetOption
   for (const [name, value] of Object.entries({ floor, ceiling })) {
     if (!(value >= 0)) throw new RangeError(`Cannot prune: "${name}" must be at least 0, received ${value}`);
   }
-  const importance = scores.layers.map(({ layer, scores, experts }) => {
-    const bad = scores.findIndex((score) => !(score >= 0 && score < Infinity));
-    if (bad < 0) return sum(scores);
-    throw new RangeError(
-      `Cannot prune: the score of expert ${experts[bad]} in layer ${layer} must be finite and at least 0, received ${scores[bad]}`,
-    );
-  });
-  const most = scores.layers.map(({ experts }) => Math.min(Math.floor(ceiling), Math.max(0, experts.length - scores.topK)));
+  const layers = checkedLayers(scores, "prune"), importance = layers.map((l) => sum(l.scores));
+  const most = layers.map(({ experts }) => Math.min(Math.floor(ceiling), Math.max(0, experts.length - scores.topK)));
   const least = most.map((room) => Math.min(Math.ceil(floor), room));
-  const wanted = Math.floor(ratio * sum(scores.layers.map((l) => l.experts.length)) + 0.5);
+  const wanted = Math.floor(ratio * sum(layers.map((l) => l.experts.length)) + 0.5);
   const target = Math.max(sum(least), Math.min(wanted, sum(most)));
   const weight = weights(strategy, importance);
 
@@ -74,7 +68,7 @@ export function pruningBudget(scores: ExpertScores, options: PruningBudgetOption
   while (sum(drop) > target) {
     for (const i of byRemainder.toReversed()) if (sum(drop) > target && drop[i] > least[i]) drop[i]--;
   }
-  return { layers: scores.layers.map(({ layer }, i) => ({ layer, drop: drop[i] })) };
+  return { layers: layers.map(({ layer }, i) => ({ layer, drop: drop[i] })) };
 }
 
 function weights(strategy: PruningBudgetOptions["strategy"], importance: number[]): number[] {

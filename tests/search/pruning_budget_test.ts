@@ -77,7 +77,18 @@ Deno.test("pruningBudget() follows each strategy's formula", () => {
   assertEquals(drop({ floor: 5 }), [11, 5, 5]); // (12, 6, 3) with a floor is 2 too many: the smallest remainders give them back
 });
 
-Deno.test("pruningBudget() breaks ties towards the lower layer, and uses a scores file that came from JSON", () => {
+Deno.test("pruningBudget() uses scores that were written as JSON and read again", () => {
+  const scores = scoresOf([1, 2, 4].map((importance) => ({ importance, experts: 14 })));
+  assertEquals(pruningBudget(JSON.parse(JSON.stringify(scores)), { ratio: 0.5 }), pruningBudget(scores, { ratio: 0.5 }));
+  assertThrows(() => pruningBudget({ ...scores, layers: undefined as never }), TypeError, 'expected expert scores, which list "layers"');
+  assertThrows(
+    () => pruningBudget({ ...scores, layers: [{ layer: 4, experts: [0], scores: new Float64Array() }] }),
+    TypeError,
+    "layer 4 has 1 experts and 0 scores",
+  );
+});
+
+Deno.test("pruningBudget() breaks ties towards the lower layer", () => {
   assertEquals(pruningBudget(scoresOf(Array(4).fill({ importance: 1, experts: 6 })), { ratio: 0.25 }).layers.map((l) => l.drop), [
     2,
     2,

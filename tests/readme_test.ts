@@ -1,0 +1,31 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+Deno.test("the README's example runs as it stands", async () => {
+  const readme = await Deno.readTextFile(`${root}README.md`),
+    code = readme.match(/```ts\n([^]*?)```/)![1],
+    folder = await Deno.makeTempDir();
+  try {
+    const script = code.replaceAll('"./mod.ts"', `"${root}mod.ts"`).replaceAll('"notebooks/', `"${root}notebooks/`);
+    assert(script !== code, "the example names mod.ts and a checkpoint");
+    await Deno.writeTextFile(`${folder}/example.ts`, script);
+    const args = ["run", "-A", "--no-lock", "--check", "example.ts"];
+    const { code: status, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: folder, env: { NO_COLOR: "1" } })
+      .output();
+    assert(status === 0, new TextDecoder().decode(stderr));
+    assertMatch(new TextDecoder().decode(stdout), /perplexity: \d/);
+    assert((await Deno.stat(`${folder}/out/my-smaller-model/config.json`)).isFile);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("the README's two commands are tasks, and name the Deno that CI runs", async () => {
+  const readme = await Deno.readTextFile(`${root}README.md`), ci = await Deno.readTextFile(`${root}.ci/run`);
+  const commands = [...readme.matchAll(/^npx -y (deno@[\d.]+) task (\S+)/gm)],
+    { tasks } = JSON.parse(await Deno.readTextFile(`${root}deno.json`));
+  assertEquals(commands.map(([, , task]) => task), ["demo", "test"]);
+  for (const [, version, task] of commands) assert(task in tasks && ci.includes(version), `${version} ${task}`);
+});
