@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { calibrationTokens } from "../../lib/calibrate/calibration_tokens.ts";
 import { openFixture } from "../fixtures.ts";
 

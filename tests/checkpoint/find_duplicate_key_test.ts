@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { findDuplicateKey } from "../../lib/checkpoint/find_duplicate_key.ts";
 
 Deno.test("findDuplicateKey() finds none in what JSON.stringify() gives", () => {

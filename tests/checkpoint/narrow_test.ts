@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { narrow } from "../../lib/checkpoint/narrow.ts";
 
 const float = (bits: number) => new Float32Array(Uint32Array.of(bits).buffer)[0];

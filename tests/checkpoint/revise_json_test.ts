@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { reviseJson } from "../../lib/checkpoint/revise_json.ts";
 
 Deno.test("reviseJson() without changes keeps the embedded configs as they are, byte for byte", async () => {

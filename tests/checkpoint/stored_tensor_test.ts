@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { planRows } from "../../lib/checkpoint/plan_rows.ts";
 import { storedTensor } from "../../lib/checkpoint/stored_tensor.ts";
 import { memorySource } from "./fixtures.ts";

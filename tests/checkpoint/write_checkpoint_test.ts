@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { join } from "node:path";
 import { accompanyingFiles } from "../../lib/checkpoint/accompanying_files.ts";
 import { openCheckpoint } from "../../lib/checkpoint/open_checkpoint.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { allocateRanks, type AllocateRanksOptions, largestRank } from "../../lib/decompose/allocate_ranks.ts";
 
 function scoresOf(importance: number[], hidden = 4096, intermediate = 14336) {
