@@ -1,8 +1,8 @@
 // loss[t] = log Σ_v exp(z[t, v]) - z[t, target[t]], the logits z coming block by block of the vocabulary
 //
-// state[t] = (m, s, c): the largest logit so far, Σ exp(z - m) over the blocks so far, and the target's logit once its block has come. One workgroup a
+// state[t] = (m, s, c, f): the largest logit so far, Σ exp(z - m) over the blocks so far, the target's logit, and 1 once its block has come. One workgroup a
 // row folds one block into it: s ← s · exp(m - m') + Σ exp(z - m') with m' the new maximum, sums by a tree. After the last block the loss is
-// (m - c) + log s. Reads a block twice, the second time from cache: memory-bound, rows · width · 4 bytes a block.
+// (m - c) + log s, and not a number where the target lies beyond the vocabulary. Reads a block twice, the second time from cache: memory-bound, rows · width · 4 bytes a block.
 
 struct Shape {
   rows: u32,
@@ -17,6 +17,9 @@ struct Shape {
 @group(0) @binding(2) var<storage, read> targets: array<u32>;        // [rows]
 @group(0) @binding(3) var<storage, read_write> state: array<vec4f>;  // [rows]
 @group(0) @binding(4) var<storage, read_write> losses: array<f32>;   // [rows]
+
+// Not a constant, because WGSL refuses one that is not a number.
+var<private> not_a_number = 0x7fc00000u;
 
 var<workgroup> partial: array<f32, 256>;
 
@@ -54,9 +57,9 @@ fn cross_entropy(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) g
   if (lane == 0) {
     let total = before.y * exp(before.x - peak) + partial[0];
     let column = targets[row] - shape.start; // wraps round to a large number before the block
-    var chosen = before.z;
-    if (column < shape.width) { chosen = logits[begin + column]; }
-    state[row] = vec4f(peak, total, chosen, 0);
-    if (shape.is_last == 1) { losses[row] = (peak - chosen) + log(total); }
+    var chosen = before.zw;
+    if (column < shape.width) { chosen = vec2f(logits[begin + column], 1); }
+    state[row] = vec4f(peak, total, chosen);
+    if (shape.is_last == 1) { losses[row] = select(bitcast<f32>(not_a_number), (peak - chosen.x) + log(total), chosen.y == 1); }
   }
 }

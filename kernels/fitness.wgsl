@@ -33,6 +33,9 @@ struct Shape {
 @group(0) @binding(6) var<storage, read> group_of: array<u32>;       // [count], below 128, where there are groups
 @group(0) @binding(7) var<storage, read_write> partial: array<f32>;  // [blocks, sets]
 
+// Probability that counts as none: a token whose experts have no more left has an output of zero.
+const LEAST = 1e-37;
+
 struct Choice {
   taken: u32,    // experts chosen
   cut: u32,      // one past the last rank chosen
@@ -74,15 +77,15 @@ fn change(token: u32, member: u32) -> f32 {
   var grown = shape.scale;
   var both = 0.0;
   if (shape.renormalise == 1) {
-    old /= before.sum;
-    grown /= after.sum;
-    both = old * gained / after.sum;
+    old = divided(old, before.sum);
+    grown = divided(grown, after.sum);
+    both = select(divided(old * gained, after.sum), old, after.sum < LEAST);
   } else {
     let lost = mass(token, member, true);
     var left = 1 - lost;
-    if (lost > 0.5) { left = max(mass(token, member, false), 1e-37); }
-    grown /= left;
-    both = -grown * lost;
+    if (lost > 0.5) { left = mass(token, member, false); }
+    grown = divided(grown, left);
+    both = select(-grown * lost, old, left < LEAST);
   }
 
   var total = 0.0;
@@ -95,6 +98,12 @@ fn change(token: u32, member: u32) -> f32 {
     total += d * (2 * sum + gram[at + i] * d);
   }
   return total;
+}
+
+// Zero where there is next to nothing to divide by.
+fn divided(value: f32, by: f32) -> f32 {
+  if (by < LEAST) { return 0; }
+  return value / by;
 }
 
 // Takes the expert at rank r if there is room: in the top k and, with groups, in its group.

@@ -1,4 +1,4 @@
-// y[t, r] = scale · p[t, r], or scale · p[t, r] / Σ_s p[t, s] where renormalised
+// y[t, r] = scale · p[t, r], or scale · p[t, r] / Σ_s p[t, s] where renormalised; 0 where that sum is 0, as for a token without experts
 //
 // One invocation a token; a row has a handful of ranks. Memory-bound, 2 · tokens · ranks · 4 bytes.
 
@@ -22,7 +22,7 @@ fn gates(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
   if (shape.renormalise == 1) {
     var sum = 0.0;
     for (var r = row; r < row + shape.ranks; r++) { sum += p[r]; }
-    factor /= sum;
+    if (sum == 0) { factor = 0; } else { factor /= sum; }
   }
   for (var r = row; r < row + shape.ranks; r++) { y[r] = factor * p[r]; }
 }

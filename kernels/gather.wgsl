@@ -1,4 +1,4 @@
-// y[i] = x[rows[i]], row by row, for those rows that lie in the part of x at hand
+// y[i] = x[rows[i]], row by row, for those rows that lie in the part of x at hand; zero for rows that x has not, written with the first part
 //
 // One invocation an element, neighbours along a row; memory-bound, 2 · rows · width · 4 bytes.
 
@@ -7,6 +7,7 @@ struct Shape {
   width: u32,
   first: u32, // row of x that the part begins with
   count: u32, // rows in the part
+  height: u32, // rows of x
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -20,4 +21,5 @@ fn gather(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
   if (i >= shape.rows * shape.width) { return; }
   let row = rows[i / shape.width] - shape.first; // wraps round to a large number before the part
   if (row < shape.count) { y[i] = x[row * shape.width + i % shape.width]; }
+  if (shape.first == 0 && row >= shape.height) { y[i] = 0; }
 }

@@ -33,7 +33,7 @@ fn rank(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var g = lane; g < shape.groups; g += 64) {
     var most = -1.0;
     for (var e = 0u; e < shape.count; e++) {
-      if (group_of[e] == g) { most = max(most, probabilities[row + e]); }
+      if (group_of[e] == g) { most = max(most, ordered(probabilities[row + e])); }
     }
     best[g] = most;
   }
@@ -54,17 +54,22 @@ fn rank(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   for (var e = lane; e < shape.count; e += 64) {
     if (!takes_part(e)) { continue; }
-    let p = probabilities[row + e];
+    let p = ordered(probabilities[row + e]);
     var before = 0u;
     for (var other = 0u; other < shape.count; other++) {
-      let q = probabilities[row + other];
+      let q = ordered(probabilities[row + other]);
       if ((q > p || (q == p && other < e)) && takes_part(other)) { before++; }
     }
     if (before < shape.ranks) {
       experts[to + before] = e;
-      ranked[to + before] = p;
+      ranked[to + before] = probabilities[row + e];
     }
   }
+}
+
+// What is not a number comes after all probabilities. By its bits, because WGSL lets compilers assume that there are none.
+fn ordered(p: f32) -> f32 {
+  return select(p, -1.0, (bitcast<u32>(p) & 0x7fffffff) > 0x7f800000);
 }
 
 fn takes_part(e: u32) -> bool {

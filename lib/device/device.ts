@@ -1,7 +1,11 @@
 /**
  * What a device can do. Two implementations answer to this interface, `webgpu` and `cpu`; nothing above this room knows which one it has.
  *
- * Operations take tensors and give new ones at once. On a GPU the work is only queued; `read` and `sync` wait for it, and are where its errors come out.
+ * Operations take tensors and give new ones at once. Arguments that do not fit are refused on the spot, by the same sentence on every device, and leave no
+ * tensor behind; what would take a look at the elements (an index beyond the last) is not checked, but has a meaning given below.
+ *
+ * On a GPU the work is only queued; `read` and `sync` wait for it, and are where its errors come out. A GPU that refused any work, or had no memory left,
+ * cannot say which results are missing: its first error is thrown by everyone who waits, then or later, and by every call from then on. Open a new device.
  *
  * @module
  */
@@ -51,9 +55,9 @@ export interface Segment {
   start: number;
   /** Rows. */
   length: number;
-  /** Position of the first row, for rotary embeddings. */
+  /** Position of the first row, for rotary embeddings; below 2^20, as are those of the rows after it. */
   position: number;
-  /** Earlier rows that every row of this segment attends to: a shared prompt. */
+  /** Rows before the segment that every row of this segment attends to: a shared prompt. */
   prefix?: { start: number; length: number };
 }
 
@@ -69,6 +73,7 @@ export interface Heads {
 }
 
 export interface AttentionOptions {
+  /** Every row is in one of them. */
   readonly segments: readonly Segment[];
   /** Query heads. */
   readonly heads: number;
@@ -79,6 +84,7 @@ export interface AttentionOptions {
 }
 
 export interface RotaryOptions {
+  /** Rows in none of them stay as they are; none is in two. */
   readonly segments: readonly Segment[];
   readonly heads: number;
   /** Elements from one head to the next. */
@@ -122,7 +128,7 @@ export interface Ranking extends Disposable {
 /** What pricing sets of dropped experts needs to know of a layer. */
 export interface FitnessInputs {
   readonly rule: RouterRule;
-  /** The first `ranks` experts of each token. */
+  /** The first `ranks` experts of each token: top-k and as many as the largest set drops; with groups all of them, ranked without regard to groups. */
   readonly ranking: Ranking;
   /** Softmax over all experts, `[tokens, experts]`. */
   readonly probabilities: Tensor;
@@ -169,15 +175,18 @@ export interface Device extends Disposable {
   add(into: Tensor, x: Tensor, gate?: Tensor): void;
   /** Softmax over each row. */
   softmax(x: Tensor): Tensor;
-  /** The `ranks` best experts of each token from probabilities `[tokens, experts]`, within the admitted groups if there are groups. */
+  /**
+   * The `ranks` best experts of each token from probabilities `[tokens, experts]`, within the admitted groups if there are groups. Ranks that no expert
+   * fills hold `NO_EXPERT` and 0; experts whose probability is not a number come last.
+   */
   rank(probabilities: Tensor, ranks: number, groups?: RouterGroups): Ranking;
-  /** Routing weights `[tokens, ranks]` of ranked experts that are all used: renormalised and scaled as the rule says. */
+  /** Routing weights `[tokens, ranks]` of ranked experts that are all used: renormalised and scaled as the rule says; 0 where all probabilities are. */
   gates(ranking: Ranking, rule: RouterRule): Tensor;
-  /** Output of each listed expert for its token: x `[tokens, hidden]`, experts `[tokens, ranks]` -> `[tokens, ranks, hidden]`; zero for `NO_EXPERT`. */
+  /** Output of each listed expert for its token: x `[tokens, hidden]`, experts `[tokens, ranks]` -> `[tokens, ranks, hidden]`; zero for `NO_EXPERT` and what the layer has not. */
   experts(x: Tensor, experts: Tensor, weights: Experts): Tensor;
   /** Σ_r gates[t, r] · outputs[t, r]: `[tokens, ranks, hidden]` -> `[tokens, hidden]`. */
   combine(outputs: Tensor, gates: Tensor): Tensor;
-  /** Rows of x, chosen by U32 indices. */
+  /** Rows of x, chosen by U32 indices; zero where x has no such row. */
   gather(x: Tensor, rows: Tensor): Tensor;
   /** Inner products of the rows of each item: `[items, rows, width]` -> `[items, rows, rows]`. */
   gram(x: Tensor): Tensor;
@@ -187,10 +196,13 @@ export interface Device extends Disposable {
   transpose(x: Tensor): Tensor;
   /** Squared Euclidean norm of each row of a, or of a - b. */
   squares(a: Tensor, b?: Tensor): Tensor;
-  /** -log softmax(x · headᵀ)[target] of each row; the logits are never held for the whole vocabulary. */
+  /** -log softmax(x · headᵀ)[target] of each row; the logits are never held for the whole vocabulary. NaN for a target beyond it. */
   crossEntropy(x: Tensor, head: Tensor, targets: Tensor): Tensor;
-  /** Squared Frobenius norm of the routed output's change for each set of dropped experts (positions in the layer). */
+  /**
+   * Squared Frobenius norm of the routed output's change for each set of dropped experts (positions in the layer), never below 0. A token that has no
+   * expert left, or none with a probability above 1e-37, has an output of zero then.
+   */
   fitness(inputs: FitnessInputs, sets: readonly (readonly number[])[]): Promise<Float64Array>;
-  /** The `count` largest eigenvalues of a symmetric matrix `[n, n]`, falling, and their eigenvectors as rows `[count, n]`. */
+  /** The `count` largest eigenvalues of a symmetric matrix of finite numbers `[n, n]`, falling, and their eigenvectors as rows `[count, n]`. */
   eigen(matrix: Tensor, count: number): Promise<{ values: Float64Array; vectors: Tensor }>;
 }

@@ -21,7 +21,7 @@ export function attention(cpu: Cpu, query: readonly Heads[], key: readonly Heads
   const { segments, heads, keyHeads, scale } = options;
   const tokens = onCpu(query[0].tensor).size / query[0].row, width = heads * value.width;
   const result = new CpuTensor(cpu.memory, "F32", [tokens, width]), out = result.f32;
-  const longest = Math.max(0, ...segments.map((s) => s.length + (s.prefix?.length ?? 0)));
+  const longest = segments.reduce((n, s) => Math.max(n, s.length + (s.prefix?.length ?? 0)), 0);
   using scores = new CpuTensor(cpu.memory, "F32", [ROWS, longest]);
   for (const segment of segments) {
     const prefix = segment.prefix ?? { start: 0, length: 0 };
@@ -64,15 +64,17 @@ function softmaxRow(row: Float32Array, seen: number): void {
 export function rotary(x: CpuTensor, { segments, heads, stride, offset, frequencies, factor, interleaved }: RotaryOptions): void {
   const data = x.f32, pairs = frequencies.length, row = x.shape.at(-1)!;
   const [step, apart] = interleaved ? [2, 1] : [1, pairs];
-  const last = Math.max(0, ...segments.map((s) => s.position + s.length));
-  const cos = new Float64Array(last * pairs), sin = new Float64Array(last * pairs);
-  for (let i = 0; i < cos.length; i++) {
-    const angle = Math.floor(i / pairs) * frequencies[i % pairs];
+  // Angles of all positions in use: segments tend to share them.
+  const first = segments.reduce((n, s) => Math.min(n, s.position), Infinity),
+    end = segments.reduce((n, s) => Math.max(n, s.position + s.length), 0);
+  const size = Math.max(0, end - first) * pairs, cos = new Float64Array(size), sin = new Float64Array(size);
+  for (let i = 0; i < size; i++) {
+    const angle = (first + Math.floor(i / pairs)) * frequencies[i % pairs];
     cos[i] = Math.cos(angle) * factor, sin[i] = Math.sin(angle) * factor;
   }
   for (const segment of segments) {
     for (let token = 0; token < segment.length; token++) {
-      const angles = (segment.position + token) * pairs;
+      const angles = (segment.position - first + token) * pairs;
       for (let head = 0; head < heads; head++) {
         const start = (segment.start + token) * row + head * stride + offset;
         for (let i = 0; i < pairs; i++) {

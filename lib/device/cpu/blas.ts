@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Gemm } from "./gemm.ts";
+import type { Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
 
 export interface Blas {
@@ -73,11 +73,16 @@ function wrap(path: string, symbols: Symbols): Blas {
       if (m === 0 || n === 0) return;
       symbols.cblas_sgemm(
         ...[rowMajor, plain, transposed ? transpose : plain, m, n, k, alpha] as const,
-        ...[a.data, a.stride, b.data, b.stride, beta, c.data, c.stride] as const,
+        ...[a.data, wide(a), b.data, wide(b), beta, c.data, wide(c)] as const,
       );
     },
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
   };
+}
+
+/** BLAS refuses rows of no elements, even where it would read none. */
+function wide({ stride }: Block): number {
+  return Math.max(1, stride);
 }
 
 function describe(path: string, { openblas_get_config: config, openblas_get_num_threads: threads }: Symbols): string {

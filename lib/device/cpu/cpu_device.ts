@@ -4,10 +4,11 @@
  * @module
  */
 
+import { checked } from "../checked.ts";
 import type { Device, RouterGroups, Tensor, TensorSource } from "../device.ts";
 import { attention, rotary } from "./attention.ts";
 import { type Blas, BLAS_HINT } from "./blas.ts";
-import { type Eigen, scriptEigen } from "./eigen.ts";
+import { hostEigen } from "./eigen.ts";
 import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
 import { gemm } from "./gemm.ts";
@@ -23,7 +24,7 @@ import { widen } from "./widen.ts";
  * the `webgpu` device are tested against.
  */
 export function cpuDevice(reason: string, blas: Blas | undefined): Device {
-  const memory = new Memory(), cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm }, eigen: Eigen = blas?.eigen ?? scriptEigen;
+  const memory = new Memory(), cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm }, eigen = hostEigen(blas);
   const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
   const load = async (source: TensorSource) => {
     const tensor = new CpuTensor(memory, source.dtype, source.shape);
@@ -35,19 +36,18 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
       throw error;
     }
   };
-  return {
+  const device: Device = {
     kind: "cpu",
     name: blas?.name ?? `TypeScript; for about 50 times the speed ${BLAS_HINT}`,
     reason,
     live: memory.live,
     tensor: (values, shape) => {
       const tensor = new CpuTensor(memory, values instanceof Uint32Array ? "U32" : "F32", shape);
-      if (tensor.size !== values.length) throw new RangeError(`Cannot make a tensor [${shape}] of ${values.length} numbers`);
       tensor.raw.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
       return tensor;
     },
     load,
-    loadExperts: (experts) => loadExperts(load, experts),
+    loadExperts: (experts) => loadExperts(memory, load, experts),
     read: (tensor) => Promise.resolve(onCpu(tensor).f32.slice()),
     readIndices: (tensor) => Promise.resolve(onCpu(tensor).u32.slice()),
     sync: () => Promise.resolve(),
@@ -81,6 +81,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     },
     [Symbol.dispose]: () => memory.clear(),
   };
+  return checked(device, memory);
 }
 
 function ranking(parts: { experts: CpuTensor; probabilities: CpuTensor }) {

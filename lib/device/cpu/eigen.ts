@@ -29,6 +29,24 @@ export function lapackEigen(ssyevd: Routine, ssyevr: Routine): Eigen {
   };
 }
 
+/**
+ * {@linkcode Eigen} by LAPACK where there is one, else in TypeScript.
+ *
+ * @throws {RangeError} If an element of the matrix is not finite: such a matrix has no eigenvectors, and LAPACK may search for them forever.
+ */
+export function hostEigen(blas: { eigen?: Eigen } | undefined): Eigen {
+  const solve = blas?.eigen ?? scriptEigen;
+  return (matrix, n, count) => {
+    const at = matrix.findIndex((value) => !Number.isFinite(value));
+    if (at >= 0) {
+      throw new RangeError(
+        `Cannot diagonalise a matrix [${n},${n}]: element ${at % n} of row ${Math.floor(at / n)} is ${matrix[at]}, not finite`,
+      );
+    }
+    return solve(matrix, n, count);
+  };
+}
+
 const text = (letter: string) => new TextEncoder().encode(letter);
 const int = (value: number) => Int32Array.of(value);
 

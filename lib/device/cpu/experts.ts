@@ -4,8 +4,11 @@
  * @module
  */
 
-import { type Experts, type ExpertSource, type MatrixSource, NO_EXPERT, type TensorSource } from "../device.ts";
+import { expertSizes } from "../checks/expert_sizes.ts";
+import type { ExpertSource, MatrixSource, TensorSource } from "../device.ts";
+import { StoredExperts } from "../stored.ts";
 import { type Cpu, type CpuMatrix, multiply } from "./linear.ts";
+import type { Memory } from "./memory.ts";
 import { swiglu } from "./rows.ts";
 import { CpuTensor } from "./tensor.ts";
 
@@ -16,28 +19,19 @@ interface CpuExpert {
 }
 
 /** Experts in their stored types; one at a time is widened when it is used. */
-export class CpuExperts implements Experts {
-  constructor(readonly hidden: number, readonly experts: readonly CpuExpert[]) {}
-
-  get count(): number {
-    return this.experts.length;
-  }
-
-  [Symbol.dispose](): void {
-    for (const expert of this.experts) {
-      for (const matrix of [expert.gate, expert.up, expert.down]) {
-        for (const tensor of "left" in matrix ? [matrix.left, matrix.right] : [matrix]) tensor[Symbol.dispose]();
-      }
-    }
+export class CpuExperts extends StoredExperts {
+  constructor(memory: Memory, hidden: number, readonly experts: readonly CpuExpert[], tensors: readonly CpuTensor[]) {
+    super(memory, experts.length, hidden, tensors);
   }
 }
 
 /** Reads experts one after the other; what was read is given back if a later one fails. */
 export async function loadExperts(
+  memory: Memory,
   load: (source: TensorSource) => Promise<CpuTensor>,
   sources: readonly ExpertSource[],
 ): Promise<CpuExperts> {
-  const tensors: CpuTensor[] = [];
+  const { hidden } = expertSizes(sources), tensors: CpuTensor[] = [];
   const read = async (source: TensorSource) => {
     const tensor = await load(source);
     tensors.push(tensor);
@@ -54,8 +48,7 @@ export async function loadExperts(
     for (const tensor of tensors) tensor[Symbol.dispose]();
     throw error;
   }
-  const down = sources[0]?.down;
-  return new CpuExperts(down === undefined ? 0 : ("left" in down ? down.left : down).shape[0], experts);
+  return new CpuExperts(memory, hidden, experts, tensors);
 }
 
 /** Tokens that one expert works on at a time. */
@@ -71,7 +64,7 @@ export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, e
   const outputs = new CpuTensor(cpu.memory, "F32", [...table.shape, hidden]);
   const { slots, starts } = byExpert(listed, experts.length);
   for (let slot = 0; slot < listed.length; slot++) {
-    if (listed[slot] === NO_EXPERT) outputs.f32.fill(0, slot * hidden, (slot + 1) * hidden);
+    if (listed[slot] >= experts.length) outputs.f32.fill(0, slot * hidden, (slot + 1) * hidden);
   }
   experts.forEach(({ gate, up, down }, e) => {
     for (let start = starts[e]; start < starts[e + 1]; start += ROWS) {
@@ -102,12 +95,12 @@ function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix): CpuTensor {
 function byExpert(listed: Uint32Array, experts: number): { slots: Uint32Array; starts: Uint32Array } {
   const starts = new Uint32Array(experts + 1);
   for (const e of listed) {
-    if (e !== NO_EXPERT) starts[e + 1]++;
+    if (e < experts) starts[e + 1]++;
   }
   for (let e = 0; e < experts; e++) starts[e + 1] += starts[e];
   const slots = new Uint32Array(starts[experts]), next = starts.slice();
   listed.forEach((e, slot) => {
-    if (e !== NO_EXPERT) slots[next[e]++] = slot;
+    if (e < experts) slots[next[e]++] = slot;
   });
   return { slots, starts };
 }

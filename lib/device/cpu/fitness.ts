@@ -6,7 +6,7 @@
 
 import type { FitnessInputs } from "../device.ts";
 import type { Cpu } from "./linear.ts";
-import { Outcomes } from "./outcomes.ts";
+import { LEAST, Outcomes } from "./outcomes.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
 /** Tokens whose dropped probability mass is computed in one product. */
@@ -51,7 +51,8 @@ export function fitness(
       for (let s = 0; s < count; s++) {
         const lost = q[i * count + s];
         // A sum of what is left keeps its digits where nearly everything is lost.
-        growth[s] = lost / (lost > 0.5 ? kept(all, token * experts, marks, s * experts, experts) : 1 - lost);
+        const left = lost > 0.5 ? kept(all, token * experts, marks, s * experts, experts) : 1 - lost;
+        growth[s] = left < LEAST ? -1 : lost / left; // -1: without any probability left the output is zero
         if (seen[s] !== turn) totals[s] += growth[s] * growth[s] * square;
       }
     }
@@ -63,5 +64,5 @@ export function fitness(
 function kept(p: Float32Array, row: number, marks: Uint8Array, set: number, experts: number): number {
   let sum = 0;
   for (let e = 0; e < experts; e++) if (marks[set + e] === 0) sum += p[row + e];
-  return Math.max(sum, Number.MIN_VALUE);
+  return sum;
 }

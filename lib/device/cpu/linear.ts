@@ -4,6 +4,7 @@
  * @module
  */
 
+import { rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
 import type { Block, Gemm } from "./gemm.ts";
 import type { Memory } from "./memory.ts";
@@ -53,7 +54,7 @@ export function multiply(cpu: Cpu, rows: number, x: Block, weight: CpuMatrix, be
 
 /** x · weightᵀ + bias. */
 export function linear(cpu: Cpu, x: CpuTensor, weight: CpuTensor, bias?: CpuTensor): CpuTensor {
-  const [out, columns] = weight.shape, rows = x.size / columns;
+  const [out, columns] = weight.shape, rows = rowsOf(x);
   const y = new CpuTensor(cpu.memory, "F32", [...x.shape.slice(0, -1), out]);
   if (bias) {
     for (let i = 0; i < rows; i++) y.f32.set(bias.f32, i * out);
@@ -65,7 +66,7 @@ export function linear(cpu: Cpu, x: CpuTensor, weight: CpuTensor, bias?: CpuTens
 /** -log softmax(x · headᵀ)[target] of each row, with a running maximum and sum over blocks of the vocabulary. */
 export function crossEntropy(cpu: Cpu, x: CpuTensor, head: CpuTensor, targets: CpuTensor): CpuTensor {
   const [vocabulary, width] = head.shape, rows = targets.size, target = targets.u32;
-  const most = new Float64Array(rows).fill(-Infinity), sum = new Float64Array(rows), chosen = new Float64Array(rows);
+  const most = new Float64Array(rows).fill(-Infinity), sum = new Float64Array(rows), chosen = new Float64Array(rows).fill(NaN);
   const result = new CpuTensor(cpu.memory, "F32", [rows]);
   const strip = Math.max(1, Math.min(rows, Math.floor(WIDENED / vocabulary) || 256));
   eachBlock(cpu, head, (block, first, count) => {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { Extent, Home } from "../stored.ts";
+
 /** Free blocks kept for reuse, at most so many bytes. */
 const KEEP = 256 * 2 ** 20;
 
@@ -11,26 +13,19 @@ const KEEP = 256 * 2 ** 20;
  * Hands out blocks of memory and takes them back. A garbage collector frees large arrays when it pleases, which can double the peak of a pass over a
  * model; here a block goes back the moment its tensor is disposed.
  */
-export class Memory {
+export class Memory implements Home<ArrayBuffer> {
   readonly live = { tensors: 0, bytes: 0 };
   #free = new Map<number, ArrayBuffer[]>();
   #kept = 0;
 
-  /** A block of at least `bytes`, in multiples of 64; its contents are undefined. */
-  take(bytes: number): ArrayBuffer {
-    const size = Math.max(64, Math.ceil(bytes / 64) * 64);
+  /** A block for a tensor, in multiples of 64 bytes; its contents are undefined. */
+  take({ bytes }: Extent): ArrayBuffer {
+    const size = Math.max(64, Math.ceil(bytes / 64) * 64), kept = this.#free.get(size)?.pop();
+    if (kept) this.#kept -= size;
+    const block = kept ?? this.#allocate(size);
     this.live.tensors++;
     this.live.bytes += size;
-    const block = this.#free.get(size)?.pop();
-    if (block) {
-      this.#kept -= size;
-      return block;
-    }
-    try {
-      return new ArrayBuffer(size);
-    } catch {
-      throw new RangeError(`Cannot allocate ${size} bytes on the cpu device: ${this.live.bytes} bytes are in use`);
-    }
+    return block;
   }
 
   give(block: ArrayBuffer): void {
@@ -49,6 +44,14 @@ export class Memory {
   /** Frees what is kept for reuse. */
   clear(): void {
     this.#shrink(0);
+  }
+
+  #allocate(size: number): ArrayBuffer {
+    try {
+      return new ArrayBuffer(size);
+    } catch {
+      throw new RangeError(`Cannot allocate ${size} bytes on the cpu device: ${this.live.bytes} bytes are in use`);
+    }
   }
 
   #shrink(most: number): void {

@@ -4,7 +4,10 @@
  * @module
  */
 
-import type { RouterRule } from "../device.ts";
+import { NO_EXPERT, type RouterRule } from "../device.ts";
+
+/** Probability that counts as none, in a sum that is divided by: below it float32 overflows. */
+export const LEAST = 1e-37;
 
 /** Choices remembered a token; one more, and its memory starts afresh. */
 const ROOM = 512;
@@ -125,6 +128,7 @@ export class Outcomes {
     let size = 0;
     for (let r = 0; r < ranks && size < topK; r++) {
       const e = experts[at + r];
+      if (e === NO_EXPERT) break;
       if (marks[set + e] === 1) continue;
       if (groups && !this.#admitted.has(groups.of[e])) {
         if (this.#admitted.size === groups.keep) continue;
@@ -140,7 +144,7 @@ export class Outcomes {
     const { rule: { renormalise, scale }, p } = this, at = this.#at, own = this.#own, chosen = this.#choice;
     let sum = 0, size = 0;
     for (let i = 0; i < chosen.size; i++) sum += p[at + chosen.ranks[i]];
-    const factor = renormalise ? scale / sum : scale;
+    const factor = renormalise ? sum < LEAST ? 0 : scale / sum : scale;
     for (let i = 0; i < chosen.size; i++) chosen.weights[i] = p[at + chosen.ranks[i]] * factor;
     for (let i = 0, j = 0; i < own.size || j < chosen.size; size++) {
       const one = i < own.size ? own.ranks[i] : END, two = j < chosen.size ? chosen.ranks[j] : END;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { product, rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
 import type { Cpu } from "./linear.ts";
 import { CpuTensor } from "./tensor.ts";
@@ -31,7 +32,7 @@ export function add(into: CpuTensor, x: CpuTensor, gate?: CpuTensor): void {
     for (let i = 0; i < y.length; i++) y[i] += data[i];
     return;
   }
-  const width = x.size / gate.size;
+  const width = into.shape.at(-1)!;
   gate.f32.forEach((value, row) => {
     const factor = 1 / (1 + exp(-value));
     for (let i = row * width; i < (row + 1) * width; i++) y[i] += factor * data[i];
@@ -61,9 +62,12 @@ export function combine(cpu: Cpu, outputs: CpuTensor, gates: CpuTensor): CpuTens
 }
 
 export function gather(cpu: Cpu, x: CpuTensor, rows: CpuTensor): CpuTensor {
-  const width = x.size / x.shape[0];
+  const width = product(x.shape.slice(1));
   const result = new CpuTensor(cpu.memory, "F32", [rows.size, ...x.shape.slice(1)]), y = result.f32, data = x.f32;
-  rows.u32.forEach((row, i) => y.set(data.subarray(row * width, (row + 1) * width), i * width));
+  rows.u32.forEach((row, i) => {
+    if (row < x.shape[0]) y.set(data.subarray(row * width, (row + 1) * width), i * width);
+    else y.fill(0, i * width, (i + 1) * width);
+  });
   return result;
 }
 
@@ -91,7 +95,7 @@ export function transpose(cpu: Cpu, x: CpuTensor): CpuTensor {
 }
 
 export function squares(cpu: Cpu, a: CpuTensor, b?: CpuTensor): CpuTensor {
-  const width = a.shape.at(-1)!, rows = a.size / width;
+  const width = a.shape.at(-1)!, rows = rowsOf(a);
   const result = new CpuTensor(cpu.memory, "F32", [rows]), y = result.f32, x = a.f32, other = b?.f32;
   for (let row = 0; row < rows; row++) {
     let sum = 0;

@@ -9,7 +9,7 @@ import type { AttentionOptions, Heads, Segment } from "../device.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, type Range, rowsBetweenStarts, whole, word } from "./ranges.ts";
 import { WORK } from "./submission.ts";
-import { floats, type GpuTensor } from "./tensor.ts";
+import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const KERNEL = { name: "attention", source };
 
@@ -38,10 +38,7 @@ interface Group {
  */
 export function attention(gpu: Gpu, query: readonly Heads[], key: readonly Heads[], value: Heads, options: AttentionOptions): GpuTensor {
   const { segments, heads, keyHeads, scale } = options;
-  if (query.length !== key.length || query.length < 1 || query.length > 2) {
-    throw new RangeError(`Cannot attend with ${query.length} parts of queries and ${key.length} of keys: one or two of each are expected`);
-  }
-  const tokens = floats(gpu, query[0].tensor).size / query[0].row, row = heads * value.width;
+  const tokens = onGpu(query[0].tensor).size / query[0].row, row = heads * value.width;
   const y = gpu.tensor("F32", [tokens, row]), work = 2 * heads * query.reduce((n, h) => n + h.width, value.width);
   const groups = grouped(
     segments,
@@ -53,7 +50,7 @@ export function attention(gpu: Gpu, query: readonly Heads[], key: readonly Heads
   using table = gpu.upload("U32", [groups.reduce((n, { blocks }) => n + blocks.length, 0), 6], tableOf(groups));
   let first = 0;
   for (const { blocks, queries, keys, pairs } of groups) {
-    const q = query.map((h) => bind(gpu, h, queries)), k = key.map((h) => bind(gpu, h, keys)), v = bind(gpu, value, keys);
+    const q = query.map((h) => bind(h, queries)), k = key.map((h) => bind(h, keys)), v = bind(value, keys);
     for (let column = 0; column < value.width; column += COLUMNS) {
       const width = Math.min(COLUMNS, value.width - column);
       gpu.run(KERNEL, {
@@ -84,8 +81,8 @@ function words({ row, stride, offset, width }: Heads): number[] {
   return [row, stride, offset, width];
 }
 
-function bind(gpu: Gpu, { tensor, row }: Heads, range: Range): GPUBufferBinding {
-  return part(floats(gpu, tensor), row * 4, range);
+function bind({ tensor, row }: Heads, range: Range): GPUBufferBinding {
+  return part(onGpu(tensor), row * 4, range);
 }
 
 /** What rows bound together must keep to. */

@@ -9,7 +9,7 @@ import type { Tensor } from "../device.ts";
 import type { Gpu } from "./gpu.ts";
 import { product, rowBytes, TILED } from "./linear.ts";
 import { part, split, whole } from "./ranges.ts";
-import { floats, type GpuTensor, indices, stored } from "./tensor.ts";
+import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const KERNEL = { name: "cross_entropy", source };
 
@@ -18,11 +18,8 @@ const ROWS = 2048, WORDS = 8192;
 
 /** -log softmax(x · headᵀ)[target] of each row, with a running maximum and sum over blocks of the vocabulary. */
 export function crossEntropy(gpu: Gpu, x: Tensor, head: Tensor, targets: Tensor): GpuTensor {
-  const input = floats(gpu, x), matrix = stored(gpu, head), wanted = indices(gpu, targets);
+  const input = onGpu(x), matrix = onGpu(head), wanted = onGpu(targets);
   const [vocabulary, width] = matrix.shape, rows = wanted.size;
-  if (input.size !== rows * width || x.shape.at(-1) !== width) {
-    throw new RangeError(`Cannot score x [${x.shape}] against a head [${head.shape}] for ${rows} targets: the sizes do not match`);
-  }
   const losses = gpu.tensor("F32", [rows]);
   const most = Math.max(1, Math.min(WORDS, Math.floor(gpu.limits.maxStorageBufferBindingSize / 4 / Math.min(rows, ROWS))));
   const blocks = [...split(gpu, vocabulary, [rowBytes(matrix)], most)];

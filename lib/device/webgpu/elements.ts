@@ -10,15 +10,14 @@ import widenSource from "../../../kernels/widen.wgsl" with { type: "text" };
 import { BYTES, type DType, type Tensor } from "../device.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split } from "./ranges.ts";
-import { floats, format, type GpuTensor, stored } from "./tensor.ts";
+import { format, type GpuTensor, onGpu } from "./tensor.ts";
 
 const ADD = { name: "add", source: addSource };
 const SWIGLU = { name: "swiglu", source: swigluSource };
 const WIDEN = { name: "widen", source: widenSource };
 
 export function swiglu(gpu: Gpu, gate: Tensor, up: Tensor): GpuTensor {
-  const opened = floats(gpu, gate), raised = floats(gpu, up);
-  if (opened.size !== raised.size) throw new RangeError(`Cannot gate [${up.shape}] by [${gate.shape}]: the sizes do not match`);
+  const opened = onGpu(gate), raised = onGpu(up);
   const y = gpu.tensor("F32", gate.shape);
   for (const run of split(gpu, y.size, [4])) {
     gpu.run(SWIGLU, {
@@ -32,12 +31,9 @@ export function swiglu(gpu: Gpu, gate: Tensor, up: Tensor): GpuTensor {
 }
 
 export function add(gpu: Gpu, into: Tensor, x: Tensor, gate?: Tensor): void {
-  const y = floats(gpu, into), other = floats(gpu, x), factor = gate && floats(gpu, gate);
+  const y = onGpu(into), other = onGpu(x), factor = gate && onGpu(gate);
+  if (y.size === 0) return;
   const width = factor ? y.size / factor.size : 1;
-  if (y.size !== other.size || !Number.isInteger(width)) {
-    const gated = gate ? ` with gates [${gate.shape}]` : "";
-    throw new RangeError(`Cannot add [${x.shape}] to [${into.shape}]${gated}: the sizes do not match`);
-  }
   for (const run of split(gpu, y.size / width, factor ? [width * 4, 4] : [width * 4])) {
     const size = run.count * width, right = part(other, width * 4, run);
     gpu.run(ADD, {
@@ -51,7 +47,7 @@ export function add(gpu: Gpu, into: Tensor, x: Tensor, gate?: Tensor): void {
 }
 
 export function widen(gpu: Gpu, x: Tensor): GpuTensor {
-  const input = stored(gpu, x), y = gpu.tensor("F32", x.shape);
+  const input = onGpu(x), y = gpu.tensor("F32", x.shape);
   if (input.dtype === "F32") {
     gpu.copy(input, y);
     return y;

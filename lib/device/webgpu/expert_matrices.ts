@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ExpertSource, MatrixSource, TensorSource } from "../device.ts";
+import type { ExpertSource, TensorSource } from "../device.ts";
 
 /** The three matrices of an expert, in the order in which they are applied. */
 const KINDS = ["gate", "up", "down"] as const;
@@ -31,27 +31,4 @@ export function expertMatrices(experts: readonly ExpertSource[]): ExpertMatrix[]
       })
     )
   );
-}
-
-/** The sizes that all experts share, and the largest rank. */
-export function expertSizes(experts: readonly ExpertSource[]): { hidden: number; intermediate: number; rank: number } {
-  if (experts.length === 0) throw new RangeError("Cannot load experts: the layer has none");
-  const [intermediate, hidden] = outer(experts[0].gate);
-  let rank = 0;
-  experts.forEach((expert, e) => {
-    for (const kind of KINDS) {
-      const matrix = expert[kind], found = outer(matrix), wanted = kind === "down" ? [hidden, intermediate] : [intermediate, hidden];
-      const inner = "left" in matrix ? [matrix.left.shape[1], matrix.right.shape[0]] : [0, 0];
-      if (found[0] !== wanted[0] || found[1] !== wanted[1] || inner[0] !== inner[1]) {
-        const between = inner[0] === inner[1] ? "" : ` with ranks ${inner[0]} and ${inner[1]}`;
-        throw new RangeError(`Cannot load expert ${e}: "${kind}" is [${found}]${between}, expected [${wanted}]`);
-      }
-      rank = Math.max(rank, inner[0]);
-    }
-  });
-  return { hidden, intermediate, rank };
-}
-
-function outer(matrix: MatrixSource): readonly number[] {
-  return "left" in matrix ? [matrix.left.shape[0], matrix.right.shape[1]] : matrix.shape;
 }

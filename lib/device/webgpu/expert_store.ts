@@ -4,8 +4,10 @@
  * @module
  */
 
-import { BYTES, type Experts, type ExpertSource, type TensorSource } from "../device.ts";
-import { expertMatrices, type ExpertMatrix, expertSizes, type Kind, type Role } from "./expert_matrices.ts";
+import { expertSizes } from "../checks/expert_sizes.ts";
+import { BYTES, type ExpertSource, type TensorSource } from "../device.ts";
+import { allOrNothing, StoredExperts } from "../stored.ts";
+import { expertMatrices, type ExpertMatrix, type Kind, type Role } from "./expert_matrices.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Loader } from "./load.ts";
 import { FORMATS, GpuTensor } from "./tensor.ts";
@@ -37,24 +39,20 @@ interface Piece {
 const BUFFER = 2 ** 29;
 
 /** Experts in their stored types, matrices of all experts side by side in as few buffers as bindings allow. */
-export class GpuExperts implements Experts {
+export class GpuExperts extends StoredExperts {
   /**
    * @param rank Rank of the widest pair of factors, 0 where all experts are dense.
    * @param stacks In the order in which they are applied.
    */
   constructor(
-    readonly count: number,
-    readonly hidden: number,
+    gpu: Gpu,
+    count: number,
+    hidden: number,
     readonly intermediate: number,
     readonly rank: number,
     readonly stacks: readonly Stack[],
-  ) {}
-
-  [Symbol.dispose](): void {
-    for (const { buffer, table } of this.stacks) {
-      buffer[Symbol.dispose]();
-      table[Symbol.dispose]();
-    }
+  ) {
+    super(gpu, count, hidden, stacks.flatMap(({ buffer, table }) => [buffer, table]));
   }
 }
 
@@ -73,7 +71,8 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
         }
       });
     }
-    return new GpuExperts(experts.length, hidden, intermediate, rank, stack(gpu, experts.length, hidden, pieces, tensors));
+    const stacks = allOrNothing(() => stack(gpu, experts.length, hidden, pieces, tensors));
+    return new GpuExperts(gpu, experts.length, hidden, intermediate, rank, stacks);
   } catch (error) {
     for (const tensor of tensors) tensor[Symbol.dispose]();
     throw error;

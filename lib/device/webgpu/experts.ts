@@ -7,10 +7,10 @@
 import orderSource from "../../../kernels/expert_order.wgsl" with { type: "text" };
 import productSource from "../../../kernels/expert_product.wgsl" with { type: "text" };
 import type { Experts, Tensor } from "../device.ts";
-import { GpuExperts, type Stack } from "./expert_store.ts";
+import type { GpuExperts, Stack } from "./expert_store.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split, whole } from "./ranges.ts";
-import { floats, type GpuTensor, indices } from "./tensor.ts";
+import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const ORDER = { name: "expert_order", source: orderSource }, PRODUCT = { name: "expert_product", source: productSource };
 
@@ -30,14 +30,8 @@ const EXPERTS = 1023;
  * bound the intermediate activations.
  */
 export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts): GpuTensor {
-  const input = floats(gpu, x), listed = indices(gpu, table), [tokens, ranks] = table.shape;
-  if (!(weights instanceof GpuExperts)) throw new TypeError("Cannot use experts of another device on this webgpu device");
-  const { count, hidden, intermediate, rank, stacks } = weights;
-  if (table.shape.length !== 2 || input.size !== tokens * hidden) {
-    throw new RangeError(
-      `Cannot run experts of hidden size ${hidden} on x [${x.shape}] by a table [${table.shape}]: the sizes do not match`,
-    );
-  }
+  const input = onGpu(x), listed = onGpu(table), [tokens, ranks] = table.shape;
+  const { count, hidden, intermediate, rank, stacks } = weights as GpuExperts;
   if (count > EXPERTS) throw new RangeError(`Cannot run ${count} experts: at most ${EXPERTS} are allowed in a layer`);
   const outputs = gpu.tensor("F32", [tokens, ranks, hidden]), widest = Math.max(intermediate, rank) * ranks * 4;
   const runs = [...split(gpu, tokens, [hidden * 4, ranks * 4, ranks * hidden * 4, widest], Math.max(1, Math.floor(SCRATCH / widest)))];
@@ -68,7 +62,7 @@ export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts)
           ...[from === "x" ? ranks : 0, strides[from], strides[to], across, tilesOf(used, count)],
           ...[to === "outputs" ? 1 : 0, gated ? 1 : 0],
         ],
-        bindings: [whole(tiles), whole(order), whole(indices(gpu, stack.table)), views[from], whole(stack.buffer), views[to]],
+        bindings: [whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], whole(stack.buffer), views[to]],
         groups: tilesOf(used, count) * across,
         about: () => `${used} slots, the ${stack.role} matrices of "${stack.kind}" of ${count} experts`,
         work: used * stack.work,

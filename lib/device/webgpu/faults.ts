@@ -7,26 +7,28 @@
 const KINDS = ["validation", "out-of-memory", "internal"] as const;
 
 /**
- * Collects the errors of a device. They become known after the calls that caused them, so they are thrown by the next call that waits; the loss of the
- * device is thrown by every call from then on.
+ * Collects the errors of a device. They become known after the calls that caused them, when other work may have built on results that never came; so
+ * the first error ends the device: it is thrown by every wait that is under way or comes later, and by every other call from then on. The loss of the
+ * device is such an error too.
  */
 export class Faults {
   #device: GPUDevice;
-  #gone: Error | undefined;
+  #first: Error | undefined;
   #lost: Promise<never>;
-  #pending: Promise<Error | undefined>[] = [];
+  /** Done when all that was watched so far has been reported. */
+  #news: Promise<void> = Promise.resolve();
 
   constructor(device: GPUDevice) {
     this.#device = device;
     this.#lost = device.lost.then(({ reason, message }) => {
-      this.#gone ??= new Error(`The webgpu device was lost (${reason}): open a new one`, { cause: new Error(message || reason) });
-      throw this.#gone;
+      this.#first ??= new Error(`The webgpu device was lost (${reason}): open a new one`, { cause: new Error(message || reason) });
+      throw this.#first;
     });
     this.#lost.catch(() => {}); // it is thrown where it matters
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { error } = event as GPUUncapturedErrorEvent;
-      this.#pending.push(Promise.resolve(new Error(`The webgpu device reports an error: ${sentence(error)}`, { cause: error })));
+      this.#expect(Promise.resolve(new Error(`The webgpu device reports an error: ${sentence(error)}`, { cause: error })));
     });
   }
 
@@ -38,7 +40,7 @@ export class Faults {
     } finally {
       // A device that is lost has nothing more to report.
       const scopes = KINDS.map(() => this.#device.popErrorScope().catch(() => null));
-      this.#pending.push(
+      this.#expect(
         Promise.all(scopes).then((errors) => {
           const error = errors.find((e) => e !== null);
           return error ? explain(error) : undefined;
@@ -47,36 +49,48 @@ export class Faults {
     }
   }
 
+  /** Reports come in the order of what caused them, so that the first is the cause of the others. */
+  #expect(report: Promise<Error | undefined>): void {
+    const settled = report.catch((error: Error) => error);
+    this.#news = this.#news.then(async () => {
+      const error = await settled;
+      if (!error || this.#first) return;
+      await later(); // where the device was lost, its loss says more
+      if (this.#first) return;
+      error.message += "; results on this device are incomplete: open a new one";
+      this.#first = error;
+    });
+  }
+
   /** From now on every call fails. */
   close(): void {
-    this.#gone = new Error("Cannot use a webgpu device that was disposed: open a new one");
+    this.#first = new Error("Cannot use a webgpu device that was disposed: open a new one");
   }
 
-  /** Throws if the device is lost or was disposed. */
+  /** Throws what ended the device, if anything did. */
   check(): void {
-    if (this.#gone) throw this.#gone;
+    if (this.#first) throw this.#first;
   }
 
-  /** Waits for everything that was watched and throws the first error. */
-  async settle(): Promise<void> {
-    const errors = await Promise.all(this.#pending.splice(0));
-    this.check();
-    const first = errors.find((error) => error !== undefined);
-    if (first) throw first;
-  }
-
-  /** Waits for the GPU, but not for one that is lost. */
+  /** Waits for the GPU, but not for one that is lost, and for reports of everything that was done so far. */
   async wait<T>(work: Promise<T>): Promise<T> {
     try {
       const result = await Promise.race([work, this.#lost]);
-      await this.settle();
+      await this.#news;
+      this.check();
       return result;
     } catch (error) {
-      await new Promise((resolve) => setTimeout(resolve)); // the news of a loss may be behind
-      await this.settle(); // what failed before says more than the call that found it
+      await later(); // the news of a loss may be behind
+      await this.#news; // what failed before says more than the call that found it
+      this.check();
       throw error;
     }
   }
+}
+
+/** After what is due by now. */
+function later(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve));
 }
 
 /** The first line of a message that says something; the engine's are pages with source code. */

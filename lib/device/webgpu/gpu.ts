@@ -4,33 +4,22 @@
  * @module
  */
 
-import type { DType } from "../device.ts";
+import type { ElementType, Extent, Home } from "../stored.ts";
 import { Faults, sentence } from "./faults.ts";
+import type { DeviceLimits, Limited } from "./limits.ts";
 import { Memory, roundedSize } from "./memory.ts";
 import { type Constants, type Kernel, Pipelines } from "./pipelines.ts";
 import { grid } from "./ranges.ts";
 import { Submission } from "./submission.ts";
 import { GpuTensor } from "./tensor.ts";
 
-/** Limits that decide how work is cut. */
-export interface DeviceLimits {
-  /** Bytes that a kernel can see of one buffer. */
-  maxStorageBufferBindingSize: number;
-  /** Bytes of one buffer, so of one tensor. */
-  maxBufferSize: number;
-  /** Multiples of so many bytes are where a kernel's view of a buffer may begin. */
-  minStorageBufferOffsetAlignment: number;
-  /** Workgroups along each dimension of a dispatch. */
-  maxComputeWorkgroupsPerDimension: number;
-}
-
 /** Bytes read back through one buffer. */
 const READ = 2 ** 28;
 
-/** Bytes of an upload that is submitted at once. */
-const LARGE = 2 ** 24;
+/** Bytes written from the host, or waiting to be destroyed, that call for a submission: only it frees the driver's copies and the buffers given back. */
+const HELD = 2 ** 24;
 
-/** Bytes on their way from the host, or waiting to be destroyed, that call for a submission. */
+/** Bytes on their way from the host that are waited for where waiting is possible. */
 const WRITTEN = 2 ** 27;
 
 /** One run of a kernel. */
@@ -48,13 +37,15 @@ export interface Run {
 }
 
 /** What the operations of the WebGPU device share. */
-export class Gpu implements Disposable {
+export class Gpu implements Disposable, Home<GPUBuffer>, Limited {
   readonly device: GPUDevice;
   readonly limits: DeviceLimits;
   readonly memory: Memory;
   readonly faults: Faults;
   #pipelines: Pipelines;
   #submission: Submission;
+  /** Bytes written from the host since the last submission, and since the last wait. */
+  #held = 0;
   #written = 0;
 
   constructor(device: GPUDevice, limits: DeviceLimits) {
@@ -62,34 +53,36 @@ export class Gpu implements Disposable {
     this.limits = limits;
     this.faults = new Faults(device);
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    this.memory = new Memory((bytes) => {
-      const buffer = this.#create(bytes, usage, () => this.memory.forget(buffer));
-      return buffer;
-    });
+    this.memory = new Memory((bytes) => this.#create(bytes, usage));
     this.#pipelines = new Pipelines(device, this.faults);
-    this.#submission = new Submission(device, this.faults, () => this.memory.submitted());
+    this.#submission = new Submission(device, this.faults, () => {
+      this.#held = 0;
+      this.memory.submitted();
+    });
   }
 
   /** A tensor with undefined contents. */
-  tensor(dtype: DType | "U32", shape: readonly number[]): GpuTensor {
+  tensor(dtype: ElementType, shape: readonly number[]): GpuTensor {
     return new GpuTensor(this, dtype, shape);
   }
 
   /** A tensor with these contents, in the layout of the type. */
-  upload(dtype: DType | "U32", shape: readonly number[], values: ArrayBufferView<ArrayBuffer>): GpuTensor {
+  upload(dtype: ElementType, shape: readonly number[], values: ArrayBufferView<ArrayBuffer>): GpuTensor {
     const tensor = new GpuTensor(this, dtype, shape, true);
     this.write(tensor, 0, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
-    if (values.byteLength >= LARGE) this.flush(); // the driver's copy is on its way, and gone the sooner
     return tensor;
   }
 
   /** Writes bytes, a multiple of four, into a tensor that no recorded command uses. */
   write(tensor: GpuTensor, offset: number, bytes: Uint8Array<ArrayBuffer>): void {
+    if (bytes.length === 0) return;
     this.faults.watch(
       () => this.device.queue.writeBuffer(tensor.buffer, offset, bytes),
       (error) => new Error(`Cannot write ${bytes.length} bytes to a tensor [${tensor.shape}]: ${sentence(error)}`, { cause: error }),
     );
     this.#written += bytes.length;
+    this.#held += bytes.length;
+    if (this.#held >= HELD) this.flush();
   }
 
   /** The same, waiting now and then, so that the copies on their way stay bounded. */
@@ -149,7 +142,7 @@ export class Gpu implements Disposable {
   }
 
   /** A buffer for a tensor. */
-  take(tensor: GpuTensor, forHost: boolean): GPUBuffer {
+  take(tensor: Extent, forHost: boolean): GPUBuffer {
     this.faults.check();
     const { maxBufferSize } = this.limits;
     if (!(roundedSize(tensor.bytes) <= maxBufferSize)) {
@@ -165,10 +158,9 @@ export class Gpu implements Disposable {
     if (this.memory.doomed > WRITTEN) this.flush();
   }
 
-  #create(size: number, usage: number, onFailure?: () => void): GPUBuffer {
+  #create(size: number, usage: number): GPUBuffer {
     const live = this.memory.live.bytes;
     return this.faults.watch(() => this.device.createBuffer({ size, usage }), (error) => {
-      onFailure?.();
       const what = error instanceof GPUOutOfMemoryError ? `${live} bytes are live` : sentence(error);
       return new RangeError(`Cannot allocate ${size} bytes on the webgpu device: ${what}`, { cause: error });
     });

@@ -7,10 +7,11 @@
 import few from "../../../kernels/linear_few.wgsl" with { type: "text" };
 import tiled from "../../../kernels/linear.wgsl" with { type: "text" };
 import { BYTES, type DType, type Tensor } from "../device.ts";
+import { rowsOf } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, type Range, split, whole } from "./ranges.ts";
 import { WORK } from "./submission.ts";
-import { floats, format, type GpuTensor, stored } from "./tensor.ts";
+import { format, type GpuTensor, onGpu } from "./tensor.ts";
 
 /** Tiles of 64 x 64; rows no more than `FEW_ROWS` would leave them empty for the most part. */
 export const TILED = { name: "linear", source: tiled, tile: 64 };
@@ -18,12 +19,8 @@ const FEW = { name: "linear_few", source: few, tile: 4 }, FEW_ROWS = 8;
 
 /** x · weightᵀ + bias. */
 export function linear(gpu: Gpu, x: Tensor, weight: Tensor, bias?: Tensor): GpuTensor {
-  const input = floats(gpu, x), matrix = stored(gpu, weight), offset = bias && floats(gpu, bias);
-  const [outputs, columns] = matrix.shape, rows = input.size / columns;
-  if (matrix.shape.length !== 2 || x.shape.at(-1) !== columns || (offset && offset.size !== outputs)) {
-    const plus = bias ? ` and a bias [${bias.shape}]` : "";
-    throw new RangeError(`Cannot multiply x [${x.shape}] by a weight [${weight.shape}]${plus}: the sizes do not match`);
-  }
+  const input = onGpu(x), matrix = onGpu(weight), offset = bias && onGpu(bias);
+  const [outputs, columns] = matrix.shape, rows = rowsOf(input);
   const y = gpu.tensor("F32", [...x.shape.slice(0, -1), outputs]);
   for (const out of split(gpu, outputs, [rowBytes(matrix)])) {
     for (const run of split(gpu, rows, [columns * 4, outputs * 4], Math.ceil(WORK / 2 / columns / out.count))) {

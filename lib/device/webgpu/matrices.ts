@@ -8,10 +8,11 @@ import gatherSource from "../../../kernels/gather.wgsl" with { type: "text" };
 import gramSource from "../../../kernels/gram.wgsl" with { type: "text" };
 import transposeSource from "../../../kernels/transpose.wgsl" with { type: "text" };
 import type { Tensor } from "../device.ts";
+import { product } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split } from "./ranges.ts";
 import { WORK } from "./submission.ts";
-import { floats, type GpuTensor, indices } from "./tensor.ts";
+import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const GATHER = { name: "gather", source: gatherSource };
 const GRAM = { name: "gram", source: gramSource };
@@ -19,12 +20,13 @@ const TRANSPOSE = { name: "transpose", source: transposeSource };
 
 /** Rows of x; where x is longer than a binding, part after part of it gives the rows it has. */
 export function gather(gpu: Gpu, x: Tensor, rows: Tensor): GpuTensor {
-  const input = floats(gpu, x), chosen = indices(gpu, rows), width = input.size / x.shape[0];
+  const input = onGpu(x), chosen = onGpu(rows), width = product(x.shape.slice(1));
   const y = gpu.tensor("F32", [chosen.size, ...x.shape.slice(1)]);
+  const parts = x.shape[0] === 0 ? [{ first: 0, count: 0 }] : [...split(gpu, x.shape[0], [width * 4])];
   for (const run of split(gpu, chosen.size, [width * 4, 4])) {
-    for (const source of split(gpu, x.shape[0], [width * 4])) {
+    for (const source of parts) {
       gpu.run(GATHER, {
-        shape: [run.count, width, source.first, source.count],
+        shape: [run.count, width, source.first, source.count, x.shape[0]],
         bindings: [part(input, width * 4, source), part(chosen, 4, run), part(y, width * 4, run)],
         groups: Math.ceil(run.count * width / 256),
         about: () => `${run.count} rows of x [${source.count}, ${width}]`,
@@ -35,8 +37,7 @@ export function gather(gpu: Gpu, x: Tensor, rows: Tensor): GpuTensor {
 }
 
 export function gram(gpu: Gpu, x: Tensor): GpuTensor {
-  const input = floats(gpu, x), [items, rows, width] = x.shape;
-  if (x.shape.length !== 3) throw new RangeError(`Cannot take inner products of [${x.shape}]: [items, rows, width] is expected`);
+  const input = onGpu(x), [items, rows, width] = x.shape;
   const g = gpu.tensor("F32", [items, rows, rows]), across = Math.ceil(rows / 32), pairs = across * (across + 1) / 2;
   const work = rows * rows * width; // half of the products are mirror images
   for (const run of split(gpu, items, [rows * width * 4, rows * rows * 4], Math.ceil(WORK / work))) {
@@ -52,8 +53,7 @@ export function gram(gpu: Gpu, x: Tensor): GpuTensor {
 }
 
 export function transpose(gpu: Gpu, x: Tensor): GpuTensor {
-  const input = floats(gpu, x), [rows, columns] = x.shape;
-  if (x.shape.length !== 2) throw new RangeError(`Cannot transpose [${x.shape}]: a matrix is expected`);
+  const input = onGpu(x), [rows, columns] = x.shape;
   const y = gpu.tensor("F32", [columns, rows]);
   for (const down of split(gpu, rows, [columns * 4])) {
     for (const across of split(gpu, columns, [rows * 4])) {

@@ -17,8 +17,8 @@ export class Memory {
   /** Bytes that wait for the next submission to be destroyed. */
   doomed = 0;
   #create: (bytes: number) => GPUBuffer;
-  /** Buffers that are good, in use or free. */
-  #good = new Set<GPUBuffer>();
+  /** Buffers in use or free. */
+  #all = new Set<GPUBuffer>();
   #free = new Map<number, GPUBuffer[]>();
   #kept = 0;
   /** Buffers given back that recorded commands may use. */
@@ -33,15 +33,15 @@ export class Memory {
   /** A buffer of at least `bytes`, in multiples of 256; its contents are undefined. With `forHost` it can be written from the host. */
   take(bytes: number, forHost: boolean): GPUBuffer {
     const size = roundedSize(bytes), same = this.#free.get(size);
-    this.live.tensors++;
-    this.live.bytes += size;
     const index = same ? forHost ? same.findIndex((buffer) => !this.#recorded.has(buffer)) : same.length - 1 : -1;
     if (same && index >= 0) {
       this.#kept -= size;
+      this.#count(size);
       return same.splice(index, 1)[0];
     }
     const buffer = this.#create(size);
-    this.#good.add(buffer);
+    this.#all.add(buffer);
+    this.#count(size);
     return buffer;
   }
 
@@ -49,7 +49,7 @@ export class Memory {
     const { size } = buffer, same = this.#free.get(size) ?? [];
     this.live.tensors--;
     this.live.bytes -= size;
-    if (!this.#good.has(buffer)) return;
+    if (!this.#all.has(buffer)) return;
     this.#recorded.add(buffer);
     same.push(buffer);
     // Re-inserted last: the map's order is the order of last use.
@@ -66,23 +66,18 @@ export class Memory {
     this.doomed = 0;
   }
 
-  /** There was no memory for this buffer: it is not handed out again. */
-  forget(buffer: GPUBuffer): void {
-    const same = this.#free.get(buffer.size), index = same?.indexOf(buffer) ?? -1;
-    this.#good.delete(buffer);
-    if (index >= 0) {
-      same!.splice(index, 1);
-      this.#kept -= buffer.size;
-    }
-  }
-
   /** Destroys everything, in use or not. */
   clear(): void {
-    for (const buffer of this.#good) buffer.destroy();
-    this.#good.clear();
+    for (const buffer of this.#all) buffer.destroy();
+    this.#all.clear();
     this.#free.clear();
     this.#kept = 0;
     this.submitted();
+  }
+
+  #count(bytes: number): void {
+    this.live.tensors++;
+    this.live.bytes += bytes;
   }
 
   #shrink(): void {
@@ -90,7 +85,7 @@ export class Memory {
       while (this.#kept > KEEP && buffers.length > 0) {
         const buffer = buffers.shift()!;
         this.#kept -= size;
-        this.#good.delete(buffer);
+        this.#all.delete(buffer);
         if (this.#recorded.has(buffer)) this.#doomed.push(buffer), this.doomed += size;
         else buffer.destroy();
       }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Gpu } from "./gpu.ts";
+import type { Limited } from "./limits.ts";
 import type { GpuTensor } from "./tensor.ts";
 
 /** A run of rows. */
@@ -20,7 +20,7 @@ export interface Range {
  * @param most Rows in a run at most, as far as the places where bindings may begin allow.
  * @throws {RangeError} If a binding cannot even hold the fewest rows after which another may begin.
  */
-export function* split(gpu: Gpu, rows: number, rowBytes: readonly number[], most = Infinity): Generator<Range> {
+export function* split(gpu: Limited, rows: number, rowBytes: readonly number[], most = Infinity): Generator<Range> {
   if (rows === 0) return;
   const { maxStorageBufferBindingSize: limit } = gpu.limits;
   const fits = Math.min(...rowBytes.map((bytes) => Math.floor(limit / bytes)));
@@ -35,7 +35,7 @@ export function* split(gpu: Gpu, rows: number, rowBytes: readonly number[], most
 }
 
 /** Rows after which a binding may begin again: offsets are multiples of a power of two. */
-export function rowsBetweenStarts(gpu: Gpu, bytes: number): number {
+export function rowsBetweenStarts(gpu: Limited, bytes: number): number {
   let unit = gpu.limits.minStorageBufferOffsetAlignment;
   for (let left = bytes; left % 2 === 0 && unit > 1; left /= 2) unit /= 2;
   return unit;
@@ -57,7 +57,7 @@ function bindable(bytes: number): number {
 }
 
 /** Workgroups in two dimensions, as one alone ends at 65,535. */
-export function grid(gpu: Gpu, groups: number): [number, number] {
+export function grid(gpu: Limited, groups: number): [number, number] {
   const y = Math.ceil(groups / gpu.limits.maxComputeWorkgroupsPerDimension);
   return [Math.ceil(groups / Math.max(1, y)), y];
 }

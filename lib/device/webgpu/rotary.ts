@@ -6,14 +6,12 @@
 
 import source from "../../../kernels/rotary.wgsl" with { type: "text" };
 import type { RotaryOptions, Tensor } from "../device.ts";
+import { rowsOf } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split, whole, word } from "./ranges.ts";
-import { floats } from "./tensor.ts";
+import { onGpu } from "./tensor.ts";
 
 const KERNEL = { name: "rotary", source };
-
-/** Positions that the kernel's integer arithmetic holds. */
-const POSITIONS = 2 ** 20;
 
 /** Leaves a token as it is. */
 const NO_POSITION = 0xffffffff;
@@ -21,17 +19,10 @@ const NO_POSITION = 0xffffffff;
 /** Rotates pairs (a, b) of each head by position · frequency, in place. */
 export function rotary(gpu: Gpu, x: Tensor, options: RotaryOptions): void {
   const { segments, heads, stride, offset, frequencies, factor, interleaved } = options;
-  const input = floats(gpu, x), row = x.shape.at(-1)!, tokens = input.size / row, pairs = frequencies.length;
+  const input = onGpu(x), row = x.shape.at(-1)!, tokens = rowsOf(input), pairs = frequencies.length;
   if (tokens === 0 || pairs === 0) return;
   const places = new Uint32Array(tokens).fill(NO_POSITION);
   for (const { start, length, position } of segments) {
-    if (!(position + length <= POSITIONS && start + length <= tokens)) {
-      throw new RangeError(
-        `Cannot rotate rows ${start} to ${start + length} at positions up to ${
-          position + length
-        }: there are ${tokens} rows and ${POSITIONS} positions`,
-      );
-    }
     for (let i = 0; i < length; i++) places[start + i] = position + i;
   }
   using positions = gpu.upload("U32", [tokens], places);

@@ -8,9 +8,10 @@ import combineSource from "../../../kernels/combine.wgsl" with { type: "text" };
 import gatesSource from "../../../kernels/gates.wgsl" with { type: "text" };
 import rankSource from "../../../kernels/rank.wgsl" with { type: "text" };
 import type { Ranking, RouterGroups, RouterRule, Tensor } from "../device.ts";
+import { rowsOf } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split, whole, word } from "./ranges.ts";
-import { floats, type GpuTensor } from "./tensor.ts";
+import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const COMBINE = { name: "combine", source: combineSource };
 const GATES = { name: "gates", source: gatesSource };
@@ -21,7 +22,7 @@ const GROUPS = 128;
 
 /** Experts of each token by falling probability; ties go to the lower index. */
 export function rank(gpu: Gpu, probabilities: Tensor, ranks: number, groups?: RouterGroups): Ranking {
-  const input = floats(gpu, probabilities), count = probabilities.shape.at(-1)!, tokens = input.size / count;
+  const input = onGpu(probabilities), count = probabilities.shape.at(-1)!, tokens = rowsOf(input);
   using table = groups && groupTable(gpu, groups, count);
   const experts = gpu.tensor("U32", [tokens, ranks]), ranked = gpu.tensor("F32", [tokens, ranks]);
   for (const run of split(gpu, tokens, [count * 4, ranks * 4])) {
@@ -46,10 +47,8 @@ export function rank(gpu: Gpu, probabilities: Tensor, ranks: number, groups?: Ro
 /** The group of each expert on the GPU, groups numbered from 0 in their own order. */
 export function groupTable(gpu: Gpu, { of }: RouterGroups, count: number): GpuTensor {
   const groups = [...new Set(of)].sort((a, b) => a - b);
-  if (of.length !== count || groups.length > GROUPS) {
-    throw new RangeError(
-      `Cannot route ${count} experts by ${groups.length} groups of ${of.length}: at most ${GROUPS} groups of all experts are allowed`,
-    );
+  if (groups.length > GROUPS) {
+    throw new RangeError(`Cannot route ${count} experts by ${groups.length} groups: at most ${GROUPS} are allowed on a webgpu device`);
   }
   const number = new Map(groups.map((group, i) => [group, i]));
   return gpu.upload("U32", [count], Uint32Array.from(of, (group) => number.get(group)!));
@@ -57,8 +56,8 @@ export function groupTable(gpu: Gpu, { of }: RouterGroups, count: number): GpuTe
 
 /** Weights of ranked experts that are all used. */
 export function gates(gpu: Gpu, ranking: Ranking, { renormalise, scale }: RouterRule): GpuTensor {
-  const ranked = floats(gpu, ranking.probabilities), ranks = ranked.shape.at(-1)!, y = gpu.tensor("F32", ranked.shape);
-  for (const run of split(gpu, y.size / ranks, [ranks * 4])) {
+  const ranked = onGpu(ranking.probabilities), ranks = ranked.shape.at(-1)!, y = gpu.tensor("F32", ranked.shape);
+  for (const run of split(gpu, rowsOf(y), [ranks * 4])) {
     gpu.run(GATES, {
       shape: [run.count, ranks, renormalise ? 1 : 0, word(scale)],
       bindings: [part(ranked, ranks * 4, run), part(y, ranks * 4, run)],
@@ -71,10 +70,7 @@ export function gates(gpu: Gpu, ranking: Ranking, { renormalise, scale }: Router
 
 /** Σ_r gates[t, r] · outputs[t, r]. */
 export function combine(gpu: Gpu, outputs: Tensor, weights: Tensor): GpuTensor {
-  const input = floats(gpu, outputs), factors = floats(gpu, weights), [tokens, ranks, hidden] = outputs.shape;
-  if (outputs.shape.length !== 3 || factors.size !== tokens * ranks) {
-    throw new RangeError(`Cannot combine outputs [${outputs.shape}] with gates [${weights.shape}]: the sizes do not match`);
-  }
+  const input = onGpu(outputs), factors = onGpu(weights), [tokens, ranks, hidden] = outputs.shape;
   const y = gpu.tensor("F32", [tokens, hidden]);
   for (const run of split(gpu, tokens, [ranks * hidden * 4, ranks * 4, hidden * 4])) {
     gpu.run(COMBINE, {

@@ -8,9 +8,10 @@ import norm from "../../../kernels/rms_norm.wgsl" with { type: "text" };
 import softmaxSource from "../../../kernels/softmax.wgsl" with { type: "text" };
 import squaresSource from "../../../kernels/squares.wgsl" with { type: "text" };
 import type { Tensor } from "../device.ts";
+import { rowsOf } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split, whole, word } from "./ranges.ts";
-import { floats, type GpuTensor } from "./tensor.ts";
+import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const NORM = { name: "rms_norm", source: norm };
 const SOFTMAX = { name: "softmax", source: softmaxSource }, SQUARES = { name: "squares", source: squaresSource };
@@ -21,8 +22,7 @@ function lanes(width: number): { lanes: number } {
 }
 
 export function rmsNorm(gpu: Gpu, x: Tensor, gain: Tensor, epsilon: number): GpuTensor {
-  const input = floats(gpu, x), scale = floats(gpu, gain), width = scale.size, rows = input.size / width;
-  if (!Number.isInteger(rows)) throw new RangeError(`Cannot normalise x [${x.shape}] with a gain [${gain.shape}]: the sizes do not match`);
+  const input = onGpu(x), scale = onGpu(gain), width = scale.size, rows = input.size / width;
   const y = gpu.tensor("F32", x.shape);
   for (const run of split(gpu, rows, [width * 4])) {
     gpu.run(NORM, {
@@ -37,8 +37,8 @@ export function rmsNorm(gpu: Gpu, x: Tensor, gain: Tensor, epsilon: number): Gpu
 }
 
 export function softmax(gpu: Gpu, x: Tensor): GpuTensor {
-  const input = floats(gpu, x), width = x.shape.at(-1)!, y = gpu.tensor("F32", x.shape);
-  for (const run of split(gpu, input.size / width, [width * 4])) {
+  const input = onGpu(x), width = x.shape.at(-1)!, y = gpu.tensor("F32", x.shape);
+  for (const run of split(gpu, rowsOf(input), [width * 4])) {
     gpu.run(SOFTMAX, {
       constants: lanes(width),
       shape: [run.count, width],
@@ -51,9 +51,8 @@ export function softmax(gpu: Gpu, x: Tensor): GpuTensor {
 }
 
 export function squares(gpu: Gpu, a: Tensor, b?: Tensor): GpuTensor {
-  const one = floats(gpu, a), other = b && floats(gpu, b), width = a.shape.at(-1)!;
-  if (other && other.size !== one.size) throw new RangeError(`Cannot subtract [${b!.shape}] from [${a.shape}]: the sizes do not match`);
-  const y = gpu.tensor("F32", [one.size / width]);
+  const one = onGpu(a), other = b && onGpu(b), width = a.shape.at(-1)!;
+  const y = gpu.tensor("F32", [rowsOf(one)]);
   for (const run of split(gpu, y.size, [width * 4, 4])) {
     gpu.run(SQUARES, {
       constants: lanes(width),

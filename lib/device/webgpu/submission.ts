@@ -72,6 +72,7 @@ export class Submission {
   }
 
   copy(from: GPUBuffer, offset: number, to: GPUBuffer, bytes: number): void {
+    if (bytes === 0) return;
     this.#pass?.end();
     this.#pass = undefined;
     this.#encoder ??= this.#device.createCommandEncoder();

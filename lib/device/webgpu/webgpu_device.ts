@@ -4,8 +4,9 @@
  * @module
  */
 
+import { checked } from "../checked.ts";
 import { openBlas } from "../cpu/blas.ts";
-import { scriptEigen } from "../cpu/eigen.ts";
+import { hostEigen } from "../cpu/eigen.ts";
 import type { Device, Tensor } from "../device.ts";
 import { attention } from "./attention.ts";
 import { crossEntropy } from "./cross_entropy.ts";
@@ -13,14 +14,15 @@ import { add, swiglu, widen } from "./elements.ts";
 import { loadExperts } from "./expert_store.ts";
 import { runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
-import { type DeviceLimits, Gpu } from "./gpu.ts";
+import { Gpu } from "./gpu.ts";
+import type { DeviceLimits } from "./limits.ts";
 import { linear } from "./linear.ts";
 import { Loader } from "./load.ts";
 import { gather, gram, transpose } from "./matrices.ts";
 import { rotary } from "./rotary.ts";
 import { combine, gates, rank } from "./router.ts";
 import { rmsNorm, softmax, squares } from "./rows.ts";
-import { floats, indices } from "./tensor.ts";
+import { onGpu } from "./tensor.ts";
 
 export type { DeviceLimits };
 
@@ -44,25 +46,16 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
   const offered = offeredLimits(adapter),
     gpu = new Gpu(await requestDevice(adapter, offered), within(offered, limits)),
     loader = new Loader(gpu);
-  return {
+  const device: Device = {
     kind: "webgpu",
     name: nameOf(adapter.info),
     reason,
     live: gpu.memory.live,
-    tensor: (values, shape) => {
-      if (shape.reduce((a, b) => a * b, 1) !== values.length) {
-        throw new RangeError(`Cannot make a tensor [${shape}] of ${values.length} numbers`);
-      }
-      return gpu.upload(
-        values instanceof Uint32Array ? "U32" : "F32",
-        shape,
-        new Uint8Array(values.buffer as ArrayBuffer, values.byteOffset, values.byteLength),
-      );
-    },
+    tensor: (values, shape) => gpu.upload(values instanceof Uint32Array ? "U32" : "F32", shape, values as Float32Array<ArrayBuffer>),
     load: (source) => loader.load(source),
     loadExperts: (experts) => loadExperts(gpu, loader, experts),
-    read: async (tensor) => new Float32Array(await gpu.read(floats(gpu, tensor))),
-    readIndices: async (tensor) => new Uint32Array(await gpu.read(indices(gpu, tensor))),
+    read: async (tensor) => new Float32Array(await gpu.read(onGpu(tensor))),
+    readIndices: async (tensor) => new Uint32Array(await gpu.read(onGpu(tensor))),
     sync: () => gpu.sync(),
     linear: (x, weight, bias) => linear(gpu, x, weight, bias),
     rmsNorm: (x, gain, epsilon) => rmsNorm(gpu, x, gain, epsilon),
@@ -85,12 +78,12 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     eigen: (matrix, count) => eigen(gpu, matrix, count),
     [Symbol.dispose]: () => gpu[Symbol.dispose](),
   };
+  return checked(device, gpu);
 }
 
 /** On the host, by LAPACK where there is one: a long chain of short dependent steps is not for a GPU. */
 async function eigen(gpu: Gpu, matrix: Tensor, count: number) {
-  const n = matrix.shape[0], solve = openBlas()?.eigen ?? scriptEigen;
-  const { values, vectors } = solve(new Float32Array(await gpu.read(floats(gpu, matrix))), n, count);
+  const n = matrix.shape[0], { values, vectors } = hostEigen(openBlas())(new Float32Array(await gpu.read(onGpu(matrix))), n, count);
   return { values, vectors: gpu.upload("F32", [count, n], vectors) };
 }
 
