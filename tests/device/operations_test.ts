@@ -36,7 +36,7 @@ function product(x: ArrayLike<number>, w: ArrayLike<number>, rows: number, colum
 
 for (const dtype of ["F32", "BF16", "F16"] as const) {
   testOnDevices(`linear() multiplies with ${dtype} weights of odd and even sizes`, async (device) => {
-    for (const [rows, columns, out] of [[1, 1, 1], [3, 5, 7], [64, 64, 64], [65, 33, 129], [2, 300, 9], [130, 17, 2]]) {
+    for (const [rows, columns, out] of [[1, 1, 1], [3, 5, 7], [64, 64, 64], [65, 33, 129], [33, 20, 65], [2, 300, 9], [130, 17, 2]]) {
       const x = noise(rows * columns, rows), w = stored(noise(out * columns, out), [out, columns], dtype);
       using tensor = device.tensor(x, [rows, columns]);
       using weight = await device.load(w.source);

@@ -197,5 +197,13 @@ if (adapter) {
     const heads = { tensor: long, row: 8, stride: 0, offset: 0, width: 8 };
     const all = { segments: [{ start: 0, length: 100, position: 0 }], heads: 1, keyHeads: 1, scale: 1 };
     assertThrows(() => device.attention([heads], [heads], heads, all), RangeError, "one binding of this device holds 32 of them");
+    using outputs = device.tensor(noise(2 * 20 * 2), [2, 20, 2]);
+    assertThrows(() => device.gram(outputs), RangeError, "one binding holds 1024 bytes");
+    using p = device.tensor(noise(4 * 50).map(Math.abs), [4, 50]);
+    const { tensors } = device.live;
+    assertThrows(() => device.rank(p, 300), RangeError, "one binding holds 1024 bytes");
+    assertThrows(() => device.softmax(wide), RangeError);
+    assertThrows(() => device.attention([heads], [heads], heads, all), RangeError);
+    assertEquals(device.live.tensors, tensors, "what is refused leaves nothing behind");
   });
 }
