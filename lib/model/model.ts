@@ -7,6 +7,7 @@
 import type { ExpertSource, TensorSource } from "../device/device.ts";
 import type { Checkpoint } from "../checkpoint/open_checkpoint.ts";
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
+import { expect } from "./expect.ts";
 import type { ModelConfig } from "./parse_config.ts";
 
 /** A weight whose rows can be read one by one. */
@@ -68,6 +69,7 @@ export type MoeLayer = DecoderLayer & { readonly block: MoeBlock };
 
 /** The layers with experts, in order. */
 export function moeLayers(model: Pick<Model, "layers">): MoeLayer[] {
+  expect(Array.isArray(model?.layers) && model.layers.every((layer) => layer?.block), "list layers", "a model from openModel()", model);
   return model.layers.filter((layer): layer is MoeLayer => layer.block.kind === "moe");
 }
 

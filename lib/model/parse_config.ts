@@ -5,7 +5,9 @@
  */
 
 import { type Architecture, type ArchitectureName, ARCHITECTURES } from "./architectures.ts";
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import { ConfigReader } from "./config_reader.ts";
+import { expect } from "./expect.ts";
 import { type Rotary, rotaryFrequencies } from "./rotary_frequencies.ts";
 
 /** Attention with one key and value head for every group of query heads. */
@@ -81,6 +83,7 @@ export interface ModelConfig {
  * ```
  */
 export function parseConfig(raw: Readonly<Record<string, unknown>>, where = "the model"): ModelConfig {
+  expect(isObject(raw), `open ${where}`, "the object of a config.json", raw);
   const config = new ConfigReader(raw, where), name = architectureOf(config), architecture: Architecture = ARCHITECTURES[name];
   config.only("hidden_act", ["silu", "swish"]);
   config.only("quantization_config", []);
@@ -122,11 +125,17 @@ function architectureOf(config: ConfigReader): ArchitectureName {
 }
 
 function refuseWindow(config: ConfigReader, name: ArchitectureName): void {
+  const types = config.raw.layer_types, sliding = Array.isArray(types) ? types.find((type) => type !== "full_attention") : undefined;
+  if (sliding !== undefined) throw config.unsupported("layer_types", sliding, '"full_attention"');
   const switched = name === "qwen2_moe" || name === "qwen3_moe"; // elsewhere a window counts without a switch
-  if (!config.flag("use_sliding_window", !switched)) return;
-  const window = config.raw.sliding_window;
+  const { use_sliding_window: use, sliding_window = switched ? QWEN_WINDOW : null } = config.raw;
+  if (use === null || use === 0 || !config.flag("use_sliding_window", !switched)) return;
+  const window = sliding_window;
   if (window) throw config.unsupported("sliding_window", window, "attention over the whole past");
 }
+
+/** The window of Qwen's models that switch it on and do not say how wide it is. */
+const QWEN_WINDOW = 4096;
 
 function grouped(config: ConfigReader, { bias, queryNorm }: Architecture, hidden: number, heads: number): GroupedAttention {
   const keyHeads = config.sizeOrNull("num_key_value_heads") ?? heads, width = config.size("head_dim", hidden / heads);

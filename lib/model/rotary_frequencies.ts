@@ -24,7 +24,7 @@ export interface Rotary {
  * @throws {Error} If the kind of scaling is not implemented.
  */
 export function rotaryFrequencies(config: ConfigReader, width: number, theta: number): Rotary {
-  const rope = config.find(["rope_parameters", "rope_scaling"]) ?? {};
+  const rope = config.raw.rope_scaling ?? config.raw.rope_parameters ?? {}; // where both are given, transformers takes the old one
   if (typeof rope !== "object" || Array.isArray(rope)) throw config.error("rope_parameters", rope, "an object");
   const values = rope as Record<string, unknown>;
   const given = (key: string, otherwise?: number): number => {

@@ -11,6 +11,10 @@ Deno.test("parseConfig() refuses by name and value what would change the mathema
     [mixtral, { hidden_act: "gelu" }, '"hidden_act" is "gelu"'],
     [mixtral, { sliding_window: 4096 }, '"sliding_window" is 4096'],
     [qwen, { use_sliding_window: true }, '"sliding_window" is 32768'],
+    [qwen, { use_sliding_window: true, sliding_window: undefined }, '"sliding_window" is 4096'],
+    [qwen, { layer_types: ["full_attention", "sliding_attention"] }, '"layer_types" is "sliding_attention"'],
+    [mixtral, { rope_parameters: null, rope_scaling: { rope_type: "llama3" } }, '"rope_type" is "llama3"'],
+    [mixtral, { rope_parameters: { rope_type: "default" }, rope_scaling: { rope_type: "llama3" } }, '"rope_type" is "llama3"'],
     [mixtral, { quantization_config: { quant_method: "fp8" } }, '"quantization_config" is {"quant_method":"fp8"}'],
     [mixtral, { rope_scaling: { rope_type: "llama3", factor: 8 } }, '"rope_type" is "llama3"'],
     [mixtral, { rope_parameters: { full_attention: { rope_theta: 1 } } }, '"rope_parameters.full_attention"'],
@@ -54,6 +58,9 @@ Deno.test("parseConfig() reads either spelling", () => {
     parsed({ ...mixtral, rope_scaling: { type: "yarn", ...yarn } }),
   );
   assertEquals(parsed({ ...mixtral, head_dim: null }), parsed({ ...mixtral, head_dim: undefined }));
+  for (const off of [false, 0, null]) {
+    assertEquals(parsed({ ...mixtral, use_sliding_window: off, sliding_window: 9 }), parsed({ ...mixtral, sliding_window: null }));
+  }
   assertEquals(parsed({ ...qwen, sliding_window: 0, use_sliding_window: true }), parsed({ ...qwen, use_sliding_window: false }));
 });
 
