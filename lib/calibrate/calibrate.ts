@@ -8,6 +8,7 @@ import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import { type Device, NO_EXPERT } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
+import { expectStage } from "../model/expect.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { walk } from "../model/walk.ts";
@@ -64,11 +65,13 @@ export interface CalibrateOptions extends StageOptions {
  * ```
  */
 export async function calibrate(device: Device, model: Model, sequences: Sequences, options: CalibrateOptions = {}): Promise<Trace> {
-  const { searchTokens = 32768 } = options, { config } = model, tokens = sequences.reduce((n, s) => n + s.length, 0);
+  expectStage(device, model, "calibrate");
+  const { searchTokens = 32768 } = options, { config } = model;
+  const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
+  const tokens = batches.reduce((n, { ids }) => n + ids.length, 0);
   if (tokens === 0) throw new RangeError("Cannot calibrate: there are no tokens");
   if (!(searchTokens >= 1)) throw new RangeError(`Cannot calibrate: "searchTokens" must be at least 1, received ${searchTokens}`);
-  const kept = Math.min(tokens, Math.floor(searchTokens)),
-    batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
+  const kept = Math.min(tokens, Math.floor(searchTokens));
   const starts = batches.map((_, b) => batches.slice(0, b).reduce((n, { ids }) => n + ids.length, 0));
   const scratch = new Scratch({ memory: 2 ** 27 }), parts = new Map<number, Stored[]>(), counts = new Map<number, Uint32Array>();
   for (const { index, block } of moeLayers(model)) parts.set(index, []), counts.set(index, new Uint32Array(block.experts.length));
@@ -94,16 +97,23 @@ export async function calibrate(device: Device, model: Model, sequences: Sequenc
     scratch[Symbol.dispose]();
     throw error;
   }
+  let disposed = false;
+  const checkAlive = () => {
+    if (disposed) throw new Error("Cannot read MoE inputs: the trace has been disposed");
+  };
   return {
     sequences,
     tokens,
     layers: moeLayers(model).map(({ index, block }) => ({
       layer: index,
       experts: block.experts.map((e) => e.id),
-      inputs: joined(parts.get(index)!, kept, config.hidden),
+      inputs: joined(parts.get(index)!, kept, config.hidden, checkAlive),
       counts: counts.get(index)!,
     })),
-    [Symbol.dispose]: () => scratch[Symbol.dispose](),
+    [Symbol.dispose]: () => {
+      disposed = true;
+      scratch[Symbol.dispose]();
+    },
   };
 }
 
@@ -119,11 +129,12 @@ function evenRows(tokens: number, kept: number, start: number, length: number): 
 }
 
 /** Stored parts, one a batch, read as one matrix. */
-function joined(parts: Stored[], tokens: number, hidden: number): MoeInputs {
+function joined(parts: Stored[], tokens: number, hidden: number, checkAlive: () => void): MoeInputs {
   return {
     tokens,
     hidden,
     read: async (start, into) => {
+      checkAlive();
       let skip = start * hidden, filled = 0;
       for (const part of parts) {
         const count = Math.min(part.length - skip, into.length - filled);

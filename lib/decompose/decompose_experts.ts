@@ -6,6 +6,7 @@
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import type { Device, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
+import { expect, expectLayers, expectStage } from "../model/expect.ts";
 import { type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
@@ -24,8 +25,8 @@ export interface Decomposition {
   relativeError: number;
 }
 
-/** A model, and how far its low-rank experts are from the dense ones. */
-export interface DecomposedModel extends Model {
+/** A model, and how far its low-rank experts are from the dense ones. Dispose it when its factors, and those of models made from it, are no longer needed. */
+export interface DecomposedModel extends Model, Disposable {
   decomposition: Decomposition[];
 }
 
@@ -36,7 +37,7 @@ export interface DecomposedModel extends Model {
  * Matrices are read, decomposed and put aside one by one. The factors are kept in float32, in memory up to 512 MiB and in a temporary file beyond.
  *
  * @param ranks Experts that it does not list stay dense, as do matrices that factors of that rank would not make smaller.
- * @throws {RangeError} If the plan names a layer or expert that the model has not, or a rank is out of range.
+ * @throws {RangeError} If the plan names a layer or expert twice or that the model has not, or a rank is out of range.
  *
  * @example
  * ```ts
@@ -56,8 +57,25 @@ export async function decomposeExperts(
   ranks: RankPlan,
   options: DecomposeExpertsOptions = {},
 ): Promise<DecomposedModel> {
-  for (const { layer, experts } of ranks.layers) check(moeLayer(model, layer), experts);
-  const scratch = new Scratch(), decomposition: Decomposition[] = [], layers = [...model.layers], { hidden, moe } = model.config;
+  expectStage(device, model, "decompose");
+  checkRanks(model, ranks, "decompose");
+  const scratch = new Scratch();
+  try {
+    return await decomposed(device, model, ranks, scratch, options);
+  } catch (error) {
+    scratch[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function decomposed(
+  device: Device,
+  model: Model,
+  ranks: RankPlan,
+  scratch: Scratch,
+  options: DecomposeExpertsOptions,
+): Promise<DecomposedModel> {
+  const decomposition: Decomposition[] = [], layers = [...model.layers], { hidden, moe } = model.config;
   const total = moeLayers(model).reduce((n, l) => n + l.block.experts.length, 0), largest = largestRank(hidden, moe.intermediate);
   let done = 0;
   await advance(options, { stage: "decompose", done, total, unit: "experts" });
@@ -88,12 +106,23 @@ export async function decomposeExperts(
     }
     layers[at] = { ...layer, block: { ...layer.block, experts } };
   }
-  return { ...model, layers, decomposition };
+  return { ...model, layers, decomposition, [Symbol.dispose]: () => scratch[Symbol.dispose]() };
+}
+
+/** @throws {TypeError} If it is no plan of ranks. @throws {RangeError} If it does not fit the model. */
+export function checkRanks(model: Pick<Model, "layers">, ranks: RankPlan, purpose: string): void {
+  for (const { layer, experts } of expectLayers(ranks, 'a plan of ranks, which lists "layers"', purpose)) {
+    check(moeLayer(model, layer), experts);
+  }
 }
 
 function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["experts"]): void {
   const ids = block.experts.map((e) => e.id);
-  for (const { expert, rank } of experts) {
+  expect(Array.isArray(experts), `decompose layer ${index}`, "a list of experts and their ranks", experts);
+  for (const [i, { expert, rank }] of experts.entries()) {
+    if (experts.findIndex((e) => e.expert === expert) < i) {
+      throw new RangeError(`Cannot decompose expert ${expert} of layer ${index}: the plan lists it twice`);
+    }
     if (!ids.includes(expert)) {
       throw new RangeError(`Cannot decompose expert ${expert} of layer ${index}: the layer has experts ${ids.join(", ")}`);
     }

@@ -36,8 +36,8 @@ function groupedAttention(
       using plain = y;
       y = device.rmsNorm(plain, gain, config.normEpsilon); // a gain as wide as a head works head by head
     }
-    device.rotary(y, { segments, heads: count, stride: width, offset: 0, frequencies, factor, interleaved: false });
-    return y;
+    const turn = { segments, heads: count, stride: width, offset: 0, frequencies, factor, interleaved: false };
+    return changed(y, () => device.rotary(y, turn));
   };
   using query = placed("q", heads);
   using key = placed("k", keyHeads);
@@ -106,8 +106,18 @@ export function blockOutput(
   using gates = device.gates(ranking, rule);
   using outputs = device.experts(x, ranking.experts, block.experts);
   const mixed = device.combine(outputs, gates);
-  addShared(device, block, x, mixed);
-  return mixed;
+  return changed(mixed, () => addShared(device, block, x, mixed));
+}
+
+/** The tensor, changed in place; given back if that fails. */
+function changed(tensor: Tensor, change: () => void): Tensor {
+  try {
+    change();
+    return tensor;
+  } catch (error) {
+    tensor[Symbol.dispose]();
+    throw error;
+  }
 }
 
 /** Takes a residual stream through a layer, in place. */

@@ -1,0 +1,102 @@
+/** Whatever goes wrong in a stage, it gives back what it holds. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import * as winnow from "../mod.ts";
+import { Scratch } from "../lib/checkpoint/scratch.ts";
+import { cpuDevice } from "../lib/device/cpu/cpu_device.ts";
+import type { Device } from "../lib/device/device.ts";
+import { ROUTERS, withModel } from "./small_models.ts";
+
+/** Operations that answer with a promise. */
+const WAITING = ["load", "loadExperts", "read", "readIndices", "sync", "fitness", "eigen"];
+
+/** A device whose call number `fatal` fails. */
+function failingDevice(device: Device, fatal: number): { device: Device; calls: () => number } {
+  let calls = 0;
+  const get = (target: Device, name: Exclude<keyof Device, symbol>) => {
+    const value = target[name] as unknown;
+    if (typeof value !== "function") return value;
+    return (...args: unknown[]) => {
+      if (++calls !== fatal) return value.apply(target, args);
+      const error = new Error(`${name} failed`);
+      if (WAITING.includes(name)) return Promise.reject(error);
+      throw error;
+    };
+  };
+  return { device: new Proxy(device, { get: get as never }), calls: () => calls };
+}
+
+/** Places in a stage at which something fails. */
+const PLACES = 40;
+
+for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, shared expert": "qwen2_moe, old spellings" })) {
+  Deno.test(`a stage that fails anywhere gives back all tensors, ${kind} router`, (t) =>
+    withModel(variant, async (model, all) => {
+      using device = cpuDevice("asked for by a test", undefined);
+      const sequences = all.slice(0, 3), budget = { layers: winnow.moeLayers(model).map((l) => ({ layer: l.index, drop: 1 })) };
+      using trace = await winnow.calibrate(device, model, sequences);
+      using part = await winnow.calibrate(device, model, sequences, { searchTokens: 5 });
+      const candidates = await winnow.exhaustiveSearch(device, model, trace, budget);
+      const ranks = winnow.allocateRanks(await winnow.leaveOneOut(device, model, trace), { averageRank: 5 });
+      const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c.charCodeAt(0) % 96), decode: () => "" };
+      const items = [{ task: "a", query: "abc", choices: [" de", " f"], gold: 0 }];
+      type Run = (device: Device, options: winnow.StageOptions) => Promise<unknown>;
+      const stages: Record<string, Run> = {
+        calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
+        "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
+        "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
+        "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),
+        exhaustiveSearch: (d, o) => winnow.exhaustiveSearch(d, model, trace, budget, o),
+        geneticSearch: (d, o) => winnow.geneticSearch(d, model, trace, budget, { ...o, population: 4, generations: 1 }),
+        receptionField: (d, o) => winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, keep: 2 }),
+        decomposeExperts: (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, method: "subspace", iterations: 1 }),
+        perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
+        multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
+      };
+      for (const [name, run] of Object.entries(stages)) {
+        await t.step(name, async () => {
+          const counted = failingDevice(device, 0);
+          await run(counted.device, {});
+          for (let i = 0; i < PLACES; i++) {
+            const fatal = 1 + Math.floor(i * counted.calls() / PLACES);
+            const { message } = await assertRejects(() => run(failingDevice(device, fatal).device, {}), Error, "failed");
+            assertEquals(device.live.tensors, 0, `after "${message}" in call ${fatal}`);
+          }
+          for (const last of [1, 2]) {
+            const controller = new AbortController();
+            let seen = 0;
+            const onProgress = () => ++seen === last && controller.abort(new Error("stop"));
+            await assertRejects(() => run(device, { signal: controller.signal, onProgress }), Error, "stop");
+            assertEquals(device.live.tensors, 0, `after an abort at progress ${last}`);
+          }
+          await assertRejects(() => run(device, { signal: AbortSignal.abort(new Error("never begun")) }), Error, "never begun");
+        });
+      }
+    }));
+}
+
+Deno.test("decomposeExperts() gives its factors back when it fails, else when the model is disposed", () =>
+  withModel(ROUTERS["renormalising"], async (model, [sequence]) => {
+    using device = cpuDevice("asked for by a test", undefined);
+    const [{ index }] = winnow.moeLayers(model), dispose = Scratch.prototype[Symbol.dispose];
+    let disposed = 0;
+    Scratch.prototype[Symbol.dispose] = function () {
+      disposed++;
+      dispose.call(this);
+    };
+    try {
+      const plan = { layers: [{ layer: index, experts: [{ expert: 0, rank: 4 }, { expert: 1, rank: 4 }], sum: 8, target: 8 }] };
+      const controller = new AbortController(),
+        onProgress = ({ done }: winnow.Progress) => done === 1 && controller.abort(new Error("stop"));
+      await assertRejects(() => winnow.decomposeExperts(device, model, plan, { signal: controller.signal, onProgress }), Error, "stop");
+      assertEquals(disposed, 1);
+      const small = await winnow.decomposeExperts(device, model, plan);
+      assert((await winnow.logits(device, small, sequence)).length > 0);
+      small[Symbol.dispose]();
+      assertEquals(disposed, 2);
+      await assertRejects(() => winnow.logits(device, small, sequence), Error, "disposed");
+    } finally {
+      Scratch.prototype[Symbol.dispose] = dispose;
+    }
+    assertEquals(device.live.tensors, 0);
+  }));
