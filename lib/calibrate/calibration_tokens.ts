@@ -5,6 +5,7 @@
  */
 
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
+import { expect } from "../model/expect.ts";
 import { random } from "./random.ts";
 
 export interface CalibrationTokensOptions {
@@ -25,6 +26,7 @@ export interface CalibrationTokensOptions {
  * @param tokenizer `model.tokenizer`.
  * @param texts Documents; strings, or objects with a `text`.
  * @returns `sequences` arrays of `length` token ids.
+ * @throws {TypeError} If these are no texts.
  * @throws {RangeError} If a count is not a positive whole number, or all texts together are shorter than one sequence.
  *
  * @example
@@ -44,8 +46,15 @@ export function calibrationTokens(
       throw new RangeError(`Cannot draw calibration tokens: "${name}" must be a positive whole number, received ${value}`);
     }
   }
+  const purpose = "draw calibration tokens";
+  expect(typeof tokenizer?.encode === "function", purpose, 'the "tokenizer" of a model', tokenizer);
+  expect(Array.isArray(texts), purpose, "a list of texts", texts);
   const start = tokenizer.bos === undefined ? [] : [tokenizer.bos];
-  const documents = texts.map((t) => tokenizer.encode(typeof t === "string" ? t : t.text));
+  const documents = texts.map((entry, i) => {
+    const text = typeof entry === "string" ? entry : entry?.text;
+    expect(typeof text === "string", `${purpose} from entry ${i}`, 'a string, or an object with a "text"', entry);
+    return tokenizer.encode(text);
+  });
   const total = documents.reduce((n, d) => n + d.length, start.length);
   if (total < length) throw new RangeError(`Cannot draw sequences of ${length} tokens: all ${texts.length} texts together have ${total}`);
   const { sample } = random(seed, "calibration tokens");

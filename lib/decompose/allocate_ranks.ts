@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect } from "../model/expect.ts";
 import { checkedLayers, type ExpertScores, type LayerScores } from "../importance/expert_scores.ts";
 
 /** Ranks of the experts that are left. */
@@ -47,7 +48,9 @@ export interface AllocateRanksOptions {
  * ```
  */
 export function allocateRanks(scores: ExpertScores, options: AllocateRanksOptions): RankPlan {
-  const { averageRank, alpha = 0.15, epsilon = 1e-6, minimumRank = 4, cap = true } = options;
+  const purpose = "allocate ranks", layers = checkedLayers(scores, purpose), { hidden, intermediate } = scores.expertShape ?? {};
+  expect(hidden > 0 && intermediate > 0, purpose, 'scores with "expertShape", the sizes of an expert', scores.expertShape);
+  const { averageRank, alpha = 0.15, epsilon = 1e-6, minimumRank = 4, cap = true } = options ?? {};
   for (
     const [name, value, least] of [["averageRank", averageRank, 1], ["alpha", alpha, 0], ["epsilon", epsilon, 0], [
       "minimumRank",
@@ -59,10 +62,13 @@ export function allocateRanks(scores: ExpertScores, options: AllocateRanksOption
       throw new RangeError(`Cannot allocate ranks: "${name}" must be at least ${least}, received ${value}`);
     }
   }
-  const { hidden, intermediate } = scores.expertShape, full = Math.min(hidden, intermediate);
+  if (!Number.isSafeInteger(minimumRank)) {
+    throw new RangeError(`Cannot allocate ranks: "minimumRank" must be a whole number, received ${minimumRank}`);
+  }
+  const full = Math.min(hidden, intermediate);
   const most = cap ? Math.max(1, largestRank(hidden, intermediate)) : full;
   return {
-    layers: checkedLayers(scores, "allocate ranks").map((layer) => {
+    layers: layers.map((layer) => {
       const target = averageRank * layer.experts.length;
       const ranks = fill(shares(layer, alpha, epsilon), target, Math.min(minimumRank, most), most);
       return {
@@ -81,9 +87,9 @@ export function largestRank(rows: number, columns: number): number {
 }
 
 function shares({ scores }: LayerScores, alpha: number, epsilon: number): number[] {
-  const mean = scores.reduce((a, b) => a + b, 0) / scores.length;
-  // A layer without any importance shares evenly.
-  return Array.from(scores, (score) => mean > 0 ? (score + epsilon * mean) ** alpha : 1);
+  const mean = scores.reduce((a, b) => a + b, 0) / scores.length, most = Math.max(...scores) + epsilon * mean;
+  // A layer without any importance shares evenly. Dividing by the largest changes no share, and keeps large powers finite.
+  return Array.from(scores, (score) => mean > 0 ? ((score + epsilon * mean) / most) ** alpha : 1);
 }
 
 /** Shares a target out in proportion to `weights`; what is above `most` is shared among the others, until none is. */

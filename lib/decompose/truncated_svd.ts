@@ -42,7 +42,7 @@ export interface TruncatedSvd {
  *
  * @param matrix `[rows, columns]` in F32.
  * @param rank From 1 to the smaller side.
- * @throws {RangeError} If the rank is out of range.
+ * @throws {RangeError} If the rank or `iterations` is out of range, or the matrix holds values that are not finite.
  *
  * @example
  * ```ts
@@ -65,7 +65,13 @@ export async function truncatedSvd(device: Device, matrix: Tensor, rank: number,
   if (!["auto", "gram", "subspace"].includes(method)) {
     throw new TypeError(`Cannot decompose by the method "${method}": choose "auto", "gram" or "subspace"`);
   }
+  if (!(Number.isSafeInteger(iterations) && iterations >= 0)) {
+    throw new RangeError(`Cannot decompose: "iterations" must be a whole number of at least 0, received ${iterations}`);
+  }
   const chosen = method === "auto" ? 12 * rank < smaller ? "subspace" : "gram" : method, tall = rows > columns;
+  using rowSquares = device.squares(matrix);
+  const total = sum(await device.read(rowSquares));
+  if (!Number.isFinite(total)) throw new RangeError(`Cannot decompose a matrix [${rows}, ${columns}]: it has values that are not finite`);
   using flipped = device.transpose(matrix);
   const [wide, high] = tall ? [flipped, matrix] : [matrix, flipped]; // wide: [m, n] with m <= n, and its transpose
   using basis = chosen === "gram" ? await leadingVectors(device, wide, rank) : await subspace(device, wide, high, rank, iterations, seed); // [rank, m]
@@ -73,7 +79,7 @@ export async function truncatedSvd(device: Device, matrix: Tensor, rank: number,
   using norms = device.squares(projected);
   const singularValues = Float64Array.from(await device.read(norms), Math.sqrt);
 
-  const relativeError = await errorOf(device, wide, basis, projected, singularValues);
+  const relativeError = await errorOf(device, wide, basis, projected, singularValues, total);
   using upright = device.transpose(tall ? projected : basis);
   const roots = singularValues.map(Math.sqrt), inverse = roots.map((root) => root > 0 ? 1 / root : 0);
   const left = await device.read(upright), right = await device.read(tall ? basis : projected);
@@ -91,9 +97,14 @@ async function leadingVectors(device: Device, wide: Tensor, rank: number): Promi
  * ‖A - Uᵀ U A‖ / ‖A‖ for rows U of an orthonormal basis and their product U A: √(1 - Σ s² / ‖A‖²) with s the norms of U A. Where next to nothing is
  * left, that difference has no digits, and the product is multiplied out.
  */
-async function errorOf(device: Device, wide: Tensor, basis: Tensor, projected: Tensor, singularValues: Float64Array): Promise<number> {
-  using rowSquares = device.squares(wide);
-  const total = sum(await device.read(rowSquares));
+async function errorOf(
+  device: Device,
+  wide: Tensor,
+  basis: Tensor,
+  projected: Tensor,
+  singularValues: Float64Array,
+  total: number,
+): Promise<number> {
   if (total === 0) return 0;
   const left = 1 - singularValues.reduce((energy, s) => energy + s * s, 0) / total;
   if (left > 1e-3) return Math.sqrt(left);

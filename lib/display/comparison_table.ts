@@ -5,13 +5,15 @@
  */
 
 import { markdownTable } from "npm:markdown-table@3.0.4";
+import { expect } from "../model/expect.ts";
 import type { Evaluation } from "../evaluate/evaluate.ts";
 
 /**
  * A table of measured models, one a column, in Markdown that reads well on a terminal: parameters, bytes, perplexity, accuracy with its standard error.
  *
- * @param models Evaluations by the heading of their column; the first one is the reference for shares. All must have the same tasks.
+ * @param models Evaluations by the heading of their column; the first one is the reference for shares. Its tasks are shown; all others must have them.
  *
+ * @throws {RangeError} If there is no model, or one lacks a task.
  * @example
  * ```ts
  * import { assertMatch } from "@std/assert";
@@ -20,20 +22,30 @@ import type { Evaluation } from "../evaluate/evaluate.ts";
  * ```
  */
 export function comparisonTable(models: Readonly<Record<string, Evaluation>>): string {
-  const columns = Object.values(models), [first] = columns;
+  const columns = Object.values(models ?? {}), [first] = columns;
+  if (columns.length === 0) throw new RangeError("Cannot compare models: there are none");
+  for (const [name, model] of Object.entries(models)) {
+    expect(Array.isArray(model?.tasks), `show "${name}"`, "what evaluate() gives", model);
+    const missing = first.tasks.find(({ task }) => !model.tasks.some((t) => t.task === task));
+    if (missing) throw new RangeError(`Cannot compare "${name}": it was not evaluated on task "${missing.task}"`);
+  }
   const row = (name: string, cell: (model: Evaluation) => string) => [name, ...columns.map(cell)];
   const sized = (size: (model: Evaluation) => number) => (model: Evaluation) =>
     size(model).toLocaleString("en") + (model === first ? "" : ` (${(100 * size(model) / size(first)).toFixed(1)} %)`);
   const percent = (share: number) => (100 * share).toFixed(1);
-  const mean = ({ tasks }: Evaluation) => tasks.reduce((sum, t) => sum + t.acc, 0) / tasks.length;
+  const mean = ({ tasks }: Evaluation) =>
+    first.tasks.reduce((sum, { task }) => sum + tasks.find((t) => t.task === task)!.acc, 0) / first.tasks.length;
   return markdownTable([
     ["", ...Object.keys(models)],
     row("parameters", sized((m) => m.parameters)),
     row("active parameters a token", sized((m) => m.activeParameters)),
     row("bytes of weights", sized((m) => m.bytes)),
     row("perplexity, held-out text", (m) => m.perplexity.toFixed(4)),
-    ...first.tasks.map(({ task, items }, i) =>
-      row(`accuracy ${task}, % of ${items}`, ({ tasks }) => `${percent(tasks[i].acc)} ± ${percent(tasks[i].stderr)}`)
+    ...first.tasks.map(({ task, items }) =>
+      row(`accuracy ${task}, % of ${items}`, ({ tasks }) => {
+        const { acc, stderr } = tasks.find((t) => t.task === task)!;
+        return Number.isFinite(stderr) ? `${percent(acc)} ± ${percent(stderr)}` : percent(acc); // a single item has no standard error
+      })
     ),
     ...(first.tasks.length > 1 ? [row("mean accuracy, %", (m) => percent(mean(m)))] : []),
   ], { align: ["l", ...columns.map(() => "r")] });

@@ -5,6 +5,7 @@
  */
 
 import { markdownTable } from "npm:markdown-table@3.0.4";
+import { expect } from "../model/expect.ts";
 
 /**
  * A table of stages in the order in which they ran, with their seconds and the total.
@@ -18,6 +19,7 @@ import { markdownTable } from "npm:markdown-table@3.0.4";
  * ```
  */
 export function stageTable(seconds: Readonly<Record<string, number>>): string {
+  expect(Object.values(seconds ?? [""]).every((s) => typeof s === "number"), "show stages", "the seconds of each stage", seconds);
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
   const rows = [...Object.entries(seconds), ["total", total] as const].map(([stage, s]) => [stage, s.toFixed(1)]);
   return markdownTable([["stage", "seconds"], ...rows], { align: ["l", "r"] });

@@ -4,13 +4,16 @@
  * @module
  */
 
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
+import { checkRanks } from "../decompose/decompose_experts.ts";
 import { assembleModel } from "../model/assemble_model.ts";
 import { keptLayers } from "../model/kept_layers.ts";
 import { type Model, moeLayers } from "../model/model.ts";
+import { expect } from "../model/expect.ts";
 import { parseConfig } from "../model/parse_config.ts";
-import type { PruningPlan } from "../model/prune_experts.ts";
+import { checkPlan, type PruningPlan } from "../model/prune_experts.ts";
 
 export interface ParameterCount {
   /** All parameters. */
@@ -52,8 +55,14 @@ export function countParameters(
   config: Readonly<Record<string, unknown>> | Described,
   plan: Compression | PruningPlan = {},
 ): ParameterCount {
+  const purpose = "count parameters";
+  expect(isObject(config), purpose, "a parsed config.json or a model", config);
+  expect(isObject(plan), purpose, "a plan, or what is taken out", plan);
   const model = "layers" in config && "embedding" in config ? config as Described : described(config as Record<string, unknown>);
   const { pruning, ranks }: Compression = "layers" in plan ? { pruning: plan } : plan, { hidden, moe } = model.config;
+  if (typeof pruning !== "number" && pruning !== undefined) checkPlan(model, pruning, purpose);
+  if (typeof ranks !== "number" && ranks !== undefined) checkRanks(model, ranks, purpose);
+  if (typeof ranks === "number" && !(ranks >= 1)) throw new RangeError(`Cannot ${purpose}: "ranks" must be at least 1, received ${ranks}`);
   const largest = largestRank(hidden, moe.intermediate);
   const sum: ParameterCount = { total: 0, active: 0, experts: 0, bytes: 0 };
   const add = (count: number, bytes: number, share: number, routed = false) => {
@@ -63,7 +72,9 @@ export function countParameters(
   for (const tensor of plainTensors(model)) add(sizeOf(tensor), bytesOf(tensor), 1);
   for (const { index, block } of moeLayers(model)) {
     const all = block.experts.map((e) => e.id), dropped = droppedOf(pruning, index, all);
-    const kept = block.experts.filter((e) => !dropped.has(e.id)), share = Math.min(1, moe.topK / kept.length);
+    const kept = block.experts.filter((e) => !dropped.has(e.id));
+    if (kept.length === 0) throw new RangeError(`Cannot ${purpose}: "pruning" leaves layer ${index} without experts`);
+    const share = Math.min(1, moe.topK / kept.length);
     add(kept.length * hidden, kept.length * hidden * BYTES[block.router.dtype], 1);
     for (const { id, gate, up, down } of kept) {
       const rank = typeof ranks === "number"
@@ -108,11 +119,7 @@ function droppedOf(pruning: Compression["pruning"], layer: number, ids: number[]
     }
     return new Set(ids.slice(ids.length - Math.floor(pruning * ids.length + 0.5)));
   }
-  const drop = pruning?.layers.find((l) => l.layer === layer)?.drop ?? [], missing = drop.find((id) => !ids.includes(id));
-  if (missing !== undefined) {
-    throw new RangeError(`Cannot drop expert ${missing} of layer ${layer}: the layer has experts ${ids.join(", ")}`);
-  }
-  return new Set(drop);
+  return new Set(pruning?.layers.find((l) => l.layer === layer)?.drop);
 }
 
 function partsOf(matrix: MatrixSource): TensorSource[] {

@@ -6,6 +6,7 @@
 
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
+import { expect, expectStage } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { countParameters } from "./count_parameters.ts";
@@ -51,10 +52,13 @@ export interface EvaluateOptions extends StageOptions {
 export async function evaluate(
   device: Device,
   model: Model,
-  { heldOut, items = [], limit, ...options }: EvaluateOptions,
+  options: EvaluateOptions,
 ): Promise<Evaluation> {
-  const { total, active, bytes } = countParameters(model), predicted = await perplexity(device, model, heldOut, options);
-  const tasks = await multipleChoice(device, model, items, { ...options, limit });
+  const { heldOut, items = [], limit, ...rest } = options ?? {};
+  expectStage(device, model, "evaluate");
+  expect(Array.isArray(heldOut), "evaluate", '"heldOut", an array with the token ids of each sequence', heldOut);
+  const { total, active, bytes } = countParameters(model), predicted = await perplexity(device, model, heldOut, rest);
+  const tasks = await multipleChoice(device, model, items, { ...rest, limit });
   return {
     perplexity: predicted.perplexity,
     tasks: tasks.map(({ task, acc, accNorm, items, stderr }) => ({ task, acc, accNorm, items, stderr })),

@@ -6,7 +6,8 @@
 
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
 import type { Device, Segment } from "../device/device.ts";
-import { type Batch, batchTokens } from "../model/batch.ts";
+import { type Batch, batchTokens, isToken } from "../model/batch.ts";
+import { expect, expectStage } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { tokenLosses } from "../model/token_losses.ts";
@@ -51,7 +52,8 @@ interface Placed {
  * The query runs once for all of its choices: they attend to it as to a common prefix.
  *
  * @returns One result a task, in the order in which tasks appear.
- * @throws {RangeError} If an item has no such gold choice, or a choice adds no token to its query.
+ * @throws {TypeError} If these are no items.
+ * @throws {RangeError} If an item has no such gold choice, a choice adds no token to its query, or `limit` is not a positive whole number.
  *
  * @example
  * ```ts
@@ -70,7 +72,13 @@ export async function multipleChoice(
   items: readonly Item[],
   options: MultipleChoiceOptions = {},
 ): Promise<TaskResult[]> {
+  expectStage(device, model, "score items");
+  expect(Array.isArray(items), "score items", 'a list of items with "task", "query", "choices" and "gold"', items);
   const { limit = Infinity } = options, tasks = new Map<string, Item[]>();
+  if (!(limit === Infinity || (Number.isSafeInteger(limit) && limit > 0))) {
+    throw new RangeError(`Cannot score items: "limit" must be a positive whole number, received ${limit}`);
+  }
+  items.forEach(checkItem);
   for (const item of items) {
     const list = tasks.get(item.task) ?? [];
     if (list.length < limit) list.push(item);
@@ -117,7 +125,8 @@ function pack({ config, tokenizer }: Model, items: Item[]): { batches: Batch[]; 
     ids = [], segments = [], rows = [], targets = [];
   };
   for (const item of items) {
-    const { query, choices } = encode(tokenizer, item), length = query.length + choices.reduce((n, c) => n + c.length - 1, 0);
+    const { query, choices } = encode(tokenizer, config.vocabulary, item),
+      length = query.length + choices.reduce((n, c) => n + c.length - 1, 0);
     if (ids.length + length > most) flush();
     const prefix = { start: ids.length, length: query.length };
     segments.push({ ...prefix, position: 0 });
@@ -140,11 +149,22 @@ function pack({ config, tokenizer }: Model, items: Item[]): { batches: Batch[]; 
   return { batches, placed };
 }
 
-function encode(tokenizer: Tokenizer, { task, query, choices, gold }: Item): { query: number[]; choices: number[][] } {
-  const shown = `the item "${query}" of task "${task}"`, start = tokenizer.bos ?? tokenizer.eos, asked = tokenizer.encode(query);
-  if (choices[gold] === undefined) {
-    throw new RangeError(`Cannot score ${shown}: its gold choice ${gold} is not one of its ${choices.length} choices`);
+function checkItem(item: Item, i: number): void {
+  const { task, query, choices, gold } = item ?? {};
+  const texts = [task, query].every((text) => typeof text === "string") && Array.isArray(choices) &&
+    choices.every((c) => typeof c === "string");
+  expect(texts, `score item ${i}`, 'strings as "task" and "query", and a list of strings as "choices"', item);
+  if (!(Number.isSafeInteger(gold) && gold >= 0 && gold < choices.length)) {
+    throw new RangeError(
+      `Cannot score the item "${query}" of task "${task}": its gold choice ${
+        JSON.stringify(gold)
+      } is not one of its ${choices.length} choices`,
+    );
   }
+}
+
+function encode(tokenizer: Tokenizer, vocabulary: number, { task, query, choices }: Item): { query: number[]; choices: number[][] } {
+  const shown = `the item "${query}" of task "${task}"`, start = tokenizer.bos ?? tokenizer.eos, asked = tokenizer.encode(query);
   // Without BOS an empty query still needs a token to predict from.
   const context = [...(tokenizer.bos !== undefined || (asked.length === 0 && start !== undefined) ? [start!] : []), ...asked];
   if (context.length === 0) throw new RangeError(`Cannot score ${shown}: it has no tokens, and the tokenizer has neither BOS nor EOS`);
@@ -153,6 +173,10 @@ function encode(tokenizer: Tokenizer, { task, query, choices, gold }: Item): { q
     choices: choices.map((choice) => {
       const tokens = [...tokenizer.encode(query + choice).subarray(asked.length)];
       if (tokens.length === 0) throw new RangeError(`Cannot score ${shown}: its choice "${choice}" adds no token`);
+      const unknown = [...context, ...tokens].find((id) => !isToken(id, vocabulary));
+      if (unknown !== undefined) {
+        throw new RangeError(`Cannot score ${shown}: the tokenizer gives token ${unknown}, but the vocabulary has ${vocabulary} entries`);
+      }
       return tokens;
     }),
   };

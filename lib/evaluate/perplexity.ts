@@ -6,6 +6,7 @@
 
 import type { Device } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { expectStage } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { tokenLosses } from "../model/token_losses.ts";
@@ -37,6 +38,7 @@ export interface Perplexity {
  * ```
  */
 export async function perplexity(device: Device, model: Model, sequences: Sequences, options: StageOptions = {}): Promise<Perplexity> {
+  expectStage(device, model, "measure perplexity");
   const batches = batchSequences(model.config, sequences, batchTokens(model.config, model.config.moe.topK));
   const tokens = batches.reduce((n, { rows }) => n + rows.length, 0);
   if (tokens === 0) throw new RangeError(`Cannot measure perplexity: ${sequences.length} sequences have no token to predict`);

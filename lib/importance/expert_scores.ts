@@ -4,6 +4,8 @@
  * @module
  */
 
+import { expectLayers } from "../model/expect.ts";
+
 /** One number for each expert of each MoE layer; the larger, the more important. */
 export interface ExpertScores {
   /** How they were computed, such as "leave-one-out". */
@@ -32,11 +34,9 @@ export interface LayerScores {
  * @throws {TypeError} If they are no scores.
  * @throws {RangeError} If a score is negative or not finite.
  */
-export function checkedLayers({ layers }: ExpertScores, purpose: string): LayerScores[] {
-  if (!Array.isArray(layers)) {
-    throw new TypeError(`Cannot ${purpose}: expected expert scores, which list "layers", found ${JSON.stringify(layers)}`);
-  }
-  return layers.map(({ layer, experts, scores }) => {
+export function checkedLayers(scores: ExpertScores, purpose: string): LayerScores[] {
+  const what = 'expert scores, which list "layers"';
+  return expectLayers(scores, what, purpose).map(({ layer, experts, scores }) => {
     const values = Float64Array.from(Object.values(scores ?? {})); // JSON makes an object of a typed array
     if (!Array.isArray(experts) || experts.length !== values.length || values.length === 0) {
       throw new TypeError(`Cannot ${purpose}: layer ${layer} has ${experts?.length} experts and ${values.length} scores`);

@@ -5,8 +5,10 @@
  */
 
 import type { Trace } from "../calibrate/calibrate.ts";
+import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
+import { expectStage } from "../model/expect.ts";
 import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
 import { type Model, moeLayer, moeLayers } from "../model/model.ts";
 import { advance, pause, type StageOptions } from "../model/stage_options.ts";
@@ -33,7 +35,7 @@ export interface LeaveOneOutOptions extends StageOptions {
  *
  * @param trace Of the same model. Its MoE inputs are used if they are those of all tokens; else the model is walked once more.
  * @returns Scores ≥ 0 in the unit of the layer's output; with `loss: "lm"`, in nats a token, where a negative score means that leaving it out helps.
- * @throws {RangeError} If `batch` is not a positive whole number or a layer has no experts.
+ * @throws {RangeError} If the trace is of another model, `batch` is not a positive whole number, or a layer has no experts.
  *
  * @example
  * ```ts
@@ -49,12 +51,14 @@ export interface LeaveOneOutOptions extends StageOptions {
  * ```
  */
 export async function leaveOneOut(device: Device, model: Model, trace: Trace, options: LeaveOneOutOptions = {}): Promise<ExpertScores> {
+  expectStage(device, model, "score experts");
+  checkTrace(model, trace, "score experts");
   const { batch = 8, loss = "output" } = options;
   if (!(Number.isSafeInteger(batch) && batch > 0)) {
     throw new RangeError(`Cannot score experts: "batch" must be a positive whole number of sequences, received ${batch}`);
   }
   if (loss !== "output" && loss !== "lm") throw new TypeError(`Cannot score experts by the loss "${loss}": choose "output" or "lm"`);
-  const layers = (options.layers ?? moeLayers(model).map((l) => l.index)).map((index) => moeLayer(model, index));
+  const layers = [...new Set(options.layers ?? moeLayers(model).map((l) => l.index))].map((index) => moeLayer(model, index));
   const scores = loss === "lm"
     ? await leaveOneOutLoss(device, model, trace.sequences, layers, batch, options)
     : await outputChanges(device, model, trace, layers.map((l) => l.index), batch, options);

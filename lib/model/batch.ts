@@ -5,6 +5,7 @@
  */
 
 import type { Segment } from "../device/device.ts";
+import { expect } from "./expect.ts";
 import type { ModelConfig } from "./parse_config.ts";
 
 /** Token ids, one array a sequence, the model's BOS first where it has one. */
@@ -44,14 +45,17 @@ export function groupBatches(batches: readonly Batch[], bytesPerToken: number): 
  * Packs whole sequences, in order, into batches of at most `tokens` tokens; a longer sequence is a batch of its own. Every token but the first of a
  * sequence is scored.
  *
+ * @throws {TypeError} If these are no sequences of numbers.
  * @throws {RangeError} If a sequence is empty or holds an id outside the vocabulary.
  */
 export function batchSequences({ vocabulary }: ModelConfig, sequences: Sequences, tokens: number): Batch[] {
   const groups: Uint32Array[][] = [];
   let size = Infinity;
+  expect(Array.isArray(sequences), "run sequences", "an array with the token ids of each", sequences);
   sequences.forEach((sequence, i) => {
+    expect([Array, Uint32Array].some((kind) => sequence instanceof kind), `run sequence ${i}`, "a Uint32Array of token ids", sequence);
     if (sequence.length === 0) throw new RangeError(`Cannot run sequence ${i}: it has no tokens`);
-    const bad = sequence.findIndex((id) => id >= vocabulary);
+    const bad = sequence.findIndex((id: number) => !isToken(id, vocabulary));
     if (bad >= 0) {
       throw new RangeError(`Cannot run sequence ${i}: token ${bad} is ${sequence[bad]}, but the vocabulary has ${vocabulary} entries`);
     }
@@ -60,6 +64,11 @@ export function batchSequences({ vocabulary }: ModelConfig, sequences: Sequences
     size += sequence.length;
   });
   return groups.map(pack);
+}
+
+/** Is this the id of one of `vocabulary` tokens? */
+export function isToken(id: number, vocabulary: number): boolean {
+  return Number.isInteger(id) && id >= 0 && id < vocabulary;
 }
 
 function pack(sequences: Uint32Array[]): Batch {

@@ -6,9 +6,10 @@
 
 import type { Device } from "../device/device.ts";
 import { batchSequences } from "./batch.ts";
+import { expect, expectStage } from "./expect.ts";
 import { vector } from "./load_layer.ts";
 import type { Model } from "./model.ts";
-import type { PruningPlan } from "./prune_experts.ts";
+import { checkPlan, type PruningPlan } from "./prune_experts.ts";
 import type { StageOptions } from "./stage_options.ts";
 import { walk } from "./walk.ts";
 
@@ -22,7 +23,7 @@ export interface LogitsOptions extends StageOptions {
  *
  * @param sequence Token ids, the model's BOS first where it has one.
  * @returns `[tokens, vocabulary]`, row-major: row t predicts token t + 1.
- * @throws {RangeError} If the sequence is empty or an id lies outside the vocabulary.
+ * @throws {RangeError} If the sequence is empty, an id lies outside the vocabulary, or the model has no such experts to mask.
  *
  * @example
  * ```ts
@@ -36,6 +37,9 @@ export interface LogitsOptions extends StageOptions {
  * ```
  */
 export async function logits(device: Device, model: Model, sequence: Uint32Array, options: LogitsOptions = {}): Promise<Float32Array> {
+  expectStage(device, model, "compute logits");
+  expect(sequence?.length !== undefined, "compute logits", "a Uint32Array of token ids", sequence);
+  if (options.masked) checkPlan(model, options.masked, "mask experts");
   let result = new Float32Array();
   using norm = await vector(device, model.norm);
   await walk(device, model, batchSequences(model.config, [sequence], sequence.length), {

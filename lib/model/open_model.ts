@@ -9,6 +9,7 @@ import { openTokenizer } from "../checkpoint/open_tokenizer.ts";
 import { requireTensor } from "../checkpoint/require_tensor.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
 import { assembleModel } from "./assemble_model.ts";
+import { expect } from "./expect.ts";
 import { keptLayers } from "./kept_layers.ts";
 import type { Model } from "./model.ts";
 import { type ModelConfig, parseConfig } from "./parse_config.ts";
@@ -30,6 +31,12 @@ import { type ModelConfig, parseConfig } from "./parse_config.ts";
  * ```
  */
 export async function openModel(location: string, options: OpenOptions = {}): Promise<Model> {
+  expect(
+    typeof location === "string" && location !== "",
+    "open a model",
+    "a folder, an https:// directory or hf://owner/name@revision",
+    location,
+  );
   const checkpoint = await openCheckpoint(location, options);
   const config = parseConfig(checkpoint.config, `"${checkpoint.source.location}"`), used = new Set<string>();
   const find = (name: string, shape: number[]) => {

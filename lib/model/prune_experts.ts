@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect, expectLayers, expectModel } from "./expect.ts";
 import { type Model, type MoeLayer, moeLayer } from "./model.ts";
 import { selectRows } from "./row_selection.ts";
 
@@ -18,7 +19,7 @@ export interface PruningPlan {
  *
  * @param model Any model; one that was pruned before loses further experts.
  * @param plan Ids are those of the original model.
- * @throws {RangeError} If the plan names a layer or expert that the model has not, or leaves a layer without experts.
+ * @throws {RangeError} If the plan names a layer or expert twice or that the model has not, or leaves a layer without experts.
  *
  * @example
  * ```ts
@@ -30,7 +31,8 @@ export interface PruningPlan {
  * ```
  */
 export function pruneExperts(model: Model, plan: PruningPlan): Model {
-  for (const { layer, drop } of plan.layers) check(moeLayer(model, layer), drop);
+  expectModel(model, "prune");
+  checkPlan(model, plan, "prune");
   return {
     ...model,
     layers: model.layers.map((layer) => {
@@ -42,7 +44,16 @@ export function pruneExperts(model: Model, plan: PruningPlan): Model {
   };
 }
 
-function check({ index, block }: MoeLayer, drop: number[]): void {
+/** @throws {TypeError} If it is no plan. @throws {RangeError} If it does not fit the model. */
+export function checkPlan(model: Pick<Model, "layers">, plan: PruningPlan, purpose: string): void {
+  for (const { layer, drop } of expectLayers(plan, 'a pruning plan, which lists "layers"', purpose)) {
+    checkDrop(moeLayer(model, layer), drop);
+  }
+}
+
+/** The same for the experts that one layer loses. */
+export function checkDrop({ index, block }: MoeLayer, drop: readonly number[]): void {
+  expect(Array.isArray(drop), `prune layer ${index}`, "a list of experts to drop", drop);
   const ids = new Set(block.experts.map((e) => e.id)), missing = drop.find((id) => !ids.has(id));
   if (missing !== undefined) {
     throw new RangeError(`Cannot drop expert ${missing} of layer ${index}: the layer has experts ${[...ids].join(", ")}`);

@@ -7,11 +7,13 @@
 import { accompanyingFiles } from "../checkpoint/accompanying_files.ts";
 import { narrow } from "../checkpoint/narrow.ts";
 import { reviseJson } from "../checkpoint/revise_json.ts";
+import type { Source } from "../checkpoint/source.ts";
 import { writeCheckpoint } from "../checkpoint/write_checkpoint.ts";
 import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { widen } from "../device/cpu/widen.ts";
 import { ARCHITECTURES } from "./architectures.ts";
 import { assembleModel, type KeptLayer } from "./assemble_model.ts";
+import { expect, expectModel } from "./expect.ts";
 import type { WinnowConfig } from "./kept_layers.ts";
 import { type Model, moeLayers, type RowSource } from "./model.ts";
 import type { StageOptions } from "./stage_options.ts";
@@ -57,13 +59,22 @@ export interface SavedModel {
  * ```
  */
 export async function saveModel(model: Model, path: string, options: SaveModelOptions = {}): Promise<SavedModel> {
-  const { signal, onProgress } = options, { source } = model.checkpoint;
-  if (await Deno.realPath(path).catch(() => path) === source.location) {
+  expectModel(model, "save");
+  expect(typeof path === "string" && path !== "", "save", "the path of a folder", path);
+  const { signal, onProgress, dtype: wanted, shardBytes } = options, { source } = model.checkpoint;
+  if (wanted !== undefined && !Object.hasOwn(BYTES, wanted)) {
+    throw new TypeError(`Cannot save: "dtype" must be ${Object.keys(BYTES).join(", ")}, received "${wanted}"`);
+  }
+  if (shardBytes !== undefined && !(shardBytes > 0)) {
+    throw new RangeError(`Cannot save: "shardBytes" must be above 0, received ${shardBytes}`);
+  }
+  const real = (folder: string) => Deno.realPath(folder).catch(() => folder);
+  if (await real(path) === await real(source.location)) {
     throw new Error(`Cannot save to "${path}": the model is read from there; choose another folder`);
   }
   const kept = keptOf(model), form = isPlain(model, kept) ? "native" : "winnow";
   const files: Map<string, string | Uint8Array> = new Map(await accompanyingFiles(source));
-  files.set("config.json", reviseJson((await source.text("config.json"))!, changesOf(model, kept, form, options.dtype)));
+  files.set("config.json", reviseJson(await configOf(source), changesOf(model, kept, form, options.dtype)));
   const tensors = namedTensors(model, kept).map(({ name, source }) => {
     const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.dtype);
     return { name, ...converted(source, dtype) };
@@ -74,6 +85,12 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
     onProgress: ({ bytes, total }) => onProgress?.({ stage: "save", done: bytes, total, unit: "bytes" }),
   });
   return { path, form, ...written };
+}
+
+async function configOf(source: Source): Promise<string> {
+  const json = await source.text("config.json");
+  if (json !== undefined) return json;
+  throw new Error(`Cannot save: the model's checkpoint is gone, found no "config.json" in "${source.location}"`);
 }
 
 function keptOf(model: Model): KeptLayer[] {
@@ -94,11 +111,14 @@ function changesOf({ config }: Model, kept: KeptLayer[], form: SavedModel["form"
   const { loader } = ARCHITECTURES[config.architecture], winnow: WinnowConfig = { experts: config.moe.experts, layers: kept };
   const present = (keys: string[], value: unknown) =>
     Object.fromEntries(keys.filter((key) => config.raw[key] !== undefined).map((key) => [key, value]));
-  const plain = form === "native", names = { F32: "float32", BF16: "bfloat16", F16: "float16" };
+  const plain = form === "native",
+    left = kept[0]?.experts.length ?? config.moe.topK,
+    names = { F32: "float32", BF16: "bfloat16", F16: "float16" };
   return {
     model_type: plain ? config.architecture : `winnow_${config.architecture}`,
     architectures: [plain ? loader : `Winnow${loader}`],
-    ...(plain && kept.length > 0 ? present(["num_experts", "num_local_experts", "n_routed_experts"], kept[0].experts.length) : {}),
+    ...(plain && kept.length > 0 ? present(["num_experts", "num_local_experts", "n_routed_experts"], left) : {}),
+    ...(plain && left < config.moe.topK ? { num_experts_per_tok: left } : {}),
     ...(dtype ? present(["dtype", "torch_dtype"], names[dtype]) : {}),
     winnow,
   };

@@ -27,7 +27,7 @@ const CHUNK = 4096;
  * running the layer for each of them).
  *
  * @param trace Of the same model: the loss is taken over its kept MoE inputs, all as one batch.
- * @throws {RangeError} If a layer has more than `limit` sets, or must lose more experts than it can.
+ * @throws {RangeError} If the trace or budget is of another model, a layer has more than `limit` sets, or must lose more experts than it can.
  *
  * @example
  * ```ts
@@ -42,7 +42,7 @@ const CHUNK = 4096;
  * assertEquals(layers[0].evaluated, 28);
  * ```
  */
-export function exhaustiveSearch(
+export async function exhaustiveSearch(
   device: Device,
   model: Model,
   trace: Trace,
@@ -50,7 +50,8 @@ export function exhaustiveSearch(
   options: ExhaustiveSearchOptions = {},
 ): Promise<Candidates> {
   const { limit = 1e6 } = options;
-  return searchLayers(device, model, trace, budget, { ...options, stage: "exhaustive search" }, async (layer) => {
+  if (!(limit >= 1)) throw new RangeError(`Cannot search: "limit" must be at least 1, received ${limit}`);
+  return await searchLayers(device, model, trace, budget, { ...options, stage: "exhaustive search" }, async (layer) => {
     const possible = combinations(layer.experts, layer.drop);
     if (possible > limit) {
       throw new RangeError(`Cannot try all ${possible} sets of layer ${layer.layer}: the limit is ${limit}; use geneticSearch`);

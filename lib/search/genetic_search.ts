@@ -39,7 +39,7 @@ const ATTEMPTS = 10;
  * A layer with no more sets than the search would price is searched exhaustively. Layers are independent; each draws its own random numbers.
  *
  * @param trace Of the same model: the loss is taken over its kept MoE inputs, all as one batch.
- * @throws {RangeError} If an option is out of range, or a layer must lose more experts than it can.
+ * @throws {RangeError} If an option is out of range, the trace or budget is of another model, or a layer must lose more experts than it can.
  *
  * @example
  * ```ts
@@ -54,7 +54,7 @@ const ATTEMPTS = 10;
  * assert(layers[0].evaluated < layers[0].possible);
  * ```
  */
-export function geneticSearch(
+export async function geneticSearch(
   device: Device,
   model: Model,
   trace: Trace,
@@ -69,9 +69,10 @@ export function geneticSearch(
       throw new RangeError(`Cannot search: "${name}" must be a whole number of at least ${least}, received ${value}`);
     }
   }
+  if (!Number.isSafeInteger(seed)) throw new RangeError(`Cannot search: "seed" must be a whole number, received ${seed}`);
   if (!(parents > 0 && parents <= 1)) throw new RangeError(`Cannot search: "parents" must be above 0 and at most 1, received ${parents}`);
   const elite = Math.max(2, Math.ceil(parents * population));
-  return searchLayers(device, model, trace, budget, { ...options, stage: "genetic search" }, async (layer) => {
+  return await searchLayers(device, model, trace, budget, { ...options, stage: "genetic search" }, async (layer) => {
     if (combinations(layer.experts, layer.drop) <= population + generations * (population - elite)) {
       return [await tryAll(layer, options.signal)];
     }

@@ -5,9 +5,11 @@
  */
 
 import type { Trace } from "../calibrate/calibrate.ts";
+import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, FitnessInputs } from "../device/device.ts";
 import { layerFitness, ranksNeeded } from "../importance/layer_fitness.ts";
 import { batchTokens } from "../model/batch.ts";
+import { expectLayers, expectStage } from "../model/expect.ts";
 import { loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { advance, pause, type StageOptions } from "../model/stage_options.ts";
@@ -36,6 +38,9 @@ export async function searchLayers(
   options: StageOptions & { keep?: number; stage: string },
   search: (layer: SearchableLayer) => Promise<number[]>,
 ): Promise<Candidates> {
+  expectStage(device, model, "search");
+  checkTrace(model, trace, "search");
+  for (const { layer } of expectLayers(budget, 'a pruning budget, which lists "layers"', "search")) moeLayer(model, layer);
   const { keep = 3, stage } = options;
   if (!(Number.isSafeInteger(keep) && keep > 0)) {
     throw new RangeError(`Cannot search: "keep" must be a positive whole number, received ${keep}`);
@@ -61,7 +66,7 @@ export async function searchLayers(
 }
 
 function dropOf(budget: PruningBudget, { index, block }: MoeLayer): number {
-  const drop = budget.layers.find((b) => b.layer === index)?.drop ?? 0, most = block.experts.length - 1;
+  const planned = budget.layers.find((b) => b.layer === index), drop = planned ? planned.drop : 0, most = block.experts.length - 1;
   if (Number.isSafeInteger(drop) && drop >= 0 && drop <= most) return drop;
   throw new RangeError(`Cannot search layer ${index}: the budget drops ${drop} experts, but it can lose 0 to ${most}`);
 }
@@ -76,14 +81,13 @@ async function preparedLayer(
   stack: DisposableStack,
   signal?: AbortSignal,
 ): Promise<FitnessInputs[]> {
-  const { config } = model, traced = trace.layers.find((l) => l.layer === index);
-  if (!traced) throw new RangeError(`Cannot search layer ${index}: the trace has layers ${trace.layers.map((l) => l.layer).join(", ")}`);
+  const { config } = model, { inputs } = trace.layers.find((l) => l.layer === index)!;
   using moe = await loadMoe(device, moeLayer(model, index).block);
-  const ranks = ranksNeeded(config, moe.ids.length, drop), most = batchTokens(config, ranks), { tokens, hidden } = traced.inputs;
+  const ranks = ranksNeeded(config, moe.ids.length, drop), most = batchTokens(config, ranks), { tokens, hidden } = inputs;
   const parts: FitnessInputs[] = [];
   for (let start = 0; start < tokens; start += most) {
     const rows = Math.min(most, tokens - start), values = new Float32Array(rows * hidden);
-    await traced.inputs.read(start, values);
+    await inputs.read(start, values);
     using input = device.tensor(values, [rows, hidden]);
     parts.push(stack.use(layerFitness(device, config, moe, input, ranks)));
     await device.sync();

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect } from "../model/expect.ts";
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
 
 /** Experts to drop in each MoE layer. */
@@ -35,7 +36,7 @@ export interface PruningBudgetOptions {
  *
  * @param scores Leave-one-out scores, or any others ≥ 0.
  * @returns Experts to drop, every MoE layer listed. They sum to floor(ratio · experts + 0.5), less only where ceilings forbid it, more only where floors demand it.
- * @throws {RangeError} If `ratio` is outside [0, 1), `floor` or `ceiling` is negative, or a score is negative or not finite.
+ * @throws {RangeError} If `ratio` is outside [0, 1), `floor` or `ceiling` is negative or they cross, or a score is negative or not finite.
  *
  * @example
  * ```ts
@@ -51,7 +52,10 @@ export function pruningBudget(scores: ExpertScores, options: PruningBudgetOption
   for (const [name, value] of Object.entries({ floor, ceiling })) {
     if (!(value >= 0)) throw new RangeError(`Cannot prune: "${name}" must be at least 0, received ${value}`);
   }
-  const layers = checkedLayers(scores, "prune"), importance = layers.map((l) => sum(l.scores));
+  if (floor > ceiling) throw new RangeError(`Cannot prune: "floor" is ${floor}, above the "ceiling" of ${ceiling}`);
+  const layers = checkedLayers(scores, "prune");
+  expect(Number.isSafeInteger(scores.topK) && scores.topK > 0, "prune", 'scores with "topK", the experts a token uses', scores.topK);
+  const importance = layers.map((l) => sum(l.scores));
   const most = layers.map(({ experts }) => Math.min(Math.floor(ceiling), Math.max(0, experts.length - scores.topK)));
   const least = most.map((room) => Math.min(Math.ceil(floor), room));
   const wanted = Math.floor(ratio * sum(layers.map((l) => l.experts.length)) + 0.5);

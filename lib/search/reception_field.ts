@@ -9,9 +9,10 @@ import { alternativeOutputs } from "../model/alternative_outputs.ts";
 import { type Batch, batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { attend, blockInput, forwardLayer } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
+import { expectLayers, expectStage } from "../model/expect.ts";
 import { loadLayer } from "../model/load_layer.ts";
-import { type DecoderLayer, type Model, moeLayers } from "../model/model.ts";
-import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
+import { type DecoderLayer, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
+import { checkDrop, pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
 import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import type { Candidates } from "./candidates.ts";
 
@@ -53,7 +54,7 @@ export interface ReceptionFieldPlan extends PruningPlan {
  * @param tokens Calibration sequences.
  * @param candidates Every MoE layer listed, best set first; the first K sets count.
  * @returns The plan, every MoE layer listed.
- * @throws {RangeError} If `keep` or `block` is not a positive whole number, or a layer has no candidates.
+ * @throws {RangeError} If `keep` or `block` is not a positive whole number, there are no tokens, a layer has no candidates, or they are another model's.
  *
  * @example
  * ```ts
@@ -74,14 +75,17 @@ export async function receptionField(
   candidates: Candidates,
   options: ReceptionFieldOptions = {},
 ): Promise<ReceptionFieldPlan> {
+  expectStage(device, model, "choose candidates");
   const { keep = 3, block: size = 3, sequential = true } = options;
   for (const [name, value] of Object.entries({ keep, block: size })) {
     if (!(Number.isSafeInteger(value) && value > 0)) {
       throw new RangeError(`Cannot choose candidates: "${name}" must be a positive whole number, received ${value}`);
     }
   }
-  const sets = new Map(moeLayers(model).map(({ index }) => [index, setsOf(candidates, index, keep)]));
+  for (const { layer } of expectLayers(candidates, 'candidates, which list "layers"', "choose candidates")) moeLayer(model, layer);
+  const sets = new Map(moeLayers(model).map((layer) => [layer.index, setsOf(candidates, layer, keep)]));
   const batches = batchSequences(model.config, tokens, batchTokens(model.config, model.config.moe.topK + keep));
+  if (batches.length === 0) throw new RangeError("Cannot choose candidates: there are no tokens");
   const blocks = decoderBlocks(model, size), plan: ReceptionFieldPlan = { layers: [], blocks: [] };
   using stack = new DisposableStack();
   const dense: Tensor[] = [], pruned: Tensor[] = [];
@@ -106,9 +110,10 @@ export async function receptionField(
   return plan;
 }
 
-function setsOf(candidates: Candidates, layer: number, keep: number): number[][] {
-  const sets = candidates.layers.find((l) => l.layer === layer)?.sets.slice(0, keep).map((set) => set.drop);
-  if (!sets?.length) throw new RangeError(`Cannot choose candidates: layer ${layer} has none`);
+function setsOf(candidates: Candidates, layer: MoeLayer, keep: number): number[][] {
+  const sets = candidates.layers.find((l) => l.layer === layer.index)?.sets?.slice(0, keep).map((set) => set.drop);
+  if (!sets?.length) throw new RangeError(`Cannot choose candidates: layer ${layer.index} has none`);
+  for (const drop of sets) checkDrop(layer, drop);
   return sets;
 }
 

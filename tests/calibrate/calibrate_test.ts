@@ -44,6 +44,9 @@ Deno.test("calibrate() says what is wrong with its input, and reports progress",
     RangeError,
     "token 1 is 1024, but the vocabulary has 1024 entries",
   );
+  for (const id of [-1, 2.5, NaN]) {
+    await assertRejects(() => calibrate(device, model, [[5, id] as unknown as Uint32Array]), RangeError, `token 1 is ${id}`);
+  }
   await assertRejects(() => calibrate(device, model, one, { searchTokens: 0 }), RangeError, '"searchTokens"');
   const seen: string[] = [];
   using _trace = await calibrate(device, model, one, {

@@ -60,6 +60,8 @@ Deno.test("allocateRanks() keeps a minimum for experts that nothing was routed t
 Deno.test("allocateRanks() names what it cannot use", () => {
   assertThrows(() => ranksOf([1], { averageRank: 0 }), RangeError, '"averageRank" must be at least 1, received 0');
   assertThrows(() => ranksOf([1], { averageRank: 8, alpha: -1 }), RangeError, '"alpha"');
+  assertThrows(() => ranksOf([1], { averageRank: 8, minimumRank: 4.5 }), RangeError, '"minimumRank" must be a whole number, received 4.5');
+  assertEquals(ranksOf([1e-3, 1e6], { averageRank: 16, alpha: 1000 }).length, 2, "large powers stay finite");
   assertThrows(
     () => ranksOf([1, -2], { averageRank: 8 }),
     RangeError,

@@ -86,4 +86,12 @@ Deno.test("decomposeExperts() says what a plan gets wrong", async () => {
   await assertRejects(() => decomposeExperts(device, model, plan(0, 1, 8)), RangeError, "MoE layers are 1, 2, 3");
   await assertRejects(() => decomposeExperts(device, model, plan(1, 16, 8)), RangeError, "Cannot decompose expert 16 of layer 1");
   await assertRejects(() => decomposeExperts(device, model, plan(1, 1, 1.5)), RangeError, "received 1.5");
+  const [once] = plan(1, 1, 8).layers, again = { ...once, experts: [...once.experts, { expert: 1, rank: 4 }] };
+  await assertRejects(
+    () => decomposeExperts(device, model, { layers: [again] }),
+    RangeError,
+    "expert 1 of layer 1: the plan lists it twice",
+  );
+  await assertRejects(() => decomposeExperts(device, model, { layers: [once, once] }), RangeError, "layer 1 is listed twice");
+  await assertRejects(() => decomposeExperts(device, model, plan(1, 1, 8), { iterations: NaN }), RangeError, '"iterations"');
 });

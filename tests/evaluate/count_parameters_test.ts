@@ -92,4 +92,10 @@ Deno.test("countParameters() says what it cannot count", () => {
   assertThrows(() => countParameters({ model_type: "llama" }), Error, '"model_type" is "llama"');
   assertThrows(() => countParameters(MIXTRAL, { pruning: 1 }), RangeError, '"pruning" must be at least 0 and below 1');
   assertThrows(() => countParameters(MIXTRAL, { layers: [{ layer: 0, drop: [8] }] }), RangeError, "Cannot drop expert 8 of layer 0");
+  assertThrows(() => countParameters(MIXTRAL, { layers: [{ layer: 32, drop: [0] }] }), RangeError, "Cannot use layer 32");
+  assertThrows(() => countParameters(MIXTRAL, { layers: [{ layer: 0, drop: [1, 1] }] }), RangeError, "twice");
+  assertThrows(() => countParameters(MIXTRAL, { pruning: 0.99 }), RangeError, "leaves layer 0 without experts");
+  for (const ranks of [0, NaN, -5]) assertThrows(() => countParameters(MIXTRAL, { ranks }), RangeError, '"ranks"');
+  const ranks = { layers: [{ layer: 0, experts: [{ expert: 8, rank: 4 }], sum: 4, target: 4 }] };
+  assertThrows(() => countParameters(MIXTRAL, { ranks }), RangeError, "expert 8 of layer 0");
 });

@@ -61,3 +61,17 @@ Deno.test("multipleChoice() and perplexity() say what they cannot score", async 
   await assertRejects(() => perplexity(device, model, [Uint32Array.of(0)]), RangeError, "1 sequences have no token to predict");
   await assertRejects(() => perplexity(device, model, []), RangeError, "0 sequences");
 });
+
+Deno.test("multipleChoice() refuses items that it could only score wrongly", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), item = { task: "a", query: "Compare:", choices: [" yes", " no"], gold: 0 };
+  const refused = (change: object, message: string) =>
+    assertRejects(() => multipleChoice(device, model, [{ ...item, ...change }]), Error, message);
+  await refused({ gold: "0" }, 'its gold choice "0" is not one of its 2 choices');
+  await refused({ gold: 2 }, "its gold choice 2");
+  await refused({ choices: undefined }, "Cannot score item 0");
+  await refused({ choices: [" yes", ""] }, 'its choice "" adds no token');
+  for (const limit of [0, -1, NaN, 1.5]) await assertRejects(() => multipleChoice(device, model, [item], { limit }), RangeError, '"limit"');
+  const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c === "s" ? 1024 : 5), decode: () => "" };
+  await assertRejects(() => multipleChoice(device, { ...model, tokenizer }, [item]), RangeError, "the tokenizer gives token 1024");
+});

@@ -124,4 +124,17 @@ testOnDevices("leaveOneOut() says what it cannot do", async (device) => {
   await assertRejects(() => leaveOneOut(device, model, trace, { batch: 0 }), RangeError, '"batch"');
   await assertRejects(() => leaveOneOut(device, model, trace, { layers: [0] }), RangeError, "MoE layers are 1, 2, 3");
   await assertRejects(() => leaveOneOut(device, model, trace, { loss: "mse" as "lm" }), TypeError, '"mse"');
+  const pruned = pruneExperts(model, { layers: [{ layer: 2, drop: [0, 1] }] });
+  await assertRejects(
+    () => leaveOneOut(device, pruned, trace),
+    RangeError,
+    "the trace is of another model, its layer 2 has experts 0, 1, 2",
+  );
+  const { model: other } = await openFixture("tiny-qwen2-moe");
+  await assertRejects(() => leaveOneOut(device, other, trace), RangeError, "its MoE layers are 1, 2, 3, the model's are 0, 1, 2, 3");
+  const once = await leaveOneOut(device, model, trace, { layers: [2] });
+  assertEquals(await leaveOneOut(device, model, trace, { layers: [2, 2] }), once, "a layer that is asked for twice is scored once");
+  const gone = await calibrate(device, model, calibration.slice(0, 1));
+  gone[Symbol.dispose]();
+  await assertRejects(() => leaveOneOut(device, model, gone), Error, "the trace has been disposed");
 });

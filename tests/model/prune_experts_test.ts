@@ -1,4 +1,5 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { openDevice } from "../../lib/device/open_device.ts";
 import { logits } from "../../lib/model/logits.ts";
 import { moeLayers } from "../../lib/model/model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
@@ -41,5 +42,12 @@ Deno.test("pruneExperts() says what a plan gets wrong", async () => {
     [1, [2, 2], "drops an expert twice"],
     [1, Array.from({ length: 16 }, (_, e) => e), "at least one must stay"],
   ];
-  for (const [layer, drop, message] of wrong) assertThrows(() => pruneExperts(model, { layers: [{ layer, drop }] }), RangeError, message);
+  using device = await openDevice({ kind: "cpu" });
+  for (const [layer, drop, message] of wrong) {
+    const plan = { layers: [{ layer, drop }] };
+    assertThrows(() => pruneExperts(model, plan), RangeError, message);
+    await assertRejects(() => logits(device, model, Uint32Array.of(1), { masked: plan }), RangeError, message);
+  }
+  const twice = { layers: [{ layer: 1, drop: [1] }, { layer: 1, drop: [2] }] };
+  assertThrows(() => pruneExperts(model, twice), RangeError, "layer 1 is listed twice");
 });

@@ -84,6 +84,10 @@ Deno.test("saveModel() does not touch what it reads from, nor what stands at the
   inFolder(async (folder) => {
     const { model } = await openFixture("tiny-mixtral");
     await assertRejects(() => saveModel(model, folderOf("tiny-mixtral"), { overwrite: true }), Error, "the model is read from there");
+    await Deno.symlink(folderOf("tiny-mixtral"), `${folder}/link`);
+    const linked = await openModel(`${folder}/link`);
+    await assertRejects(() => saveModel(linked, folderOf("tiny-mixtral"), { overwrite: true }), Error, "the model is read from there");
+    await Deno.remove(`${folder}/link`);
     await Deno.writeTextFile(`${folder}/notes.txt`, "mine");
     await assertRejects(() => saveModel(model, folder), Error, "it exists");
     await assertRejects(() => saveModel(model, folder, { overwrite: true }), Error, "notes.txt");
@@ -99,6 +103,33 @@ Deno.test("saveModel() does not touch what it reads from, nor what stands at the
     );
     assertEquals(await Deno.readFile(`${folder}/model/model.safetensors`), before);
     assertEquals([...Deno.readDirSync(folder)].map((e) => e.name).sort(), ["model", "notes.txt"], "no draft is left");
+  }));
+
+Deno.test("saveModel() refuses types and sizes that are none, and a model whose checkpoint is gone", () =>
+  inFolder(async (folder) => {
+    const { model } = await openFixture("tiny-mixtral"), to = `${folder}/model`;
+    await assertRejects(
+      () => saveModel(model, to, { dtype: "bf16" as "BF16" }),
+      TypeError,
+      '"dtype" must be F32, BF16, F16, received "bf16"',
+    );
+    for (const shardBytes of [0, -1, NaN]) await assertRejects(() => saveModel(model, to, { shardBytes }), RangeError, '"shardBytes"');
+    await saveModel(model, to);
+    const moved = await openModel(to);
+    await Deno.rename(to, `${folder}/elsewhere`);
+    await assertRejects(() => saveModel(moved, `${folder}/again`), Error, 'the model\'s checkpoint is gone, found no "config.json"');
+    assertEquals([...Deno.readDirSync(folder)].map((e) => e.name), ["elsewhere"]);
+  }));
+
+Deno.test("saveModel() lowers top-k where every layer has fewer experts, so that other programs can route", () =>
+  inFolder(async (folder) => {
+    using device = await openDevice({ kind: "cpu" });
+    const { model, calibration } = await openFixture("tiny-mixtral"), drop = [0, 1, 2, 3, 4, 5, 6];
+    const lonely = pruneExperts(model, { layers: moeLayers(model).map(({ index }) => ({ layer: index, drop })) });
+    assertEquals((await saveModel(lonely, `${folder}/one`)).form, "native");
+    const config = JSON.parse(await Deno.readTextFile(`${folder}/one/config.json`));
+    assertEquals([config.num_local_experts, config.num_experts_per_tok], [1, 1]);
+    assertEquals(await logits(device, await openModel(`${folder}/one`), calibration[0]), await logits(device, lonely, calibration[0]));
   }));
 
 Deno.test("allocateRanks() and saveModel() agree on what a rank means for size", () =>

@@ -114,5 +114,25 @@ Deno.test("receptionField() says what it cannot do", async () => {
     RangeError,
     '"block" must be a positive whole number',
   );
+  const sets = (...drops: number[][]) => ({
+    layers: [0, 1, 2, 3].map((layer) => ({
+      layer,
+      sets: drops.map((drop) => ({ drop, loss: 0 })),
+      evaluated: 0,
+      possible: 0,
+      history: [],
+    })),
+  });
+  for (
+    const [candidates, message] of [
+      [sets([1], [12]), "Cannot drop expert 12 of layer 0"],
+      [sets([1, 1]), "twice"],
+      [sets([0, 1, 2, 3, 4, 5, 6, 7]), "at least one must stay"],
+      [{ layers: sets([1]).layers.concat(sets([1]).layers.map((l) => ({ ...l, layer: l.layer + 4 }))) }, "Cannot use layer 4"],
+    ] as const
+  ) {
+    await assertRejects(() => receptionField(device, model, tokens, candidates, { sequential: false }), RangeError, message);
+  }
+  await assertRejects(() => receptionField(device, model, [], sets([1])), RangeError, "there are no tokens");
   assertEquals(device.live.tensors, 0);
 });

@@ -88,6 +88,15 @@ Deno.test("searches stop when told to, and say what they cannot do", async () =>
   );
   await assertRejects(async () => await geneticSearch(device, model, trace, budget, { parents: 0 }), RangeError, '"parents"');
   await assertRejects(() => geneticSearch(device, model, trace, budget, { keep: 0 }), RangeError, '"keep"');
+  for (const layers of [[{ layer: 17, drop: 1 }], [{ layer: 0, drop: 1 }, { layer: 0, drop: 2 }]]) {
+    await assertRejects(
+      () => geneticSearch(device, model, trace, { layers }),
+      RangeError,
+      layers.length === 1 ? "layer 17" : "listed twice",
+    );
+  }
+  await assertRejects(() => geneticSearch(device, model, trace, budget, { seed: NaN }), RangeError, '"seed"');
+  await assertRejects(() => exhaustiveSearch(device, model, trace, budget, { limit: NaN }), RangeError, '"limit"');
   const signal = AbortSignal.timeout(30);
   await assertRejects(() => geneticSearch(device, model, trace, budget, { generations: 100_000, signal }), DOMException);
   assertEquals(device.live.tensors, 0);

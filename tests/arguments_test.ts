@@ -1,0 +1,67 @@
+/** Notebooks check no types. */
+
+import { assert } from "@std/assert";
+import * as winnow from "../mod.ts";
+import { folderOf, openFixture } from "./fixtures.ts";
+
+/** What an engine says when it is handed the wrong thing. */
+const ENGINE =
+  /Cannot (read|set) propert|Cannot destructure|Cannot convert|Cannot use 'in'|Cannot mix|is not (a function|iterable|an object|valid JSON|a constructor)|Invalid (typed )?array|must be of type/;
+
+/** In the place of anything. */
+const JUNK: unknown[] = [undefined, null, Promise.resolve(), {}, [], [undefined], 5, NaN, "text", ["text"], { layers: 5 }, {
+  layers: [null],
+}, {
+  layers: [{ layer: 0 }],
+}];
+
+Deno.test("no public function lets a message of the engine through, whatever it is given", async (t) => {
+  using device = await winnow.openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), tokens = [calibration[0].subarray(0, 8)];
+  using trace = await winnow.calibrate(device, model, tokens);
+  const scores = await winnow.leaveOneOut(device, model, trace), budget = winnow.pruningBudget(scores);
+  const candidates = await winnow.exhaustiveSearch(device, model, trace, budget);
+  const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
+  const small = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] }, folder = await Deno.makeTempDir();
+  const raw = JSON.parse(await Deno.readTextFile(`${folderOf("tiny-mixtral")}/config.json`));
+  const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
+  const save = (model: winnow.Model) => winnow.saveModel(model, `${folder}/model`, { overwrite: true });
+  /** A good call of each function; one argument at a time is replaced. */
+  const calls: [(...args: never[]) => unknown, unknown[]][] = [
+    [winnow.openModel, [folderOf("tiny-mixtral")]],
+    [save, [model]],
+    [winnow.logits, [device, model, tokens[0]]],
+    [winnow.moeLayers, [model]],
+    [winnow.parseConfig, [raw]],
+    [winnow.calibrationTokens, [model.tokenizer, ["Sum: 12 + 30 = 42."]]],
+    [winnow.calibrate, [device, model, tokens]],
+    [winnow.leaveOneOut, [device, model, trace]],
+    [winnow.pruningBudget, [scores]],
+    [winnow.exhaustiveSearch, [device, model, trace, budget]],
+    [winnow.geneticSearch, [device, model, trace, budget]],
+    [winnow.receptionField, [device, model, tokens, candidates]],
+    [winnow.pruneExperts, [model, { layers: [{ layer: 0, drop: [1] }] }]],
+    [winnow.allocateRanks, [scores, { averageRank: 16 }]],
+    [winnow.decomposeExperts, [device, model, small]],
+    [winnow.perplexity, [device, model, tokens]],
+    [winnow.multipleChoice, [device, model, [item]]],
+    [winnow.countParameters, [raw, small]],
+    [winnow.evaluate, [device, model, { heldOut: tokens }]],
+    [winnow.comparisonTable, [{ dense: evaluation }]],
+    [winnow.stageTable, [{ calibrate: 1 }]],
+  ];
+  for (const [run, good] of calls) {
+    await t.step(run.name, async () => {
+      for (const [place, bad] of good.flatMap((_, i) => JUNK.map((junk) => [i, junk] as const))) {
+        try {
+          await run(...good.with(place, bad) as never[]);
+        } catch (error) {
+          const { message, stack } = error as Error;
+          assert(!ENGINE.test(message), `argument ${place} is ${JSON.stringify(bad)}: ${stack}`);
+        }
+      }
+      assert(device.live.tensors === 0, `${device.live.tensors} tensors are still alive`);
+    });
+  }
+  await Deno.remove(folder, { recursive: true });
+});
