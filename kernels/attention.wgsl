@@ -198,13 +198,12 @@ fn outer(s: ptr<function, mat4x4f>, u: vec4f, v: vec4f) {
   (*s)[3] = fma(vec4f(u.w), v, (*s)[3]);
 }
 
-// o = shrink · o + p · v for value columns 32 · chunk to 32 · chunk + 31.
+// o = shrink · o + p · v for value columns 32 · chunk to 32 · chunk + 31; columns past the width hold anything and are never stored.
 fn fold(block: Block, at: Walk, chunk: u32, o: ptr<function, mat4x4f>) {
   let column = 32 * chunk + 4 * at.wide;
   for (var j = at.high; j < 32; j += 8) {
     let source = key_rows(block, at.keys, at.start + j).x * shape.v.row + at.key_head * shape.v.stride + shape.v.offset + column;
-    let values = vec4f(v[source], v[source + 1], v[source + 2], v[source + 3]);
-    w[j * 9 + at.wide] = select(vec4f(), values, vec4u(column) + vec4u(0, 1, 2, 3) < vec4u(shape.v.width));
+    w[j * 9 + at.wide] = vec4f(v[source], v[source + 1], v[source + 2], v[source + 3]);
   }
   workgroupBarrier();
   var sums = *o;

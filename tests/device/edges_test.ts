@@ -115,3 +115,26 @@ testOnDevices(
     }
   },
 );
+
+testOnDevices("attention() weighs keys alike wherever their scores lie", async (device) => {
+  const tokens = 70, v = noise(tokens), near = noise(tokens, 2);
+  using value = device.tensor(v, [tokens, 1]);
+  using query = device.tensor(new Float32Array(tokens).fill(1), [tokens, 1]);
+  const one = { row: 1, stride: 0, offset: 0, width: 1 };
+  for (const level of [-3000, -100, 0, 3000]) {
+    const k = near.map((score) => score + level);
+    using key = device.tensor(k, [tokens, 1]);
+    using y = device.attention([{ ...one, tensor: query }], [{ ...one, tensor: key }], { ...one, tensor: value }, {
+      segments: [{ start: 0, length: tokens, position: 0 }],
+      heads: 1,
+      keyHeads: 1,
+      scale: 1,
+    });
+    const want = Float64Array.from(v, (_, t) => {
+      let sum = 0, total = 0;
+      for (let j = 0; j <= t; j++) sum += Math.exp(k[j] - level) * v[j], total += Math.exp(k[j] - level);
+      return sum / total;
+    });
+    assertClose(await device.read(y), want, 5e-6, `scores near ${level}`);
+  }
+});
