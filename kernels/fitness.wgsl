@@ -79,13 +79,13 @@ fn change(token: u32, member: u32) -> f32 {
   if (shape.renormalise == 1) {
     old = divided(old, before.sum);
     grown = divided(grown, after.sum);
-    both = select(divided(old * gained, after.sum), old, after.sum < LEAST);
+    both = divided(old * gained, after.sum);
   } else {
     let lost = mass(token, member, true);
     var left = 1 - lost;
     if (lost > 0.5) { left = mass(token, member, false); }
     grown = divided(grown, left);
-    both = select(-grown * lost, old, left < LEAST);
+    both = -grown * lost;
   }
 
   var total = 0.0;

@@ -69,7 +69,9 @@ testAgainstCpu("experts() keeps its digits over many tiles", 2e-5, async (device
 
 testAgainstCpu("attention() keeps its digits over long segments, wide heads and wide values", 1e-5, (device) => {
   const results: Tensor[] = [];
-  for (const [heads, keyHeads, width, valueWidth, scale] of [[6, 2, 80, 96, 1], [2, 1, 256, 256, 0.3], [1, 1, 16, 300, 4]]) {
+  for (
+    const [heads, keyHeads, width, valueWidth, scale] of [[6, 2, 80, 96, 1], [3, 2, 8, 8, 1], [2, 1, 256, 256, 0.3], [1, 1, 16, 300, 4]]
+  ) {
     const tokens = 150, row = heads * width, pair = width + valueWidth;
     using q = device.tensor(noise(tokens * row), [tokens, row]);
     using kv = device.tensor(noise(tokens * keyHeads * pair, 2), [tokens, keyHeads * pair]);

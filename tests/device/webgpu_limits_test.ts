@@ -118,6 +118,13 @@ testSplit("attention() is cut between segments", (device) => {
   )];
 }, 4096);
 
+testSplit("attention() goes in a grid of two dimensions", (device) => {
+  const tokens = 160, row = 3 * 4;
+  using x = device.tensor(noise(tokens * row), [tokens, row]);
+  const heads = { tensor: x, row, stride: 4, offset: 0, width: 4 }, segments = [{ start: 0, length: tokens, position: 0 }];
+  return [device.attention([heads], [heads], heads, { segments, heads: 3, keyHeads: 3, scale: 1 })];
+}, 2 ** 26);
+
 testSplit("experts() runs stacks of many buffers and matrices cut by rows", async (device) => {
   const count = 7, hidden = 32, intermediate = 40, tokens = 90, ranks = 3;
   const matrix = (rows: number, columns: number, seed: number, low: boolean) =>
@@ -147,6 +154,18 @@ testSplit(
     using x = device.tensor(noise(70 * 16), [70, 16]);
     using head = await device.load(stored(noise(900 * 16, 2), [900, 16], "BF16"));
     using targets = device.tensor(Uint32Array.from({ length: 70 }, (_, i) => (i * 131) % 900), [70]);
+    return [device.crossEntropy(x, head, targets)];
+  },
+  2048,
+  1e-6,
+);
+
+testSplit(
+  "crossEntropy() keeps the largest logit, in whichever part it comes",
+  async (device) => {
+    using x = device.tensor(Float32Array.of(300, -300), [2, 1]);
+    using head = await device.load(stored(Float32Array.from({ length: 2000 }, (_, i) => i < 20 ? 1 + i / 1000 : -1), [2000, 1], "F32"));
+    using targets = device.tensor(Uint32Array.of(3, 1500), [2]);
     return [device.crossEntropy(x, head, targets)];
   },
   2048,

@@ -161,6 +161,20 @@ if (adapter) {
     assert(most < 130 * 2 ** 20, `${most} bytes of buffers`);
   });
 
+  Deno.test("weights on their way to the GPU are waited for, 128 MiB at a time [webgpu]", async () => {
+    let waits = 0;
+    const requestDevice: GPUAdapter["requestDevice"] = async (descriptor) => {
+      const gpu = await adapter!.requestDevice(descriptor), done = gpu.queue.onSubmittedWorkDone.bind(gpu.queue);
+      gpu.queue.onSubmittedWorkDone = () => (waits++, done());
+      return gpu;
+    };
+    using device = await webgpuDevice({ info: adapter.info, limits: adapter.limits, requestDevice } as GPUAdapter, "asked for by a test");
+    for (const [megabytes, expected] of [[64, 0], [60, 0], [10, 1], [64, 1]]) {
+      using _weight = await device.load(zeros([megabytes, 2 ** 19]));
+      assertEquals(waits, expected, `after ${megabytes} MiB more`);
+    }
+  });
+
   Deno.test("thousands of operations are queued without waiting [webgpu]", async () => {
     const { device, buffers } = await counted();
     using _device = device;

@@ -6,7 +6,7 @@
 
 import { expertSizes } from "../checks/expert_sizes.ts";
 import { BYTES, type ExpertSource, type TensorSource } from "../device.ts";
-import { allOrNothing, StoredExperts } from "../stored.ts";
+import { StoredExperts } from "../stored.ts";
 import { expertMatrices, type ExpertMatrix, type Kind, type Role } from "./expert_matrices.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Loader } from "./load.ts";
@@ -71,7 +71,7 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
         }
       });
     }
-    const stacks = allOrNothing(() => stack(gpu, experts.length, hidden, pieces, tensors));
+    const stacks = stack(gpu, experts.length, hidden, pieces, tensors);
     return new GpuExperts(gpu, experts.length, hidden, intermediate, rank, stacks);
   } catch (error) {
     for (const tensor of tensors) tensor[Symbol.dispose]();

@@ -6,7 +6,6 @@
 
 import source from "../../../kernels/fitness.wgsl" with { type: "text" };
 import type { FitnessInputs } from "../device.ts";
-import { allOrNothing } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, type Range, split, whole, word } from "./ranges.ts";
 import { groupTable } from "./router.ts";
@@ -29,7 +28,7 @@ export async function fitness(gpu: Gpu, inputs: FitnessInputs, sets: readonly (r
   try {
     for (let first = 0; first < sets.length; first += most) {
       const some = sets.slice(first, first + most);
-      waiting.push({ first, count: some.length, partial: allOrNothing(() => price(gpu, inputs, runs, some)) });
+      waiting.push({ first, count: some.length, partial: price(gpu, inputs, runs, some) });
     }
     const sums = await Promise.all(waiting.map(({ partial }) => gpu.read(partial)));
     waiting.forEach(({ first, count }, i) => new Float32Array(sums[i]).forEach((sum, at) => totals[first + at % count] += sum));

@@ -72,7 +72,6 @@ export class Submission {
   }
 
   copy(from: GPUBuffer, offset: number, to: GPUBuffer, bytes: number): void {
-    if (bytes === 0) return;
     this.#pass?.end();
     this.#pass = undefined;
     this.#encoder ??= this.#device.createCommandEncoder();
