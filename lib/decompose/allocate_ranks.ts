@@ -92,12 +92,15 @@ function shares({ scores }: LayerScores, alpha: number, epsilon: number): number
   return Array.from(scores, (score) => mean > 0 ? ((score + epsilon * mean) / most) ** alpha : 1);
 }
 
+/** What rounding may take from a whole share: 49 equal experts with a sum of 49 · 16 get 16 each, not 15.999…. */
+const ROUNDING = 1e-9;
+
 /** Shares a target out in proportion to `weights`; what is above `most` is shared among the others, until none is. */
 function fill(weights: number[], target: number, least: number, most: number): number[] {
   const full = new Set<number>();
   while (true) {
     const rest = target - full.size * most, total = weights.reduce((sum, w, i) => full.has(i) ? sum : sum + w, 0);
-    const ranks = weights.map((w, i) => full.has(i) ? most : Math.max(least, Math.floor(w / total * rest)));
+    const ranks = weights.map((w, i) => full.has(i) ? most : Math.max(least, Math.floor(w / total * rest + ROUNDING)));
     const over = ranks.flatMap((rank, i) => rank > most ? [i] : []);
     if (over.length === 0) return ranks;
     for (const i of over) full.add(i);

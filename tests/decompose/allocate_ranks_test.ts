@@ -43,6 +43,14 @@ Deno.test("allocateRanks() rises with importance and spends its target, no more,
   );
 });
 
+Deno.test("allocateRanks() gives equal experts the average, however many they are", () => {
+  for (let count = 1; count <= 160; count++) {
+    for (const averageRank of [16, 333, 512]) {
+      assertEquals(ranksOf(Array(count).fill(0.1), { averageRank }, 2048, 1408), Array(count).fill(averageRank));
+    }
+  }
+});
+
 Deno.test("allocateRanks() never reaches break-even, and gives what it cuts off to the others", () => {
   const most = largestRank(64, 48), ranks = ranksOf([1e6, 1, 1, 1], { averageRank: 20, alpha: 0.5 }, 64, 48);
   assertEquals(most, 27);
