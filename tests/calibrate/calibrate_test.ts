@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { calibrate } from "../../lib/calibrate/calibrate.ts";
+import { calibrate, type LayerTrace } from "../../lib/calibrate/calibrate.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
+import { batchSequences, batchTokens } from "../../lib/model/batch.ts";
 import { moeLayers } from "../../lib/model/model.ts";
 import { testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
+import { tokenIds } from "../numbers.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
 
 testOnDevices("calibrate() keeps the inputs of tokens spread evenly, and counts all", async (device) => {
@@ -33,6 +35,31 @@ testOnDevices("calibrate() keeps the inputs of tokens spread evenly, and counts 
     assertEquals(part.layers.map((l) => l.layer), moeLayers(model).map((l) => l.index));
   });
 });
+
+Deno.test("calibrate() keeps the right rows of every batch where there are several", () =>
+  withModel(ROUTERS["renormalising"], async (model) => {
+    using device = await openDevice({ kind: "cpu" });
+    const sequences = Array.from({ length: 180 }, (_, i) => tokenIds(`batches.${i}`, 100, 96)), { hidden } = model.config;
+    const batches = batchSequences(model.config, sequences, batchTokens(model.config, model.config.moe.topK));
+    assertEquals(batches.map(({ ids }) => ids.length), [8100, 8100, 1800]);
+    using whole = await calibrate(device, model, sequences);
+    using part = await calibrate(device, model, sequences, { searchTokens: 11 });
+    const row = async ({ inputs }: LayerTrace, at: number) => {
+      const into = new Float32Array(hidden);
+      await inputs.read(at, into);
+      return into;
+    };
+    for (const [i, layer] of part.layers.entries()) {
+      for (let kept = 0; kept < 11; kept++) {
+        assertEquals(await row(layer, kept), await row(whole.layers[i], Math.floor(kept * 18000 / 11)), `kept row ${kept}`);
+      }
+      const across = new Float32Array(6 * hidden); // from one stored part into the next
+      await layer.inputs.read(2, across);
+      for (let kept = 2; kept < 8; kept++) {
+        assertEquals(across.slice((kept - 2) * hidden, (kept - 1) * hidden), await row(layer, kept), `row ${kept}`);
+      }
+    }
+  }));
 
 Deno.test("calibrate() says what is wrong with its input, and reports progress", async () => {
   using device = await openDevice({ kind: "cpu" });

@@ -88,6 +88,12 @@ for (const [name, { parameters }] of Object.entries(references)) {
   });
 }
 
+Deno.test("countParameters() factors a matrix up to the last rank that makes it smaller", () => {
+  const { experts } = countParameters(MIXTRAL); // 4096 · 14336 / (4096 + 14336) = 3185.8
+  assertEquals(countParameters(MIXTRAL, { ranks: 3185 }).experts, 32 * 8 * 3 * 3185 * (4096 + 14336));
+  assertEquals(countParameters(MIXTRAL, { ranks: 3186 }).experts, experts);
+});
+
 Deno.test("countParameters() says what it cannot count", () => {
   assertThrows(() => countParameters({ model_type: "llama" }), Error, '"model_type" is "llama"');
   assertThrows(() => countParameters(MIXTRAL, { pruning: 1 }), RangeError, '"pruning" must be at least 0 and below 1');

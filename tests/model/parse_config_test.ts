@@ -1,4 +1,4 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { parseConfig } from "../../lib/model/parse_config.ts";
 import { VARIANTS } from "../interop/variants.ts";
 
@@ -57,11 +57,29 @@ Deno.test("parseConfig() reads either spelling", () => {
     parsed({ ...mixtral, rope_theta: undefined, rope_parameters: { rope_theta: 1e6, rope_type: "yarn", ...yarn } }),
     parsed({ ...mixtral, rope_scaling: { type: "yarn", ...yarn } }),
   );
+  assertEquals(parsed({ ...mixtral, num_key_value_heads: null }), parsed({ ...mixtral, num_key_value_heads: 4 }));
   assertEquals(parsed({ ...mixtral, head_dim: null }), parsed({ ...mixtral, head_dim: undefined }));
   for (const off of [false, 0, null]) {
     assertEquals(parsed({ ...mixtral, use_sliding_window: off, sliding_window: 9 }), parsed({ ...mixtral, sliding_window: null }));
   }
   assertEquals(parsed({ ...qwen, sliding_window: 0, use_sliding_window: true }), parsed({ ...qwen, use_sliding_window: false }));
+});
+
+Deno.test("parseConfig() gives DeepSeek-V2-Lite's rotary frequencies as transformers does", () => {
+  const yarn = { rope_type: "yarn", factor: 40, beta_fast: 32, beta_slow: 1, original_max_position_embeddings: 4096 };
+  const rotary = (scaling: object) =>
+    parseConfig({ ...deepseek, qk_rope_head_dim: 64, max_position_embeddings: 163840, rope_scaling: { ...yarn, ...scaling } }).rotary;
+  const near = (got: number, want: number) => assert(Math.abs(got / want - 1) < 1e-5, `${got}, expected ${want}`);
+  const picked = [0, 9, 10, 11, 16, 22, 23, 24, 31], lite = rotary({ mscale: 0.707, mscale_all_dim: 0.707 });
+  const want = [1, 0.0749894, 0.0562341, 0.0390069, 0.0055, 0.000177828, 3.3338e-5, 2.5e-5, 3.3338e-6];
+  picked.forEach((i, at) => near(lite.frequencies[i], want[at]));
+  near(lite.frequencies.reduce((a, b) => a + b), 3.94893624);
+  assertEquals(lite.factor, 1);
+  near(lite.scoreFactor, (0.0707 * Math.log(40) + 1) ** 2);
+  const smooth = rotary({ truncate: false });
+  [1, 0.0749894, 0.0562341, 0.0403676, 0.00552406, 0.000118388].forEach((value, at) => near(smooth.frequencies[picked[at]], value));
+  near(smooth.factor, 1.36888795);
+  assertEquals(rotary({ factor: 1 }).factor, 1, "no stretch, no factor");
 });
 
 Deno.test("parseConfig() finds the layers with experts", () => {

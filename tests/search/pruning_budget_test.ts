@@ -89,6 +89,11 @@ Deno.test("pruningBudget() uses scores that were written as JSON and read again"
   );
 });
 
+Deno.test("pruningBudget() gives what is left to the largest remainder", () => {
+  const scores = scoresOf([3, 2].map((importance) => ({ importance, experts: 12 })));
+  assertEquals(pruningBudget(scores, { ratio: 0.125 }).layers.map((l) => l.drop), [1, 2]); // 3 · (2, 3) / 5 = 1.2, 1.8
+});
+
 Deno.test("pruningBudget() breaks ties towards the lower layer", () => {
   assertEquals(pruningBudget(scoresOf(Array(4).fill({ importance: 1, experts: 6 })), { ratio: 0.25 }).layers.map((l) => l.drop), [
     2,
