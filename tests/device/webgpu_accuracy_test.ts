@@ -157,6 +157,18 @@ for (const renormalise of [true, false]) {
   });
 }
 
+testAgainstCpu("fitness() agrees for more groups than a word has bits", 2e-5, async (device) => {
+  const tokens = 60, count = 100, of = Array.from({ length: count }, (_, e) => (e * 37) % 50);
+  const rule = { topK: 6, renormalise: true, scale: 1, groups: { of, keep: 5 } },
+    sets = Array.from({ length: 20 }, (_, i) => some(i, count, 30));
+  using scores = device.tensor(noise(tokens * count).map((v) => 3 * v), [tokens, count]);
+  using probabilities = device.softmax(scores);
+  using ranking = device.rank(probabilities, count);
+  using outputs = device.tensor(noise(tokens * count * 4, 2), [tokens, count, 4]);
+  using gram = device.gram(outputs);
+  return [device.tensor(Float32Array.from(await device.fitness({ rule, ranking, probabilities, gram }, sets)), [20])];
+});
+
 /** `size` of `count` numbers, no two alike. */
 function some(seed: number, count: number, size: number): number[] {
   const order = noise(count, seed + 1);

@@ -15,8 +15,8 @@ export class Faults {
   #device: GPUDevice;
   #first: Error | undefined;
   #lost: Promise<never>;
-  /** Done when all that was watched so far has been reported. */
-  #news: Promise<void> = Promise.resolve();
+  /** What is not known yet of what was done, in that order. */
+  #reports = new Set<Promise<Error | undefined>>();
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -28,7 +28,7 @@ export class Faults {
     device.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { error } = event as GPUUncapturedErrorEvent;
-      this.#expect(Promise.resolve(new Error(`The webgpu device reports an error: ${sentence(error)}`, { cause: error })));
+      this.#reports.add(Promise.resolve(new Error(`The webgpu device reports an error: ${sentence(error)}`, { cause: error })));
     });
   }
 
@@ -40,26 +40,23 @@ export class Faults {
     } finally {
       // A device that is lost has nothing more to report.
       const scopes = KINDS.map(() => this.#device.popErrorScope().catch(() => null));
-      this.#expect(
+      this.#reports.add(
         Promise.all(scopes).then((errors) => {
           const error = errors.find((e) => e !== null);
-          return error ? explain(error) : undefined;
+          return error ? Promise.resolve(explain(error)).catch((failure: Error) => failure) : undefined;
         }),
       );
     }
   }
 
-  /** Reports come in the order of what caused them, so that the first is the cause of the others. */
-  #expect(report: Promise<Error | undefined>): void {
-    const settled = report.catch((error: Error) => error);
-    this.#news = this.#news.then(async () => {
-      const error = await settled;
-      if (!error || this.#first) return;
+  /** Learns what is still unknown; of several errors the first is the cause of the others. Reports are kept until then, so that all who wait see them. */
+  async #settle(): Promise<void> {
+    const reports = [...this.#reports], error = (await Promise.all(reports)).find((error) => error !== undefined);
+    if (error && !this.#first) {
       await later(); // where the device was lost, its loss says more
-      if (this.#first) return;
-      error.message += "; results on this device are incomplete: open a new one";
-      this.#first = error;
-    });
+      this.#first ??= Object.assign(error, { message: `${error.message}; results on this device are incomplete: open a new one` });
+    }
+    for (const report of reports) this.#reports.delete(report);
   }
 
   /** From now on every call fails. */
@@ -76,12 +73,12 @@ export class Faults {
   async wait<T>(work: Promise<T>): Promise<T> {
     try {
       const result = await Promise.race([work, this.#lost]);
-      await this.#news;
+      await this.#settle();
       this.check();
       return result;
     } catch (error) {
       await later(); // the news of a loss may be behind
-      await this.#news; // what failed before says more than the call that found it
+      await this.#settle(); // what failed before says more than the call that found it
       this.check();
       throw error;
     }
