@@ -36,7 +36,8 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
       experts.every((id, i) => Number.isSafeInteger(id) && id >= 0 && id < moe.experts && (i === 0 || id > experts[i - 1]));
     const sized = ranks === undefined ||
       (Array.isArray(ranks) && ranks.length === experts?.length && ranks.every((r) => r === null || (Number.isSafeInteger(r) && r > 0)));
-    if (!sparse[layer] || !ids || !sized) fail(kept);
+    const once = layers.filter((other) => other?.layer === layer).length === 1;
+    if (!sparse[layer] || !once || !ids || !sized) fail(kept);
   }
   const missing = sparse.findIndex((isSparse, layer) => isSparse && !layers.some((kept) => kept.layer === layer));
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);

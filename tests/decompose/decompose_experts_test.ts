@@ -86,6 +86,7 @@ Deno.test("decomposeExperts() says what a plan gets wrong", async () => {
   await assertRejects(() => decomposeExperts(device, model, plan(0, 1, 8)), RangeError, "MoE layers are 1, 2, 3");
   await assertRejects(() => decomposeExperts(device, model, plan(1, 16, 8)), RangeError, "Cannot decompose expert 16 of layer 1");
   await assertRejects(() => decomposeExperts(device, model, plan(1, 1, 1.5)), RangeError, "received 1.5");
+  await assertRejects(() => decomposeExperts(device, model, plan(1, 1, 0)), RangeError, "expert 1 of layer 1: its rank must be a whole");
   const [once] = plan(1, 1, 8).layers, again = { ...once, experts: [...once.experts, { expert: 1, rank: 4 }] };
   await assertRejects(
     () => decomposeExperts(device, model, { layers: [again] }),

@@ -64,6 +64,21 @@ Deno.test("openModel() refuses a malformed list of kept experts", async () => {
   }
 });
 
+Deno.test("openModel() refuses a list of kept experts for one wrong entry", async () => {
+  const all = [0, 1, 2, 3, 4, 5, 6, 7], whole = [0, 1, 2, 3].map((layer) => ({ layer, experts: all }));
+  const wrong: unknown[] = [
+    null,
+    ...[[3, 1], [1, 1], [9], [-1], [1.5], [], "01"].map((experts) => ({ layer: 2, experts })),
+    ...[[0, 4, 4, 4, 4, 4, 4, 4], [1.5, 4, 4, 4, 4, 4, 4, 4], [4], 4].map((ranks) => ({ layer: 2, experts: all, ranks })),
+    { layer: 4, experts: all },
+    { layer: 1, experts: all },
+  ];
+  for (const entry of wrong) {
+    const layers = whole.with(2, entry as typeof whole[0]);
+    await refused({ config: { model_type: "winnow_mixtral", winnow: { experts: 8, layers } } }, `found ${JSON.stringify(entry)}`);
+  }
+});
+
 Deno.test("openModel() reads no weight", async () => {
   const model = await openModel(folderOf("tiny-deepseek-v2"));
   assertEquals(model.layers.map((l) => l.block.kind), ["dense", "moe", "moe", "moe"]);
