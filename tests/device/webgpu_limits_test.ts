@@ -125,6 +125,12 @@ testSplit("attention() goes in a grid of two dimensions", (device) => {
   return [device.attention([heads], [heads], heads, { segments, heads: 3, keyHeads: 3, scale: 1 })];
 }, 2 ** 26);
 
+testSplit("gates() and transpose() go in grids of two dimensions", (device) => {
+  using x = device.tensor(noise(900 * 40).map(Math.abs), [900, 40]);
+  using ranking = device.rank(x, 3);
+  return [device.gates(ranking, { topK: 3, renormalise: true, scale: 1 }), device.transpose(x)];
+}, 2 ** 26);
+
 testSplit("experts() runs stacks of many buffers and matrices cut by rows", async (device) => {
   const count = 7, hidden = 32, intermediate = 40, tokens = 90, ranks = 3;
   const matrix = (rows: number, columns: number, seed: number, low: boolean) =>
