@@ -44,6 +44,7 @@ export interface SavedModel {
  * no other program mistakes it for one. The config's `winnow` entry keeps the experts' original ids in both.
  *
  * @param path The folder to write.
+ * @throws {RangeError} If a weight is too large for the type.
  * @throws {Error} If the folder exists and may not be replaced, or is the one that the model is read from.
  *
  * @example
@@ -77,7 +78,7 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
   files.set("config.json", reviseJson(await configOf(source), changesOf(model, kept, form, options.dtype)));
   const tensors = namedTensors(model, kept).map(({ name, source }) => {
     const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.dtype);
-    return { name, ...converted(source, dtype) };
+    return { name, ...converted(name, source, dtype) };
   });
   const written = await writeCheckpoint(path, { tensors, files }, {
     ...options,
@@ -138,8 +139,11 @@ function namedTensors(model: Model, kept: KeptLayer[]): { name: string; source: 
   return [...found].map(([name, source]) => ({ name, source }));
 }
 
+/** Largest number that rounds to a finite one in float16. */
+const HALF_MAX = 65519.99;
+
 /** The tensor in another type, rounded to nearest even. */
-function converted(source: TensorSource, dtype: DType): TensorSource {
+function converted(name: string, source: TensorSource, dtype: DType): TensorSource {
   if (dtype === source.dtype) return { dtype, shape: source.shape, read: (into) => source.read(into) };
   return {
     dtype,
@@ -148,6 +152,10 @@ function converted(source: TensorSource, dtype: DType): TensorSource {
       const size = source.shape.reduce((a, b) => a * b, 1), raw = new Uint8Array(size * BYTES[source.dtype]), wide = new Float32Array(size);
       await source.read(raw);
       widen(raw, source.dtype, 0, wide);
+      const large = dtype === "F16" ? wide.find((value) => Math.abs(value) > HALF_MAX) : undefined;
+      if (large !== undefined) {
+        throw new RangeError(`Cannot save tensor "${name}" as F16: it holds ${large}, beyond 65504; choose BF16 or F32`);
+      }
       into.set(narrow(wide, dtype));
     },
   };

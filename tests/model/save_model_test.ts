@@ -114,6 +114,16 @@ Deno.test("saveModel() refuses types and sizes that are none, and a model whose 
       '"dtype" must be F32, BF16, F16, received "bf16"',
     );
     for (const shardBytes of [0, -1, NaN]) await assertRejects(() => saveModel(model, to, { shardBytes }), RangeError, '"shardBytes"');
+    const norm = {
+      ...model.norm,
+      dtype: "F32" as const,
+      read: (into: Uint8Array) => Promise.resolve(new Float32Array(into.buffer).fill(1e5)),
+    };
+    await assertRejects(
+      () => saveModel({ ...model, norm: norm as unknown as typeof model.norm }, to, { dtype: "F16" }),
+      RangeError,
+      'Cannot save tensor "model.norm.weight" as F16: it holds 100000',
+    );
     await saveModel(model, to);
     const moved = await openModel(to);
     await Deno.rename(to, `${folder}/elsewhere`);
