@@ -22,7 +22,7 @@ export type { Device, DType } from "./lib/device/device.ts";
 
 // Models
 export { openModel } from "./lib/model/open_model.ts";
-export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/model/save_model.ts";
+export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/save_model.ts";
 export { logits, type LogitsOptions } from "./lib/model/logits.ts";
 export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";

@@ -11,12 +11,12 @@ import type { Source } from "../checkpoint/source.ts";
 import { writeCheckpoint } from "../checkpoint/write_checkpoint.ts";
 import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { widen } from "../device/cpu/widen.ts";
-import { ARCHITECTURES } from "./architectures.ts";
-import { assembleModel, type KeptLayer } from "./assemble_model.ts";
-import { expect, expectModel } from "./expect.ts";
-import type { WinnowConfig } from "./kept_layers.ts";
-import { type Model, moeLayers, type RowSource } from "./model.ts";
-import type { StageOptions } from "./stage_options.ts";
+import { ARCHITECTURES } from "../model/architectures.ts";
+import { assembleModel, type KeptLayer } from "../model/assemble_model.ts";
+import { expect, expectModel } from "../model/expect.ts";
+import type { WinnowConfig } from "../model/kept_layers.ts";
+import { type Model, moeLayers, type RowSource } from "../model/model.ts";
+import type { StageOptions } from "../model/stage_options.ts";
 
 export interface SaveModelOptions extends StageOptions {
   /** Type of all weights. @default the original type of each tensor; the factors of low-rank experts get that of the embedding */
@@ -49,8 +49,8 @@ export interface SavedModel {
  *
  * @example
  * ```ts
- * import { openModel } from "./open_model.ts";
- * import { pruneExperts } from "./prune_experts.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { pruneExperts } from "../model/prune_experts.ts";
  * import { assertEquals } from "@std/assert";
  * const model = await openModel("notebooks/checkpoints/tiny-mixtral"), folder = await Deno.makeTempDir();
  * const pruned = pruneExperts(model, { layers: [{ layer: 0, drop: [7] }] });

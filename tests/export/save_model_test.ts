@@ -6,7 +6,7 @@ import { logits } from "../../lib/model/logits.ts";
 import { type Model, moeLayers } from "../../lib/model/model.ts";
 import { openModel } from "../../lib/model/open_model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
-import { saveModel } from "../../lib/model/save_model.ts";
+import { saveModel } from "../../lib/export/save_model.ts";
 import { assertClose } from "../devices.ts";
 import { folderOf, openFixture, references } from "../fixtures.ts";
 
