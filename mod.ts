@@ -22,7 +22,6 @@ export type { Device, DType } from "./lib/device/device.ts";
 
 // Models
 export { openModel } from "./lib/model/open_model.ts";
-export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/save_model.ts";
 export { logits, type LogitsOptions } from "./lib/model/logits.ts";
 export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
@@ -37,6 +36,7 @@ export { calibrate, type CalibrateOptions, type LayerTrace, type Trace } from ".
 
 // Importance
 export type { ExpertScores } from "./lib/importance/expert_scores.ts";
+export { keptScores } from "./lib/importance/kept_scores.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
 
 // Pruning
@@ -45,11 +45,19 @@ export type { Candidates } from "./lib/search/candidates.ts";
 export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
 export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
+export { planByScores } from "./lib/search/plan_by_scores.ts";
+export { projectUniform } from "./lib/search/project_uniform.ts";
 export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
+
+// Saved models
+export type { Form } from "./lib/export/form.ts";
+export { readRecord } from "./lib/export/read_record.ts";
+export type { ModelRecord, Provenance } from "./lib/export/record.ts";
+export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/save_model.ts";
 
 // Evaluation
 export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";

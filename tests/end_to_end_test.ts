@@ -8,7 +8,7 @@ import type { Device } from "../lib/device/device.ts";
 import { evaluate } from "../lib/evaluate/evaluate.ts";
 import { leaveOneOut } from "../lib/importance/leave_one_out.ts";
 import { pruneExperts } from "../lib/model/prune_experts.ts";
-import { saveModel } from "../lib/model/save_model.ts";
+import { saveModel } from "../lib/export/save_model.ts";
 import { geneticSearch } from "../lib/search/genetic_search.ts";
 import { pruningBudget } from "../lib/search/pruning_budget.ts";
 import { receptionField } from "../lib/search/reception_field.ts";

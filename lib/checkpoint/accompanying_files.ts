@@ -20,6 +20,9 @@ export const ACCOMPANYING: readonly string[] = [
   "generation_config.json",
 ];
 
+/** What Winnow writes beside the weights: how the model was made, and the classes that it may need in transformers. */
+export const OWN: readonly string[] = ["winnow.json", "modeling_winnow.py"];
+
 /**
  * Reads the tokenizer files, chat templates and generation settings that a checkpoint has, byte for byte.
  *

@@ -5,7 +5,7 @@
  */
 
 import { join, resolve } from "node:path";
-import { ACCOMPANYING } from "./accompanying_files.ts";
+import { ACCOMPANYING, OWN } from "./accompanying_files.ts";
 import { draftFolder } from "./draft_folder.ts";
 import { fileError } from "./file_error.ts";
 import { planShards } from "./plan_shards.ts";
@@ -133,10 +133,10 @@ async function checkTarget(target: string, overwrite: boolean, files: ReadonlyMa
   if (info === undefined) return;
   if (!info.isDirectory) throw new Error(`Cannot write "${target}": a file of that name exists, expected a folder or nothing`);
   if (!overwrite) throw new Error(`Cannot write "${target}": it exists, pass "overwrite: true" to replace it`);
-  const names = [];
+  const names = [], known = new Set(["config.json", ...ACCOMPANYING, ...OWN, ...files.keys()]);
   for await (const { name, isFile } of Deno.readDir(target)) {
     names.push(name);
-    if (isFile && (name === "config.json" || isWeights(name) || ACCOMPANYING.includes(name) || files.has(name))) continue;
+    if (isFile && (isWeights(name) || known.has(name))) continue;
     throw new Error(`Cannot replace "${target}": it holds "${name}", expected only the plain files of a checkpoint`);
   }
   if (names.length > 0 && !names.includes("config.json")) {

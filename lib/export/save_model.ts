@@ -9,16 +9,24 @@ import { narrow } from "../checkpoint/narrow.ts";
 import { reviseJson } from "../checkpoint/revise_json.ts";
 import type { Source } from "../checkpoint/source.ts";
 import { writeCheckpoint } from "../checkpoint/write_checkpoint.ts";
-import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { widen } from "../device/cpu/widen.ts";
+import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { ARCHITECTURES } from "../model/architectures.ts";
 import { assembleModel, type KeptLayer } from "../model/assemble_model.ts";
 import { expect, expectModel } from "../model/expect.ts";
-import type { WinnowConfig } from "../model/kept_layers.ts";
-import { type Model, moeLayers, type RowSource } from "../model/model.ts";
+import { keptOf, type WinnowConfig } from "../model/kept_layers.ts";
+import type { Model, RowSource } from "../model/model.ts";
+import { parseConfig } from "../model/parse_config.ts";
 import type { StageOptions } from "../model/stage_options.ts";
+import { type Form, formOf } from "./form.ts";
+import modelingWinnow from "./modeling_winnow.py" with { type: "text" };
+import { type Provenance, recordOf } from "./record.ts";
 
 export interface SaveModelOptions extends StageOptions {
+  /** See {@linkcode Form}. @default "native" where that can hold the model, else "remote-code" */
+  form?: Form;
+  /** What winnow.json shall say about how the model was made, beyond what the model itself shows: its plan and ranks. */
+  record?: Provenance;
   /** Type of all weights. @default the original type of each tensor; the factors of low-rank experts get that of the embedding */
   dtype?: DType;
   /** Bytes of tensors in a file; more go into several files with an index. @default 5e9 */
@@ -30,22 +38,31 @@ export interface SaveModelOptions extends StageOptions {
 /** What was written. */
 export interface SavedModel {
   path: string;
+  form: Form;
+  /** Names, sorted. */
   files: string[];
+  /** Of all files. */
   bytes: number;
-  /** `native`: plain transformers loads it. `winnow`: layers differ in their experts or have low-rank ones, which only Winnow reads. */
-  form: "native" | "winnow";
+  /** See {@linkcode ModelRecord}. */
+  recipe: string;
 }
 
 /**
- * Writes a model in Hugging Face layout: weights tensor by tensor, config.json, tokenizer and generation config. A kill at any moment leaves the target
- * as it was.
+ * Writes a model in Hugging Face layout: weights tensor by tensor, config.json, tokenizer and generation config, and winnow.json, from which it can be
+ * cut again (see {@linkcode readRecord}). A kill at any moment leaves the target as it was.
  *
- * A model whose layers have equally many, dense experts is an ordinary checkpoint of its architecture. Any other gets the `model_type` `winnow_…`, so that
- * no other program mistakes it for one. The config's `winnow` entry keeps the experts' original ids in both.
+ * In the form `native` it is an ordinary checkpoint: all layers have equally many, dense experts. The form `remote-code` takes any model. Its
+ * `modeling_winnow.py` subclasses the architecture's classes in transformers 5, for `AutoModelForCausalLM.from_pretrained(path, trust_remote_code=True)`,
+ * and its `model_type` is `winnow_…`, so that no other program mistakes it for an ordinary one. `openModel` opens both, and both keep the experts'
+ * original ids in the config's `winnow` entry.
  *
+ * @param model Any model.
  * @param path The folder to write.
+ * @param options Form, record, type of the weights, files.
+ * @returns What was written.
+ * @throws {Error} If the form cannot hold the model, or the folder exists and may not be replaced, or is the one that the model is read from.
+ * @throws {TypeError} If the record does not fit the model.
  * @throws {RangeError} If a weight is too large for the type.
- * @throws {Error} If the folder exists and may not be replaced, or is the one that the model is read from.
  *
  * @example
  * ```ts
@@ -54,7 +71,7 @@ export interface SavedModel {
  * import { assertEquals } from "@std/assert";
  * const model = await openModel("notebooks/checkpoints/tiny-mixtral"), folder = await Deno.makeTempDir();
  * const pruned = pruneExperts(model, { layers: [{ layer: 0, drop: [7] }] });
- * assertEquals((await saveModel(pruned, `${folder}/pruned`)).form, "winnow");
+ * assertEquals((await saveModel(pruned, `${folder}/pruned`)).form, "remote-code");
  * assertEquals((await openModel(`${folder}/pruned`)).config.architecture, "mixtral");
  * await Deno.remove(folder, { recursive: true });
  * ```
@@ -73,10 +90,13 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
   if (await real(path) === await real(source.location)) {
     throw new Error(`Cannot save to "${path}": the model is read from there; choose another folder`);
   }
-  const kept = keptOf(model), form = isPlain(model, kept) ? "native" : "winnow";
+  const kept = keptOf(model), form = formOf(model, kept, options.form), changes = changesOf(model, kept, form, options.dtype);
+  const { json, record } = await recordOf(model, kept, options.record);
   const files: Map<string, string | Uint8Array> = new Map(await accompanyingFiles(source));
-  files.set("config.json", reviseJson(await configOf(source), changesOf(model, kept, form, options.dtype)));
-  const tensors = namedTensors(model, kept).map(({ name, source }) => {
+  files.set("config.json", reviseJson(await configOf(source), changes));
+  files.set("winnow.json", json);
+  if (form === "remote-code") files.set("modeling_winnow.py", modelingWinnow);
+  const tensors = namedTensors(model, { ...model.config.raw, ...changes }, kept).map(({ name, source }) => {
     const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.dtype);
     return { name, ...converted(name, source, dtype) };
   });
@@ -85,7 +105,7 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
     signal,
     onProgress: ({ bytes, total }) => onProgress?.({ stage: "save", done: bytes, total, unit: "bytes" }),
   });
-  return { path, form, ...written };
+  return { path, form, ...written, recipe: record.recipe };
 }
 
 async function configOf(source: Source): Promise<string> {
@@ -94,40 +114,40 @@ async function configOf(source: Source): Promise<string> {
   throw new Error(`Cannot save: the model's checkpoint is gone, found no "config.json" in "${source.location}"`);
 }
 
-function keptOf(model: Model): KeptLayer[] {
-  return moeLayers(model).map(({ index, block: { experts } }) => {
-    const ranks = experts.map(({ gate }) => "left" in gate ? gate.right.shape[0] : null);
-    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}) };
-  });
-}
-
-/** Can a config of the architecture describe the model? It has one number of experts for all layers, and groups of equal size. */
-function isPlain({ config: { moe } }: Model, kept: KeptLayer[]): boolean {
-  const counts = new Set(kept.map((k) => k.experts.length)), dense = kept.every((k) => !k.ranks);
-  return dense && counts.size <= 1 && (!moe.groups || counts.has(moe.experts));
-}
-
-/** What the config has to say differently. */
-function changesOf({ config }: Model, kept: KeptLayer[], form: SavedModel["form"], dtype?: DType): Record<string, unknown> {
-  const { loader } = ARCHITECTURES[config.architecture], winnow: WinnowConfig = { experts: config.moe.experts, layers: kept };
+/** What the config has to say differently; undefined removes a key. */
+function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
+  const { architecture, moe, raw } = config, { loader } = ARCHITECTURES[architecture];
+  const winnow: WinnowConfig = { experts: moe.experts, layers: kept };
   const present = (keys: string[], value: unknown) =>
-    Object.fromEntries(keys.filter((key) => config.raw[key] !== undefined).map((key) => [key, value]));
-  const plain = form === "native",
-    left = kept[0]?.experts.length ?? config.moe.topK,
-    names = { F32: "float32", BF16: "bfloat16", F16: "float16" };
+    Object.fromEntries(keys.filter((key) => raw[key] !== undefined).map((key) => [key, value]));
+  const names = { F32: "float32", BF16: "bfloat16", F16: "float16" }, typed = dtype ? present(["dtype", "torch_dtype"], names[dtype]) : {};
+  if (form === "remote-code") {
+    const [config, model] = [loader.replace("ForCausalLM", "Config"), loader].map((name) => `modeling_winnow.Winnow${name}`);
+    return {
+      model_type: `winnow_${architecture}`,
+      architectures: [`Winnow${loader}`],
+      auto_map: { AutoConfig: config, AutoModelForCausalLM: model },
+      // The loss that balances experts is not defined over layers with different numbers of them.
+      ...present(["output_router_logits"], false),
+      ...typed,
+      winnow,
+    };
+  }
+  const count = kept[0]?.experts.length ?? moe.experts;
   return {
-    model_type: plain ? config.architecture : `winnow_${config.architecture}`,
-    architectures: [plain ? loader : `Winnow${loader}`],
-    ...(plain && kept.length > 0 ? present(["num_experts", "num_local_experts", "n_routed_experts"], left) : {}),
-    ...(plain && left < config.moe.topK ? { num_experts_per_tok: left } : {}),
-    ...(dtype ? present(["dtype", "torch_dtype"], names[dtype]) : {}),
+    model_type: architecture,
+    architectures: [loader],
+    auto_map: undefined, // the original's own code does not come along
+    ...present(["num_experts", "num_local_experts", "n_routed_experts"], count),
+    ...(count < moe.topK ? { num_experts_per_tok: count } : {}),
+    ...typed,
     winnow,
   };
 }
 
-/** Every tensor of a model with the name it has in a checkpoint: the same assembly that opens one, asked only for names. */
-function namedTensors(model: Model, kept: KeptLayer[]): { name: string; source: TensorSource }[] {
-  const named = assembleModel(model.config, (name, shape) => ({ name, shape }) as unknown as RowSource, kept);
+/** Every tensor of a model with the name it has in a checkpoint with this config: the same assembly that opens one, asked only for names. */
+function namedTensors(model: Model, raw: Record<string, unknown>, kept: KeptLayer[]): { name: string; source: TensorSource }[] {
+  const named = assembleModel(parseConfig(raw), (name, shape) => ({ name, shape }) as unknown as RowSource, kept);
   const found = new Map<string, TensorSource>();
   const pair = (names: object, tensors: object) => {
     if ("name" in names) return void found.set(names.name as string, tensors as TensorSource);

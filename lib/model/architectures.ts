@@ -100,3 +100,23 @@ export const ARCHITECTURES = {
 } as const satisfies Record<string, Architecture>;
 
 export type ArchitectureName = keyof typeof ARCHITECTURES;
+
+/**
+ * Module names in a checkpoint. Those that need Winnow's own classes are named alike in all architectures, as the classes of transformers are; Mixtral's
+ * ordinary checkpoints have older names.
+ *
+ * @param architecture Which architecture.
+ * @param modelType The checkpoint's `model_type`.
+ * @returns The names.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * assertEquals(moduleNames("mixtral", "mixtral").gate, "w1");
+ * assertEquals(moduleNames("mixtral", "winnow_mixtral").gate, "gate_proj");
+ * ```
+ */
+export function moduleNames(architecture: ArchitectureName, modelType: unknown): Architecture["names"] {
+  const { names } = ARCHITECTURES[architecture];
+  return modelType === `winnow_${architecture}` ? { ...names, ...PROJECTIONS } : names;
+}

@@ -5,7 +5,7 @@
  */
 
 import type { MatrixSource, TensorSource } from "../device/device.ts";
-import { type Architecture, ARCHITECTURES } from "./architectures.ts";
+import { moduleNames } from "./architectures.ts";
 import { attentionTensors } from "./attention_tensors.ts";
 import type { DecoderLayer, FeedForward, MoeBlock, RowSource } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
@@ -64,7 +64,7 @@ export function assembleModel(
 type Find = Parameters<typeof assembleModel>[1];
 
 function moeBlock(config: ModelConfig, find: Find, path: string, kept?: KeptLayer): MoeBlock {
-  const { hidden, moe } = config, { names }: Architecture = ARCHITECTURES[config.architecture], at = `${path}.${names.moe}`;
+  const { hidden, moe } = config, names = moduleNames(config.architecture, config.raw.model_type), at = `${path}.${names.moe}`;
   const ids = kept?.experts ?? Array.from({ length: moe.experts }, (_, id) => id);
   const matrix = (name: string, out: number, input: number, rank: number | null): MatrixSource =>
     rank === null

@@ -5,6 +5,7 @@
  */
 
 import type { KeptLayer } from "./assemble_model.ts";
+import { type Expert, type Model, moeLayers } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
 
 /** The value of config.json's `winnow`. */
@@ -41,4 +42,24 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   }
   const missing = sparse.findIndex((isSparse, layer) => isSparse && !layers.some((kept) => kept.layer === layer));
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);
+}
+
+/**
+ * What is left of each layer of a model: the same, from the model itself.
+ *
+ * @throws {Error} If the matrices of an expert have different ranks.
+ */
+export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
+  return moeLayers(model).map(({ index, block: { experts } }) => {
+    const ranks = experts.map((expert) => rankOf(expert, index));
+    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}) };
+  });
+}
+
+function rankOf({ id, gate, up, down }: Expert, layer: number): number | null {
+  const [rank, ...others] = [gate, up, down].map((matrix) => "left" in matrix ? matrix.right.shape[0] : null);
+  if (others.every((other) => other === rank)) return rank;
+  throw new Error(
+    `Cannot describe expert ${id} of layer ${layer}: its matrices have the ranks ${[rank, ...others].join(", ")}, expected the same`,
+  );
 }

@@ -1,0 +1,70 @@
+/**
+ * The forms in which a model can be saved.
+ *
+ * @module
+ */
+
+import type { KeptLayer } from "../model/assemble_model.ts";
+import type { Model } from "../model/model.ts";
+
+/**
+ * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers and low-rank experts
+ * as they are, with the Python classes that load them.
+ */
+export type Form = "native" | "remote-code";
+
+/**
+ * The form to save a model in.
+ *
+ * @param model Which model.
+ * @param kept What is left of its layers.
+ * @param wanted Native where that can hold the model, else remote-code, if undefined.
+ * @returns The form.
+ * @throws {Error} If the wanted form cannot hold the model; the sentence says why, and which can.
+ * @throws {TypeError} If there is no such form.
+ *
+ * @example
+ * ```ts
+ * import { keptOf } from "../model/kept_layers.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals, assertThrows } from "@std/assert";
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const kept = keptOf(model);
+ * assertEquals(formOf(model, kept), "native");
+ * kept[2].experts.pop();
+ * assertEquals(formOf(model, kept), "remote-code");
+ * assertThrows(() => formOf(model, kept, "native"), Error, 'use the form "remote-code"');
+ * ```
+ */
+export function formOf(model: Pick<Model, "config">, kept: readonly KeptLayer[], wanted?: Form): Form {
+  const obstacle = obstacleTo(model, kept);
+  switch (wanted) {
+    case undefined:
+      return obstacle ? "remote-code" : "native";
+    case "remote-code":
+      return wanted;
+    case "native":
+      if (!obstacle) return wanted;
+      throw new Error(`Cannot save in the form "native": ${obstacle}`);
+    default:
+      throw new TypeError(`Cannot save in the form "${wanted}": expected "native" or "remote-code"`);
+  }
+}
+
+/** Why a config of the architecture cannot describe the model: it has one number of experts for all layers, and groups of equal size. */
+function obstacleTo({ config: { moe } }: Pick<Model, "config">, kept: readonly KeptLayer[]): string | undefined {
+  const lowRank = kept.find((k) => k.ranks);
+  if (lowRank) return `layer ${lowRank.layer} has experts of low rank; use the form "remote-code"`;
+  const [first] = kept, other = kept.find((k) => k.experts.length !== first.experts.length);
+  if (other) {
+    return `layer ${first.layer} has ${first.experts.length} experts and layer ${other.layer} ${other.experts.length}; use the form ` +
+      `"remote-code", or prune by a plan that projectUniform() made even`;
+  }
+  const uneven = kept.find(({ experts }) => moe.groups && !evenGroups(experts, moe.experts, moe.groups.count));
+  if (uneven) return `the router's groups of layer ${uneven.layer} have different numbers of experts; use the form "remote-code"`;
+}
+
+function evenGroups(ids: readonly number[], experts: number, groups: number): boolean {
+  const size = experts / groups, counts = Array.from({ length: groups }, (_, g) => ids.filter((id) => Math.floor(id / size) === g).length);
+  return counts.every((count) => count === counts[0]);
+}

@@ -1,0 +1,153 @@
+"""Models that Winnow made smaller, for transformers 5: their layers have different numbers of experts, and experts may have low rank.
+
+    AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+
+config.json's "winnow" says what is left: {"experts": experts of a layer at first, "layers": [{"layer": index, "experts": ids of those that
+stayed, "ranks": the rank of each, null where it is dense; absent where all are}, ...]}. Everything else is the architecture's own class.
+"""
+
+import copy
+from collections import OrderedDict
+
+import torch
+from torch import nn
+from transformers import (
+    DeepseekV2Config,
+    DeepseekV2ForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+    OlmoeConfig,
+    OlmoeForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+from transformers.activations import ACT2FN
+
+
+def projection(inputs, outputs, rank):
+    """A matrix [outputs, inputs], or the product of left [outputs, rank] and right [rank, inputs]."""
+    if rank is None:
+        return nn.Linear(inputs, outputs, bias=False)
+    right, left = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
+    return nn.Sequential(OrderedDict(right=right, left=left))
+
+
+class Expert(nn.Module):
+    def __init__(self, config, rank):
+        super().__init__()
+        hidden, intermediate = config.hidden_size, getattr(config, "moe_intermediate_size", config.intermediate_size)
+        self.gate_proj = projection(hidden, intermediate, rank)
+        self.up_proj = projection(hidden, intermediate, rank)
+        self.down_proj = projection(intermediate, hidden, rank)
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states):
+        return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
+
+
+class Experts(nn.ModuleList):
+    """The experts of a layer one by one, in place of the stacked tensors of transformers, which must all have one shape."""
+
+    def forward(self, hidden_states, top_k_index, top_k_weights):
+        """hidden_states [tokens, hidden]; top_k_index and top_k_weights [tokens, top-k]."""
+        output = torch.zeros_like(hidden_states)
+        for index, expert in enumerate(self):
+            token, place = torch.where(top_k_index == index)
+            if len(token) > 0:
+                weighted = expert(hidden_states[token]) * top_k_weights[token, place, None]
+                output.index_add_(0, token, weighted.to(output.dtype))
+        return output
+
+
+class GroupRouter(nn.Module):
+    """DeepSeek-V2's choice among the best groups. Groups are those of the original experts, so dropped ones keep their places: with logit -inf."""
+
+    def __init__(self, config, ids):
+        super().__init__()
+        self.config, self.ids = config, ids
+        self.weight = nn.Parameter(torch.zeros(len(ids), config.hidden_size))
+
+    def forward(self, hidden_states):
+        config, originals = self.config, self.config.winnow["experts"]
+        hidden_states = hidden_states.view(-1, config.hidden_size)
+        logits = nn.functional.linear(hidden_states.float(), self.weight.float())
+        ids = torch.tensor(self.ids, device=logits.device)
+        scores = logits.new_full((len(logits), originals), -torch.inf).index_copy(1, ids, logits).softmax(-1)
+        best = scores.view(len(logits), config.n_group, -1).amax(-1)
+        chosen = torch.zeros_like(best).scatter(1, best.topk(config.topk_group).indices, 1)
+        scores = scores * chosen.repeat_interleave(originals // config.n_group, 1)
+        weights, experts = scores.topk(config.num_experts_per_tok)
+        # A dropped expert gets here only where the groups have too few others. Its weight is 0, so any position will do.
+        position = torch.zeros(originals, dtype=torch.long, device=logits.device).index_copy(0, ids, torch.arange(len(ids), device=logits.device))
+        return logits, weights * config.routed_scaling_factor, position[experts]
+
+
+def moe_block(block_class, config, kept):
+    """The architecture's own block with as many experts as were kept: its router and shared experts stay as they are."""
+    ids = kept["experts"]
+    layer_config = copy.copy(config)
+    for key in ("num_experts", "num_local_experts", "n_routed_experts"):
+        if hasattr(layer_config, key):
+            setattr(layer_config, key, len(ids))
+    layer_config.num_experts_per_tok = min(config.num_experts_per_tok, len(ids))
+    block = block_class(layer_config)
+    if getattr(config, "topk_method", None) == "group_limited_greedy":
+        block.gate = GroupRouter(config, ids)
+    block.experts = Experts(Expert(config, rank) for rank in kept.get("ranks") or [None] * len(ids))
+    return block
+
+
+class WinnowConfig:
+    # transformers' plans for several devices cut up stacked experts.
+    base_model_tp_plan = None
+    base_model_ep_plan = None
+
+
+class WinnowForCausalLM:
+    def __init__(self, config):
+        super().__init__(config)
+        for kept in config.winnow["layers"]:
+            layer = self.model.layers[kept["layer"]]
+            layer.mlp = moe_block(type(layer.mlp), config, kept)
+
+
+class WinnowMixtralConfig(WinnowConfig, MixtralConfig):
+    model_type = "winnow_mixtral"
+
+
+class WinnowMixtralForCausalLM(WinnowForCausalLM, MixtralForCausalLM):
+    config_class = WinnowMixtralConfig
+
+
+class WinnowQwen2MoeConfig(WinnowConfig, Qwen2MoeConfig):
+    model_type = "winnow_qwen2_moe"
+
+
+class WinnowQwen2MoeForCausalLM(WinnowForCausalLM, Qwen2MoeForCausalLM):
+    config_class = WinnowQwen2MoeConfig
+
+
+class WinnowDeepseekV2Config(WinnowConfig, DeepseekV2Config):
+    model_type = "winnow_deepseek_v2"
+
+
+class WinnowDeepseekV2ForCausalLM(WinnowForCausalLM, DeepseekV2ForCausalLM):
+    config_class = WinnowDeepseekV2Config
+
+
+class WinnowOlmoeConfig(WinnowConfig, OlmoeConfig):
+    model_type = "winnow_olmoe"
+
+
+class WinnowOlmoeForCausalLM(WinnowForCausalLM, OlmoeForCausalLM):
+    config_class = WinnowOlmoeConfig
+
+
+class WinnowQwen3MoeConfig(WinnowConfig, Qwen3MoeConfig):
+    model_type = "winnow_qwen3_moe"
+
+
+class WinnowQwen3MoeForCausalLM(WinnowForCausalLM, Qwen3MoeForCausalLM):
+    config_class = WinnowQwen3MoeConfig

@@ -1,0 +1,122 @@
+/**
+ * How a model was made: the contents of winnow.json.
+ *
+ * @module
+ */
+
+import { basename } from "node:path";
+import project from "../../deno.json" with { type: "json" };
+import type { RankPlan } from "../decompose/allocate_ranks.ts";
+import type { ExpertScores } from "../importance/expert_scores.ts";
+import type { KeptLayer } from "../model/assemble_model.ts";
+import type { Model } from "../model/model.ts";
+import type { PruningPlan } from "../model/prune_experts.ts";
+import type { Candidates } from "../search/candidates.ts";
+import { parseRecord } from "./parse_record.ts";
+import { recipeHash } from "./recipe_hash.ts";
+
+/** What the stages before knew and the model itself does not show. All of it may be absent. */
+export interface Provenance {
+  /** Of every expert of the original model: other prunings follow from them. */
+  scores?: ExpertScores;
+  /** Of every expert that is left, if ranks came from such scores: other ranks follow from them. */
+  rankScores?: ExpertScores;
+  /** The best sets that a search found. */
+  candidates?: Candidates;
+  /** Options of the stages, in any order that suits: plain data. */
+  options?: Readonly<Record<string, unknown>>;
+  seed?: number;
+}
+
+/** What winnow.json says. */
+export interface ModelRecord extends Provenance {
+  /** Of the file's layout. */
+  format: 1;
+  /** Of the programs that wrote it. */
+  versions: { winnow: string; deno: string };
+  /** What was compressed: `experts` in each MoE layer; `location` is its address, of a folder only the name, absent where it is not known. */
+  original: { architecture: string; experts: number; location?: string };
+  /** Every MoE layer listed. */
+  plan: PruningPlan;
+  /** Every MoE layer listed, with the experts that have low rank; absent where none has. `target` is the sum itself: the weights do not show what was aimed at. */
+  ranks?: RankPlan;
+  /** SHA-256 over canonical JSON of `original`, `plan`, `ranks`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
+  recipe: string;
+}
+
+/**
+ * The record of a model that is about to be saved. Plan and ranks are those that the model shows. What is not given is taken over from the record that
+ * lies beside the model's own weights, if it was opened from something that was pruned before.
+ *
+ * @param model Any model.
+ * @param kept What is left of its layers.
+ * @param given What else is known.
+ * @returns The record, and winnow.json.
+ * @throws {TypeError} If what is given does not fit the model, or is no plain data.
+ *
+ * @example
+ * ```ts
+ * import { keptOf } from "../model/kept_layers.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { pruneExperts } from "../model/prune_experts.ts";
+ * import { assertEquals } from "@std/assert";
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const pruned = pruneExperts(model, { layers: [{ layer: 1, drop: [3, 6] }] });
+ * const { record } = await recordOf(pruned, keptOf(pruned), { seed: 0 });
+ * assertEquals(record.plan.layers[1], { layer: 1, drop: [3, 6] });
+ * assertEquals(record.original, { architecture: "mixtral", experts: 8, location: "tiny-mixtral" });
+ * ```
+ */
+export async function recordOf(
+  model: Model,
+  kept: readonly KeptLayer[],
+  given: Provenance = {},
+): Promise<{ record: ModelRecord; json: string }> {
+  const { experts } = model.config.moe, before = await recordBefore(model), plan = planOf(kept, experts), ranks = ranksOf(kept);
+  // Scores of what was left then say nothing about ranks once more is gone.
+  const same = before && JSON.stringify(before.plan) === JSON.stringify(plan);
+  const { scores, rankScores, candidates, options, seed } = { ...before, ...(same ? {} : { rankScores: undefined }), ...given };
+  const made = plain({ original: before?.original ?? originalOf(model), plan, ranks, options, seed });
+  const record = {
+    format: 1,
+    versions: { winnow: project.version, deno: Deno.version.deno },
+    recipe: await recipeHash(made),
+    ...made,
+    scores,
+    rankScores,
+    candidates,
+  };
+  const json = JSON.stringify(record, (_, value) => value instanceof Float64Array ? [...value] : value, 2) + "\n";
+  return { record: await parseRecord(json, "the record"), json };
+}
+
+/** As JSON has it. */
+function plain<T>(value: T): T {
+  return JSON.parse(JSON.stringify(value));
+}
+
+async function recordBefore({ config, checkpoint: { source } }: Model): Promise<ModelRecord | undefined> {
+  const json = config.raw.winnow === undefined ? undefined : await source.text("winnow.json");
+  return json === undefined ? undefined : await parseRecord(json, `${source.location}/winnow.json`);
+}
+
+function originalOf({ config: { architecture, moe, raw }, checkpoint: { source } }: Model): ModelRecord["original"] {
+  const location = raw.winnow !== undefined ? undefined : source.location.includes("://") ? source.location : basename(source.location);
+  return { architecture, experts: moe.experts, location };
+}
+
+function planOf(kept: readonly KeptLayer[], experts: number): PruningPlan {
+  const all = Array.from({ length: experts }, (_, id) => id);
+  return { layers: kept.map(({ layer, experts }) => ({ layer, drop: all.filter((id) => !experts.includes(id)) })) };
+}
+
+function ranksOf(kept: readonly KeptLayer[]): RankPlan | undefined {
+  if (kept.every(({ ranks }) => !ranks)) return undefined;
+  return {
+    layers: kept.map(({ layer, experts, ranks }) => {
+      const low = experts.flatMap((expert, i) => ranks?.[i] ? [{ expert, rank: ranks[i] }] : []);
+      const sum = low.reduce((total, { rank }) => total + rank, 0);
+      return { layer, experts: low, sum, target: sum };
+    }),
+  };
+}
