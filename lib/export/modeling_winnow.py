@@ -106,11 +106,14 @@ class WinnowConfig:
 
 
 class WinnowForCausalLM:
+    """The architecture's own model with other MoE blocks. output_router_logits stays off: the loss that balances experts needs even layers."""
+
     def __init__(self, config):
         super().__init__(config)
         for kept in config.winnow["layers"]:
             layer = self.model.layers[kept["layer"]]
             layer.mlp = moe_block(type(layer.mlp), config, kept)
+        self.post_init()
 
 
 class WinnowMixtralConfig(WinnowConfig, MixtralConfig):

@@ -34,8 +34,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
   check(format === 1, "format", "1");
   check(isObject(versions) && isText(versions.winnow) && isText(versions.deno), "versions", "those of winnow and deno");
   check(
-    isObject(original) && isText(original.architecture) && isCount(original.experts) &&
-      (original.location ?? "") === `${original.location ?? ""}`,
+    isObject(original) && isText(original.architecture) && isCount(original.experts) && isText(original.location ?? ""),
     "original",
     "its architecture and experts a layer",
   );
@@ -52,7 +51,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
       listsLayers(ranks) &&
         ranks.layers.every(({ layer, experts }) =>
           Array.isArray(experts) &&
-          experts.every((e) => isObject(e) && left.get(layer)?.includes(e.expert) && isCount(e.rank) && e.rank > 0)
+          experts.every((e) => isObject(e) && left.get(layer)?.includes(e.expert) && isCount(e.rank))
         ),
     "ranks",
     "a rank for experts that are left",

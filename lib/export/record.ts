@@ -87,7 +87,7 @@ export async function recordOf(
     candidates,
   };
   const json = JSON.stringify(record, (_, value) => value instanceof Float64Array ? [...value] : value, 2) + "\n";
-  return { record: await parseRecord(json, "the record"), json };
+  return { record: await parseRecord(json, "winnow.json"), json };
 }
 
 /** As JSON has it. */

@@ -37,7 +37,8 @@ export interface LayerScores {
 export function checkedLayers(scores: ExpertScores, purpose: string): LayerScores[] {
   const what = 'expert scores, which list "layers"';
   return expectLayers(scores, what, purpose).map(({ layer, experts, scores }) => {
-    const values = Float64Array.from(Object.values(scores ?? {})); // JSON makes an object of a typed array
+    // JSON makes an object of a typed array, and null of what is not finite.
+    const values = Float64Array.from(Object.values(scores ?? {}), (score) => typeof score === "number" ? score : NaN);
     if (!Array.isArray(experts) || experts.length !== values.length || values.length === 0) {
       throw new TypeError(`Cannot ${purpose}: layer ${layer} has ${experts?.length} experts and ${values.length} scores`);
     }
