@@ -53,7 +53,8 @@ const left = await timed("importance, pruned", leaveOneOut(device, pruned, again
 const ranks = allocateRanks(left, { averageRank: 31 });
 const small = await timed("SVD", decomposeExperts(device, pruned, ranks, { onProgress }));
 
-const saved = await timed("save", saveModel(small, target, { overwrite: true, onProgress }));
+const record = { scores, candidates, rankScores: left, seed: 0 };
+const saved = await timed("save", saveModel(small, target, { overwrite: true, record, onProgress }));
 const reopened = await openModel(saved.path);
 const table = comparisonTable({
   "dense": await timed("evaluate, dense", evaluate(device, model, measure)),

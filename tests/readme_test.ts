@@ -3,9 +3,9 @@ import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
-Deno.test("the README's example runs as it stands", async () => {
+Deno.test("the README's examples run as they stand, one after the other", async () => {
   const readme = await Deno.readTextFile(`${root}README.md`),
-    code = readme.match(/```ts\n([^]*?)```/)![1],
+    code = [...readme.matchAll(/```ts\n([^]*?)```/g)].map(([, block]) => block).join("\n"),
     folder = await Deno.makeTempDir();
   try {
     const script = code.replaceAll('"./mod.ts"', `"${root}mod.ts"`).replaceAll('"notebooks/', `"${root}notebooks/`);
@@ -16,7 +16,7 @@ Deno.test("the README's example runs as it stands", async () => {
       .output();
     assert(status === 0, new TextDecoder().decode(stderr));
     assertMatch(new TextDecoder().decode(stdout), /perplexity: \d/);
-    assert((await Deno.stat(`${folder}/out/my-smaller-model/config.json`)).isFile);
+    for (const name of ["my-smaller-model", "half"]) assert((await Deno.stat(`${folder}/out/${name}/winnow.json`)).isFile);
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -53,11 +53,10 @@ class Experts(nn.ModuleList):
     def forward(self, hidden_states, top_k_index, top_k_weights):
         """hidden_states [tokens, hidden]; top_k_index and top_k_weights [tokens, top-k]."""
         output = torch.zeros_like(hidden_states)
-        for index, expert in enumerate(self):
+        for index in top_k_index.unique().tolist():
             token, place = torch.where(top_k_index == index)
-            if len(token) > 0:
-                weighted = expert(hidden_states[token]) * top_k_weights[token, place, None]
-                output.index_add_(0, token, weighted.to(output.dtype))
+            weighted = self[index](hidden_states[token]) * top_k_weights[token, place, None]
+            output.index_add_(0, token, weighted.to(output.dtype))
         return output
 
 
