@@ -25,11 +25,18 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const small = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] }, folder = await Deno.makeTempDir();
   const raw = JSON.parse(await Deno.readTextFile(`${folderOf("tiny-mixtral")}/config.json`));
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
-  const save = (model: winnow.Model) => winnow.saveModel(model, `${folder}/model`, { overwrite: true });
+  const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
+  const plan = { layers: [{ layer: 0, drop: [1] }] };
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
     [winnow.openModel, [folderOf("tiny-mixtral")]],
-    [save, [model]],
+    [save, [model, { scores, candidates, seed: 0, options: {} }]],
+    [(scores: winnow.ExpertScores) => save(model, { scores }), [scores]],
+    [(candidates: winnow.Candidates) => save(model, { candidates }), [candidates]],
+    [winnow.readRecord, [`${folder}/model`]],
+    [winnow.planByScores, [scores, budget, candidates]],
+    [winnow.projectUniform, [plan, scores]],
+    [winnow.keptScores, [scores, plan]],
     [winnow.logits, [device, model, tokens[0]]],
     [winnow.moeLayers, [model]],
     [winnow.parseConfig, [raw]],
@@ -40,7 +47,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.exhaustiveSearch, [device, model, trace, budget]],
     [winnow.geneticSearch, [device, model, trace, budget]],
     [winnow.receptionField, [device, model, tokens, candidates]],
-    [winnow.pruneExperts, [model, { layers: [{ layer: 0, drop: [1] }] }]],
+    [winnow.pruneExperts, [model, plan]],
     [winnow.allocateRanks, [scores, { averageRank: 16 }]],
     [winnow.decomposeExperts, [device, model, small]],
     [winnow.perplexity, [device, model, tokens]],

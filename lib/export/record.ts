@@ -6,9 +6,11 @@
 
 import { basename } from "node:path";
 import project from "../../deno.json" with { type: "json" };
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { RankPlan } from "../decompose/allocate_ranks.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import type { KeptLayer } from "../model/assemble_model.ts";
+import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import type { Candidates } from "../search/candidates.ts";
@@ -72,6 +74,7 @@ export async function recordOf(
   kept: readonly KeptLayer[],
   given: Provenance = {},
 ): Promise<{ record: ModelRecord; json: string }> {
+  expect(isObject(given) && !(given instanceof Promise), "save", "a record, such as { scores, seed }", given);
   const { experts } = model.config.moe, before = await recordBefore(model), plan = planOf(kept, experts), ranks = ranksOf(kept);
   // Scores of what was left then say nothing about ranks once more is gone.
   const same = before && JSON.stringify(before.plan) === JSON.stringify(plan);

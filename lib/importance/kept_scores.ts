@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect, expectLayers } from "../model/expect.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import { checkedLayers, type ExpertScores } from "./expert_scores.ts";
 
@@ -14,7 +15,7 @@ import { checkedLayers, type ExpertScores } from "./expert_scores.ts";
  * @param scores Of all experts that there were before the plan.
  * @param plan Which experts each layer loses.
  * @returns Scores of the others.
- * @throws {TypeError} If these are no scores.
+ * @throws {TypeError} If these are no scores or no plan.
  * @throws {RangeError} If a score is negative or not finite.
  *
  * @example
@@ -28,10 +29,18 @@ import { checkedLayers, type ExpertScores } from "./expert_scores.ts";
  * ```
  */
 export function keptScores(scores: ExpertScores, plan: PruningPlan): ExpertScores {
-  const isKept = (layer: number, expert: number) => !plan.layers.some((l) => l.layer === layer && l.drop.includes(expert));
+  const purpose = "take the scores of what is left", layers = checkedLayers(scores, purpose);
+  const gone = new Map(
+    expectLayers(plan, 'a pruning plan, which lists "layers"', purpose).map(({ layer, drop }) => {
+      expect(Array.isArray(drop), purpose, `a list of experts that layer ${layer} drops`, drop);
+      return [layer, new Set(drop)];
+    }),
+  );
+  expect(Array.isArray(scores.unseen), purpose, 'scores that list the "unseen" experts', scores.unseen);
+  const isKept = (layer: number, expert: number) => !gone.get(layer)?.has(expert);
   return {
     ...scores,
-    layers: checkedLayers(scores, "take the scores of what is left").map(({ layer, experts, scores }) => ({
+    layers: layers.map(({ layer, experts, scores }) => ({
       layer,
       experts: experts.filter((id) => isKept(layer, id)),
       scores: scores.filter((_, i) => isKept(layer, experts[i])),

@@ -5,6 +5,7 @@
  */
 
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
+import { expect, expectLayers } from "../model/expect.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import type { Candidates } from "./candidates.ts";
 import type { PruningBudget } from "./pruning_budget.ts";
@@ -17,6 +18,7 @@ import type { PruningBudget } from "./pruning_budget.ts";
  * @param budget How many experts each layer loses; a layer that it does not list loses none.
  * @param candidates Sets that a search found. A layer that has one of the budgeted size loses the best of them instead.
  * @returns The plan, every layer of the scores listed.
+ * @throws {TypeError} If these are no scores, no budget or no candidates.
  * @throws {RangeError} If the budget names a layer without scores, takes all experts of a layer, or a score is negative or not finite.
  *
  * @example
@@ -28,15 +30,20 @@ import type { PruningBudget } from "./pruning_budget.ts";
  * ```
  */
 export function planByScores(scores: ExpertScores, budget: PruningBudget, candidates?: Candidates): PruningPlan {
-  const layers = checkedLayers(scores, "choose experts"), stray = budget.layers.find((b) => !layers.some((l) => l.layer === b.layer));
+  const purpose = "choose experts", layers = checkedLayers(scores, purpose);
+  const budgets = expectLayers(budget, 'a pruning budget, which lists "layers"', purpose);
+  const proposals = candidates === undefined ? [] : expectLayers(candidates, 'candidates, which list "layers"', purpose);
+  const stray = budgets.find((b) => !layers.some((l) => l.layer === b.layer));
   if (stray) throw new RangeError(`Cannot choose experts of layer ${stray.layer}: it has no scores`);
   return {
     layers: layers.map(({ layer, experts, scores }) => {
-      const drop = budget.layers.find((b) => b.layer === layer)?.drop ?? 0;
+      const drop = budgets.find((b) => b.layer === layer)?.drop ?? 0;
       if (!(Number.isSafeInteger(drop) && drop >= 0 && drop < experts.length)) {
         throw new RangeError(`Cannot drop ${drop} experts of layer ${layer}: it can lose 0 to ${experts.length - 1}`);
       }
-      const found = candidates?.layers.find((l) => l.layer === layer)?.sets.find((set) => set.drop.length === drop);
+      const sets = proposals.find((l) => l.layer === layer)?.sets ?? [];
+      expect(Array.isArray(sets) && sets.every((set) => Array.isArray(set?.drop)), purpose, `sets of experts for layer ${layer}`, sets);
+      const found = sets.find((set) => set.drop.length === drop);
       return { layer, drop: found ? [...found.drop] : leastImportant(experts, scores, drop) };
     }),
   };

@@ -5,6 +5,7 @@
  */
 
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
+import { expect, expectLayers } from "../model/expect.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import { leastImportant } from "./plan_by_scores.ts";
 
@@ -18,6 +19,7 @@ import { leastImportant } from "./plan_by_scores.ts";
  * @param plan Which experts each layer loses; a layer that it does not list loses none.
  * @param scores Of all experts that there were before the plan.
  * @returns The plan, every layer of the scores listed.
+ * @throws {TypeError} If these are no scores or no plan.
  * @throws {RangeError} If the plan names a layer or expert without a score or takes all experts of a layer, or a score is negative or not finite.
  *
  * @example
@@ -30,9 +32,10 @@ import { leastImportant } from "./plan_by_scores.ts";
  * ```
  */
 export function projectUniform(plan: PruningPlan, scores: ExpertScores): PruningPlan {
-  const layers = checkedLayers(scores, "make a plan uniform");
-  for (const { layer, drop } of plan.layers) check(layer, drop, layers.find((l) => l.layer === layer)?.experts);
-  const dropped = layers.map(({ layer }) => plan.layers.find((l) => l.layer === layer)?.drop ?? []);
+  const purpose = "make a plan uniform", layers = checkedLayers(scores, purpose);
+  const planned = expectLayers(plan, 'a pruning plan, which lists "layers"', purpose);
+  for (const { layer, drop } of planned) check(layer, drop, layers.find((l) => l.layer === layer)?.experts);
+  const dropped = layers.map(({ layer }) => planned.find((l) => l.layer === layer)?.drop ?? []);
   const left = layers.reduce((sum, { experts }, i) => sum + experts.length - dropped[i].length, 0);
   const keep = Math.min(Math.floor(left / layers.length + 0.5), ...layers.map(({ experts }) => experts.length));
   return {
@@ -48,6 +51,7 @@ export function projectUniform(plan: PruningPlan, scores: ExpertScores): Pruning
 
 function check(layer: number, drop: readonly number[], experts?: readonly number[]): void {
   if (!experts) throw new RangeError(`Cannot make a plan uniform: its layer ${layer} has no scores`);
+  expect(Array.isArray(drop), `make layer ${layer} uniform`, "a list of experts to drop", drop);
   const stray = drop.find((id, i) => !experts.includes(id) || drop.indexOf(id) !== i);
   if (stray !== undefined) {
     throw new RangeError(
