@@ -61,7 +61,7 @@ class Experts(nn.ModuleList):
 
 
 class GroupRouter(nn.Module):
-    """DeepSeek-V2's choice among the best groups. Groups are those of the original experts, so dropped ones keep their places: with logit -inf."""
+    """DeepSeek-V2's choice among the best groups: groups of the original experts, whose dropped members have the logit -inf."""
 
     def __init__(self, config, ids):
         super().__init__()
@@ -79,7 +79,7 @@ class GroupRouter(nn.Module):
         scores = scores * chosen.repeat_interleave(originals // config.n_group, 1)
         weights, experts = scores.topk(config.num_experts_per_tok)
         # A dropped expert gets here only where the groups have too few others. Its weight is 0, so any position will do.
-        position = torch.zeros(originals, dtype=torch.long, device=logits.device).index_copy(0, ids, torch.arange(len(ids), device=logits.device))
+        position = torch.zeros_like(scores[0], dtype=torch.long).index_copy(0, ids, torch.arange(len(ids), device=ids.device))
         return logits, weights * config.routed_scaling_factor, position[experts]
 
 
@@ -105,7 +105,7 @@ class WinnowConfig:
 
 
 class WinnowForCausalLM:
-    """The architecture's own model with other MoE blocks. output_router_logits stays off: the loss that balances experts needs even layers."""
+    """The architecture's own model with other MoE blocks. output_router_logits stays off: the loss that goes with it needs even layers."""
 
     def __init__(self, config):
         super().__init__(config)

@@ -95,7 +95,11 @@ export async function recordOf(
 
 /** As JSON has it. */
 function plain<T>(value: T): T {
-  return JSON.parse(JSON.stringify(value));
+  try {
+    return JSON.parse(JSON.stringify(value));
+  } catch (cause) {
+    throw new TypeError("Cannot save: expected a record of plain data, found something that JSON cannot hold", { cause });
+  }
 }
 
 async function recordBefore({ config, checkpoint: { source } }: Model): Promise<ModelRecord | undefined> {

@@ -100,6 +100,8 @@ Deno.test("saveModel() refuses a record that does not fit the model, and writes 
   await refused({ record: { scores: { ...scores, kind: undefined as never } } }, 'they lack one of "kind"');
   await refused({ record: { seed: 0.5 } }, '"seed" is 0.5, expected a whole number');
   await refused({ record: { options: 3 as never } }, '"options" is 3, expected an object');
+  await refused({ record: { options: { seed: 1n } } }, "Cannot save: expected a record of plain data");
+  await refused({ record: Promise.resolve({}) as never }, "expected a record, such as { scores, seed }, found a promise; await it");
   const sets = { layers: [{ layer: 0, sets: [{ drop: [8], loss: 1 }], evaluated: 1, possible: 8, history: [1] }] };
   await refused({ record: { candidates: sets } }, '"candidates" is ');
   assertEquals([...Deno.readDirSync(folder.path)], []);

@@ -1,8 +1,8 @@
 """Logits that transformers computes for checkpoints, in float32.
 
     python logits.py FOLDER ...            each FOLDER holds a checkpoint and case.json {"name", "ids"}; prints figures as JSON
-    python logits.py --compare FOLDER ...  each FOLDER also holds logits.json, what Winnow computed; prints the largest difference, fails above 1e-3,
-                                           and generates: in the stored type, and greedily in float32, which must begin with the likeliest token
+    python logits.py --compare FOLDER ...  each FOLDER also holds logits.json, what Winnow computed; prints the largest difference, fails
+                                           above 1e-3; generates in the stored type, and in float32, where the likeliest token must be first
 """
 
 import json
