@@ -1,7 +1,7 @@
 /**
  * The cache on disk that the hub's clients share, Python's among them:
  *
- *     models--owner--name/
+ *     models--owner--name/             or datasets--owner--name/
  *       refs/main                      the commit that main was last seen at
  *       snapshots/<commit>/<path>   -> ../../blobs/<etag>
  *       blobs/<etag>                   the bytes
@@ -12,7 +12,7 @@
 
 import { dirname, join, relative } from "node:path";
 
-/** The cache of one model. */
+/** The cache of one model or dataset. */
 export interface HubCache {
   /** Commit that a branch or tag was last seen at, if ever. */
   commitOf(revision: string): Promise<string | undefined>;
@@ -29,13 +29,13 @@ export interface HubCache {
 }
 
 /**
- * The cache of a model. Nothing is read or created yet.
+ * The cache of a model or dataset. Nothing is read or created yet.
  *
  * Files appear under their final names only when they are complete, so that clients may work at the same time. A cache that cannot be
  * written, such as one on a read-only disk, stays as it is: it saves time, nothing depends on it.
  *
- * @param cacheDir Folder of all cached models.
- * @param model `owner/name`.
+ * @param cacheDir Folder of all that is cached.
+ * @param repository `owner/name` of a model, `datasets/owner/name`.
  * @returns The cache.
  *
  * @example
@@ -50,8 +50,9 @@ export interface HubCache {
  * await Deno.remove(cacheDir, { recursive: true });
  * ```
  */
-export function hubCache(cacheDir: string, model: string): HubCache {
-  const root = join(cacheDir, ["models", ...model.split("/")].join("--"));
+export function hubCache(cacheDir: string, repository: string): HubCache {
+  const typed = repository.startsWith("datasets/") ? repository : `models/${repository}`;
+  const root = join(cacheDir, typed.replaceAll("/", "--"));
   const snapshot = (commit: string) => join(root, "snapshots", commit);
   const absence = (commit: string, path: string) => join(root, ".no_exist", commit, path);
   return {

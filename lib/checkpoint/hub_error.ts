@@ -37,7 +37,7 @@ function explain(status: number | undefined, page: string, token: boolean): stri
         token ? "check that HF_TOKEN may read it" : "set HF_TOKEN"
       }`;
     case 404:
-      return `${page} has no such model, revision or file (404), check the spelling`;
+      return `${page} has no such ${page.includes("/datasets/") ? "dataset" : "model"}, revision or file (404), check the spelling`;
     case undefined:
       return "the answer of the hub cannot be used";
     default:

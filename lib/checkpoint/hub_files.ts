@@ -1,5 +1,5 @@
 /**
- * The files of one commit of a model on the hub.
+ * The files of one commit of a model or dataset on the hub.
  *
  * @module
  */
@@ -12,8 +12,8 @@ import { decodeText, type Source } from "./source.ts";
 
 /** What it takes to get at the files of a commit. */
 export interface HubCommit {
-  /** `owner/name`. */
-  model: string;
+  /** `owner/name` of a model, `datasets/owner/name`. */
+  repository: string;
   /** The full hash. */
   commit: string;
   hubUrl: string;
@@ -51,15 +51,15 @@ const library = () => import("npm:@huggingface/hub@2.17.5");
  * const fail = (error: unknown): never => {
  *   throw error;
  * };
- * const source = hubFiles({ model: "owner/name", commit: "0123", hubUrl: "https://huggingface.co", fetch, cache, offline: true, fail });
+ * const source = hubFiles({ repository: "owner/name", commit: "0123", hubUrl: "https://huggingface.co", fetch, cache, offline: true, fail });
  * assertEquals(await source.text("config.json"), "{}");
  * await Deno.remove(cacheDir, { recursive: true });
  * ```
  */
-export function hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail }: HubCommit): Source {
-  const nameOf = (path: string) => `hf://${model}@${commit}/${path}`;
+export function hubFiles({ repository, commit, hubUrl, fetch, cache, offline, fail }: HubCommit): Source {
+  const nameOf = (path: string) => `hf://${repository}@${commit}/${path}`;
   const cached = folderSource(cache.snapshot(commit));
-  const request = { repo: { type: "model", name: model }, revision: commit, hubUrl, fetch } as const;
+  const request = { repo: repository, revision: commit, hubUrl, fetch };
   const listing = remembered(async (revision) => {
     const { listFiles } = await library();
     const files = new Map<string, Listed>();
@@ -106,7 +106,7 @@ export function hubFiles({ model, commit, hubUrl, fetch, cache, offline, fail }:
   };
 
   return {
-    location: `hf://${model}@${commit}${offline ? " (only the cache)" : ""}`,
+    location: `hf://${repository}@${commit}${offline ? " (only the cache)" : ""}`,
     size: async (path) => await cached.size(path) ?? (await listed(path))?.size,
     async read(path, start, into) {
       if (offline || await cached.size(path) !== undefined) return await cached.read(path, start, into);

@@ -1,5 +1,5 @@
 /**
- * Checkpoints on the Hugging Face hub.
+ * Checkpoints and datasets on the Hugging Face hub.
  *
  * @module
  */
@@ -12,12 +12,13 @@ import { resilientFetch } from "./resilient_fetch.ts";
 import type { OpenOptions, Source } from "./source.ts";
 
 /**
- * Opens a model on the hub at the commit that its revision points to now; later pushes do not change it.
+ * Opens a model or dataset on the hub at the commit that its revision points to now; later pushes do not change it.
  *
  * Files that any client has downloaded before come from the shared cache. Of others, the small ones that are read whole are
  * downloaded into the cache, the large ones are read by byte range. Without a network the cache alone is used.
  *
- * @param location `hf://owner/name@revision`; the revision may hold slashes, as in `refs/pr/3`, and is `main` if absent.
+ * @param location `hf://owner/name@revision` or `hf://datasets/owner/name@revision`; the revision may hold slashes, as in `refs/pr/3`,
+ * and is `main` if absent.
  * @param options Token, cache, address of the hub; attempts and waits.
  * @returns The source; its location names the commit.
  * @throws {TypeError} If the location is not of that form.
@@ -30,16 +31,16 @@ import type { OpenOptions, Source } from "./source.ts";
  * ```
  */
 export async function hubSource(location: string, options: OpenOptions = {}): Promise<Source> {
-  const { model, revision } = parseLocation(location);
+  const { repository, revision } = parseLocation(location);
   const { hubUrl, cacheDir, token, offline } = await hubSettings(options);
-  const cache = hubCache(cacheDir, model);
-  const hub = { page: `${hubUrl}/${model}`, token: token !== undefined };
+  const cache = hubCache(cacheDir, repository);
+  const hub = { page: `${hubUrl}/${repository}`, token: token !== undefined };
   const send = (network: OpenOptions) => authorised(resilientFetch(network), hubUrl, token);
   const fail = (error: unknown, what: string): never => {
     options.signal?.throwIfAborted();
     throw hubError(error, what, hub);
   };
-  const files = (commit: string, offline: boolean) => hubFiles({ model, commit, hubUrl, fetch: send(options), cache, offline, fail });
+  const files = (commit: string, offline: boolean) => hubFiles({ repository, commit, hubUrl, fetch: send(options), cache, offline, fail });
 
   if (isCommit(revision)) return files(revision, offline);
   const known = await cache.commitOf(revision);
@@ -49,9 +50,11 @@ export async function hubSource(location: string, options: OpenOptions = {}): Pr
   }
   // With an earlier commit to fall back on, one attempt is enough to tell whether there is a network.
   const network = known === undefined ? options : { ...options, retries: 0, patience: 10_000 };
-  const { modelInfo, HubApiError } = await import("npm:@huggingface/hub@2.17.5");
+  const { datasetInfo, modelInfo, HubApiError } = await import("npm:@huggingface/hub@2.17.5");
+  const name = repository.replace(/^datasets\//, "");
+  const asked = { name, revision, additionalFields: ["sha" as const], hubUrl, fetch: send(network) };
   try {
-    const { sha } = await modelInfo({ name: model, revision, additionalFields: ["sha"], hubUrl, fetch: send(network) });
+    const { sha } = await (name === repository ? modelInfo(asked) : datasetInfo(asked));
     if (!isCommit(sha)) throw new Error("The hub gave no commit");
     if (sha !== known) await cache.noteCommit(revision, sha);
     return files(sha, false);
@@ -64,13 +67,15 @@ export async function hubSource(location: string, options: OpenOptions = {}): Pr
 
 const isCommit = (revision: unknown) => typeof revision === "string" && /^[0-9a-f]{40}$/.test(revision);
 
-function parseLocation(location: string): { model: string; revision: string } {
-  const [, model, revision = "main"] = /^hf:\/\/(\w[\w.-]*(?:\/\w[\w.-]*)?)\/?(?:@(.+))?$/i.exec(location) ?? [];
+function parseLocation(location: string): { repository: string; revision: string } {
+  const [, repository, revision = "main"] = /^hf:\/\/((?:datasets\/)?\w[\w.-]*(?:\/\w[\w.-]*)?)\/?(?:@(.+))?$/i.exec(location) ?? [];
   // The revision becomes a path in the cache.
-  if (model === undefined || revision.includes("\\") || revision.split("/").some((part) => ["", ".", ".."].includes(part))) {
-    throw new TypeError(`Cannot open "${location}": expected hf://owner/name@revision, the revision being a branch, tag or commit`);
+  if (repository === undefined || revision.includes("\\") || revision.split("/").some((part) => ["", ".", ".."].includes(part))) {
+    throw new TypeError(
+      `Cannot open "${location}": expected hf://owner/name@revision or hf://datasets/owner/name@revision, the revision being a branch, tag or commit`,
+    );
   }
-  return { model, revision };
+  return { repository, revision };
 }
 
 /** Sends the token to the hub and to nobody else: the library's own way demands tokens that begin with "hf_", which mirrors do not give. */

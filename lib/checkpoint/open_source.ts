@@ -13,10 +13,10 @@ import type { OpenOptions, Source } from "./source.ts";
 import { webSource } from "./web_source.ts";
 
 /**
- * Opens the place where a checkpoint's files lie. No file is read yet.
+ * Opens the place where a checkpoint's or a dataset's files lie. No file is read yet.
  *
- * @param location A folder (path or `file://`), an `https://` or `http://` directory, or `hf://owner/name@revision`, the
- * revision being a branch, tag or commit of the model, `main` where none is given.
+ * @param location A folder (path or `file://`), an `https://` or `http://` directory, `hf://owner/name@revision` or
+ * `hf://datasets/owner/name@revision`, the revision being a branch, tag or commit, `main` where none is given.
  * @param options How to reach a server; a folder needs none.
  * @returns The source.
  * @throws {Error} If there is no such folder or model, or it may not be read.

@@ -365,3 +365,20 @@ Deno.test("hubSettings() follows the rules of Python's client", async () => {
   await assertRejects(() => hubSettings({}, () => undefined), Error, 'pass "cacheDir" or run Deno with --allow-env');
   await assertRejects(() => hubSettings({ cacheDir: "/c", hubUrl: "mirror" }, () => undefined), TypeError, 'found "mirror"');
 });
+
+Deno.test("hf://datasets/ opens a dataset, and keeps it apart from a model of the same name", async () => {
+  await using cache = await temporaryFolder();
+  await using hub = await fakeHub({ "main/test/0000.parquet": ["lfs", weights] }, "datasets/owner/name");
+  const options = { hubUrl: hub.hub.url, cacheDir: cache.path, token: "hf_secret", delay: 1, retries: 0 };
+  const source = await openSource("hf://datasets/owner/name@refs/convert/parquet", options);
+  assertEquals(source.location, `hf://datasets/owner/name@${COMMIT}`);
+  assertEquals(await source.bytes("main/test/0000.parquet"), weights);
+  const folder = join(cache.path, "datasets--owner--name");
+  assertEquals(await Deno.readTextFile(join(folder, "refs/refs/convert/parquet")), COMMIT);
+  assertEquals(await Deno.readFile(join(folder, "snapshots", COMMIT, "main/test/0000.parquet")), weights);
+  await assertRejects(
+    () => openSource("hf://datasets/owner/name@v9", options),
+    Error,
+    "/datasets/owner/name has no such dataset, revision or file (404)",
+  );
+});
