@@ -61,7 +61,23 @@ export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/
 
 // Evaluation
 export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";
+export { type BlockPerplexity, blockPerplexity, type BlockPerplexityOptions } from "./lib/evaluate/block_perplexity.ts";
+export {
+  type Document,
+  type DocumentPerplexity,
+  documentPerplexity,
+  type DocumentPerplexityOptions,
+} from "./lib/evaluate/document_perplexity.ts";
+export { wikitextDocument } from "./lib/evaluate/wikitext_document.ts";
+export { CORPORA, type Corpus, loadTexts, type LoadTextsOptions } from "./lib/evaluate/datasets/load_texts.ts";
 export { type Item, multipleChoice, type MultipleChoiceOptions, type TaskResult } from "./lib/evaluate/multiple_choice.ts";
+export type { BosRule } from "./lib/evaluate/encode_requests.ts";
+export { type BenchmarkScores, evaluateTasks, type GroupScore, type TaskScore } from "./lib/evaluate/evaluate_tasks.ts";
+export { type LoadedTask, loadTasks, type LoadTasksOptions } from "./lib/evaluate/tasks/load_tasks.ts";
+export type { Question, Task } from "./lib/evaluate/tasks/task.ts";
+export { TASK_GROUPS, TASKS } from "./lib/evaluate/tasks/tasks.ts";
+export type { DatasetOptions } from "./lib/evaluate/datasets/open_dataset.ts";
+export type { Column, Columns } from "./lib/evaluate/datasets/parquet_rows.ts";
 export { type Compression, countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
 

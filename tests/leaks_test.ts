@@ -51,6 +51,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         receptionField: (d, o) => winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, keep: 2 }),
         decomposeExperts: (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, method: "subspace", iterations: 1 }),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
+        documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
       };
       for (const [name, run] of Object.entries(stages)) {

@@ -18,6 +18,8 @@ export interface Tokenizer {
   readonly bos?: number;
   /** The token that ends one. */
   readonly eos?: number;
+  /** Whether the tokenizer itself puts BOS before what it encodes with special tokens. @default false */
+  readonly addsBos?: boolean;
 }
 
 /**
@@ -63,6 +65,10 @@ export async function openTokenizer({ source, config }: { source: Source; config
     },
     get eos() {
       return special("eos");
+    },
+    get addsBos() {
+      const { library, settings } = build(), bos = special("bos"), said = settings.add_bos_token;
+      return bos !== undefined && (typeof said === "boolean" ? said : library.encode("", { add_special_tokens: true }).ids[0] === bos);
     },
   };
 }

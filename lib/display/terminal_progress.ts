@@ -49,7 +49,8 @@ function lines(print: (line: string) => void): (progress: Progress) => void {
     const seconds = (from: number) => (now - from) / 1000, finished = progress.done >= progress.total;
     if (finished || seconds(said) >= PAUSE) {
       said = now;
-      print(`${stage}: ${progress.done}/${progress.total} ${progress.unit} in ${seconds(started).toFixed(1)} s`);
+      const left = finished || progress.secondsLeft === undefined ? "" : `, about ${Math.ceil(progress.secondsLeft)} s left`;
+      print(`${stage}: ${progress.done}/${progress.total} ${progress.unit} in ${seconds(started).toFixed(1)} s${left}`);
     }
     if (finished) stage = "";
   };
@@ -57,21 +58,21 @@ function lines(print: (line: string) => void): (progress: Progress) => void {
 
 function bars(): (progress: Progress) => void {
   let bar: SingleBar | undefined, stage = "";
-  return ({ stage: name, done, total, unit }) => {
+  return ({ stage: name, done, total, unit, secondsLeft }) => {
     if (name !== stage || !bar) {
       bar?.stop();
       bar = new SingleBar({
-        format: `${name.padEnd(18)} {bar} {value}/{total} ${unit} {duration_formatted}`,
+        format: `${name.padEnd(18)} {bar} {value}/{total} ${unit} {duration_formatted}{left}`,
         barsize: 30,
         barCompleteChar: "█",
         barIncompleteChar: "░",
         hideCursor: true,
         stream: process.stderr,
       });
-      bar.start(total, 0);
+      bar.start(total, 0, { left: "" });
       stage = name;
     }
-    bar.update(done);
+    bar.update(done, { left: done >= total || secondsLeft === undefined ? "" : `, about ${Math.ceil(secondsLeft)} s left` });
     if (done >= total) bar.stop(), bar = undefined;
   };
 }

@@ -16,7 +16,7 @@ import { perplexity } from "./perplexity.ts";
 export interface Evaluation {
   /** On the held-out sequences. */
   perplexity: number;
-  tasks: Omit<TaskResult, "logLikelihoods">[];
+  tasks: Pick<TaskResult, "task" | "acc" | "accNorm" | "items" | "stderr">[];
   parameters: number;
   /** Of the weights, in their stored types. */
   bytes: number;

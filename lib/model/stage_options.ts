@@ -12,6 +12,8 @@ export interface Progress {
   total: number;
   /** What is counted, such as "layers". */
   unit: string;
+  /** Estimate of the seconds that are left, where the stage can tell. */
+  secondsLeft?: number;
 }
 
 export interface StageOptions {

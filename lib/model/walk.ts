@@ -30,7 +30,8 @@ export interface WalkOptions extends StageOptions {
  */
 export async function walk(device: Device, model: Model, batches: readonly Batch[], options: WalkOptions): Promise<void> {
   const groups = groupBatches(batches, model.config.hidden * 4), total = groups.length * model.layers.length;
-  let done = 0;
+  const work = batches.reduce((n, { ids }) => n + ids.length, 0) * model.layers.length, started = performance.now();
+  let done = 0, worked = 0;
   await advance(options, { stage: options.stage, done, total, unit: "layers" });
   for (const group of groups) {
     using stack = new DisposableStack();
@@ -48,7 +49,9 @@ export async function walk(device: Device, model: Model, batches: readonly Batch
         device.add(hidden, output);
       }
       await device.sync();
-      await advance(options, { stage: options.stage, done: ++done, total, unit: "layers" });
+      worked += group.reduce((n, batch) => n + batches[batch].ids.length, 0);
+      const secondsLeft = (performance.now() - started) / 1000 * (work / worked - 1);
+      await advance(options, { stage: options.stage, done: ++done, total, unit: "layers", secondsLeft });
     }
     await options.atEnd?.(streams);
   }

@@ -43,12 +43,33 @@ Deno.test("decode() names an id that is no token", async () => {
   assertThrows(() => tokenizer.decode([5, 1024]), RangeError, 'Cannot decode token 1024: the tokenizer of "memory" has no such token');
 });
 
-Deno.test("encode() adds no special tokens, even where the tokenizer would", async () => {
+/** tokenizer.json of a tokenizer that puts BOS first by itself. */
+function beginningWithBos(): string {
   const spec = JSON.parse(json);
   spec.post_processor.single.unshift({ SpecialToken: { id: "<|endoftext|>", type_id: 0 } });
   spec.post_processor.special_tokens = { "<|endoftext|>": { id: "<|endoftext|>", ids: [0], tokens: ["<|endoftext|>"] } };
-  const tokenizer = await openTokenizer({ source: memorySource({ "tokenizer.json": JSON.stringify(spec) }), config: {} });
+  return JSON.stringify(spec);
+}
+
+Deno.test("encode() adds no special tokens, even where the tokenizer would", async () => {
+  const tokenizer = await openTokenizer({ source: memorySource({ "tokenizer.json": beginningWithBos() }), config: {} });
   assertEquals([...tokenizer.encode("Sum")], [389]);
+});
+
+Deno.test("addsBos follows the settings, else what the tokenizer does", async () => {
+  const bos_token = "<|endoftext|>";
+  const cases: [string, unknown, boolean][] = [
+    [beginningWithBos(), { bos_token }, true],
+    [beginningWithBos(), { bos_token, add_bos_token: false }, false],
+    [beginningWithBos(), { bos_token: null }, false],
+    [json, { bos_token }, false],
+    [json, { bos_token, add_bos_token: true }, true],
+    [json, { add_bos_token: true }, false],
+  ];
+  for (const [spec, settings, adds] of cases) {
+    const source = memorySource({ "tokenizer.json": spec, "tokenizer_config.json": JSON.stringify(settings) });
+    assertEquals((await openTokenizer({ source, config: {} })).addsBos, adds, JSON.stringify(settings));
+  }
 });
 
 Deno.test("the special tokens come from the tokenizer's settings, else from the config", async () => {

@@ -13,3 +13,21 @@ Deno.test("terminalProgress() prints one line a stage where there is no terminal
   ]);
   assertMatch(lines[0], /in \d+\.\d s$/);
 });
+
+Deno.test("terminalProgress() says how much time is left where the stage can tell", () => {
+  const lines: string[] = [], onProgress = terminalProgress({ terminal: false, print: (line) => lines.push(line) });
+  const { now } = performance;
+  try {
+    for (const [done, secondsLeft] of [[0, undefined], [1, 44.2], [2, undefined], [4, 0]] as const) {
+      performance.now = () => 15_000 * done;
+      onProgress({ stage: "evaluate", done, total: 4, unit: "layers", secondsLeft });
+    }
+  } finally {
+    performance.now = now;
+  }
+  assertEquals(lines, [
+    "evaluate: 1/4 layers in 15.0 s, about 45 s left",
+    "evaluate: 2/4 layers in 30.0 s",
+    "evaluate: 4/4 layers in 60.0 s",
+  ]);
+});

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { openDevice } from "../../lib/device/open_device.ts";
-import { multipleChoice } from "../../lib/evaluate/multiple_choice.ts";
+import { type Item, multipleChoice, type MultipleChoiceOptions } from "../../lib/evaluate/multiple_choice.ts";
 import { perplexity } from "../../lib/evaluate/perplexity.ts";
 import { logits } from "../../lib/model/logits.ts";
 import { testOnDevices } from "../devices.ts";
@@ -36,6 +36,58 @@ Deno.test("multipleChoice() takes the first of equal choices, divides by code po
   assertEquals(accNorm, short / 1 > long / "no such number".length ? 1 : 0, "🙂 is one character");
   const one = (await multipleChoice(device, model, [item([" 2", " 3"], 0)]))[0];
   assert(Number.isNaN(one.stderr), "one item has no standard error");
+});
+
+testOnDevices("multipleChoice() scores endings, white space and queries that are too long by the harness's rules", async (device) => {
+  const { model } = await openFixture("tiny-mixtral"), { tokenizer } = model, vocabulary = model.config.vocabulary;
+  const alone = async (context: readonly number[], scored: readonly number[]) => {
+    const ids = Uint32Array.from([...context, ...scored]), values = await logits(device, model, ids);
+    return scored.reduce((sum, id, i) => {
+      const row = values.subarray((context.length + i - 1) * vocabulary, (context.length + i) * vocabulary);
+      return sum + row[id] - Math.log(row.reduce((s, v) => s + Math.exp(v), 0));
+    }, 0);
+  };
+  const encode = (text: string) => [...tokenizer.encode(text)];
+  const check = async (item: Omit<Item, "task">, options: MultipleChoiceOptions, want: number[], what: string) => {
+    const [{ logLikelihoods: [got] }] = await multipleChoice(device, model, [{ task: "t", ...item }], options);
+    got.forEach((value, i) => assert(Math.abs(value - want[i]) < 2e-3, `${what}: choice ${i} scores ${value}, expected ${want[i]}`));
+  };
+  const query = "Fact: Vera Aske lives in", choices = [" Inver", " Calder", " Inver"], ending = " and works";
+  const ends = choices.map((choice) =>
+    alone([0, ...encode(query + choice)], encode(query + choice + ending).slice(encode(query + choice).length))
+  );
+  await check({ query, choices, gold: 0, ending }, {}, await Promise.all(ends), "endings");
+
+  const spaced = choices.map((choice) => alone(encode(query), encode(query + choice).slice(encode(query).length)));
+  const item = { query: `${query} `, choices: choices.map((choice) => choice.slice(1)), gold: 0 };
+  await check(item, { bos: "never" }, await Promise.all(spaced), "white space goes to the choice");
+  await check(item, { bos: "tokenizer" }, await Promise.all(spaced), "this tokenizer adds no BOS");
+
+  const short = choices.map((choice) => {
+    const all = [0, ...encode(query + choice)].slice(-5), scored = encode(query + choice).slice(encode(query).length);
+    return alone(all.slice(0, all.length - scored.length), scored);
+  });
+  await check({ query, choices, gold: 0 }, { maxLength: 4 }, await Promise.all(short), "four tokens are read");
+  const tooLong = multipleChoice(device, model, [{ task: "t", query, choices: [query], gold: 0 }], { maxLength: 3 });
+  await assertRejects(() => tooLong, RangeError, "expected at most 3, the longest input");
+});
+
+Deno.test("multipleChoice() counts the characters and bytes of a choice without the space before it, and of all before an ending", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral");
+  for (
+    const [choices, lengths, bytes, ending] of [
+      [[" é", " ab  ", "abc"], [1, 4, 3], [2, 4, 3], undefined],
+      [["é", "abcd"], [9, 12], [10, 12], " so."],
+    ] as const
+  ) {
+    for (const gold of choices.keys()) {
+      const item = { task: "t", query: "Sum: a =".padEnd(8), choices: [...choices], gold, ending };
+      const [{ accNorm, accBytes, logLikelihoods: [l] }] = await multipleChoice(device, model, [item]);
+      const best = (by: readonly number[]) => Number(l.every((v, c) => v / by[c] <= l[gold] / by[gold]));
+      assertEquals([accNorm, accBytes], [best(lengths), best(bytes)]);
+    }
+  }
 });
 
 Deno.test("multipleChoice() keeps the order of tasks, and limits each", async () => {

@@ -1,0 +1,45 @@
+/**
+ * From the name of a dataset to its files.
+ *
+ * @module
+ */
+
+import { openSource } from "../../checkpoint/open_source.ts";
+import type { OpenOptions, Source } from "../../checkpoint/source.ts";
+
+/** Where datasets come from. */
+export interface DatasetOptions extends OpenOptions {
+  /**
+   * `hf://datasets`, or a folder or `https://` directory that has one folder `owner/name` a dataset.
+   *
+   * @default {"hf://datasets"}
+   */
+  from?: string;
+  /**
+   * Commit, branch or tag of a dataset on the hub, by `owner/name`. The default is the branch on which the hub keeps every dataset as parquet; results name
+   * the commit it was at, and giving that commit here reads the same data again.
+   *
+   * @default {"refs/convert/parquet"}
+   */
+  revisions?: Readonly<Record<string, string>>;
+}
+
+/**
+ * Opens a dataset. No file of it is read yet.
+ *
+ * @param repository `owner/name`.
+ * @throws {Error} If there is no such dataset.
+ *
+ * @example
+ * ```ts
+ * import { assertRejects } from "@std/assert";
+ * await assertRejects(() => openDataset("allenai/ai2_arc", { from: "notebooks" }), Error, "Cannot open");
+ * ```
+ */
+export async function openDataset(
+  repository: string,
+  { from = "hf://datasets", revisions = {}, ...options }: DatasetOptions,
+): Promise<Source> {
+  const place = `${from.replace(/\/+$/, "")}/${repository}`;
+  return await openSource(from.startsWith("hf://") ? `${place}@${revisions[repository] ?? "refs/convert/parquet"}` : place, options);
+}
