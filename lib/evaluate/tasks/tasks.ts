@@ -1,5 +1,5 @@
 /**
- * The multiple-choice tasks, after the task files of lm-evaluation-harness 0.4.13.
+ * The multiple-choice tasks, after the task files of lm-evaluation-harness 0.4.13. Like those they pin no commit of a dataset: `revisions` can.
  *
  * @module
  */
@@ -35,7 +35,7 @@ const mmlu = (subject: string) =>
     }),
   });
 
-const tasks = [
+const all = [
   arc("arc_challenge", "ARC-Challenge"),
   arc("arc_easy", "ARC-Easy"),
   defineTask({
@@ -113,7 +113,7 @@ const tasks = [
 ];
 
 /** Every task by its name in lm-evaluation-harness: `arc_challenge`, `boolq`, `mmlu_anatomy`, … */
-export const TASKS: Readonly<Record<string, Task>> = Object.fromEntries(tasks.map((task) => [task.task, task]));
+export const TASKS: Readonly<Record<string, Task>> = Object.fromEntries(all.map((task) => [task.task, task]));
 
 const subjects: Record<string, readonly string[]> = {
   mmlu: Object.values(MMLU_SUBJECTS).flat().sort(),
