@@ -10,6 +10,8 @@
  * @module
  */
 
+import type { Training } from "./vjp.ts";
+
 /** Element types that checkpoints use, by safetensors' names. All arithmetic is in float32. */
 export type DType = "F32" | "BF16" | "F16";
 
@@ -43,10 +45,16 @@ export interface ExpertSource {
   readonly down: MatrixSource;
 }
 
+/** Rows and columns of the stored matrices of an expert: of a dense matrix, or of its two factors. */
+export type ExpertShapes = Readonly<
+  Record<"gate" | "up" | "down", Readonly<Partial<Record<"dense" | "left" | "right", readonly [number, number]>>>>
+>;
+
 /** The experts of one layer on a device, in their stored types. */
 export interface Experts extends Disposable {
   readonly count: number;
   readonly hidden: number;
+  readonly shapes: readonly ExpertShapes[];
 }
 
 /** A run of consecutive token rows that attend causally to each other and, before that, to every row of `prefix`. */
@@ -139,7 +147,7 @@ export interface FitnessInputs {
 /** In a table of experts: no expert here, the row of its output is zero. */
 export const NO_EXPERT = 0xffffffff;
 
-export interface Device extends Disposable {
+export interface Device extends Training, Disposable {
   readonly kind: "cpu" | "webgpu";
   /** The hardware or library, such as "OpenBLAS 0.3.21, 2 threads". */
   readonly name: string;
@@ -186,7 +194,7 @@ export interface Device extends Disposable {
   experts(x: Tensor, experts: Tensor, weights: Experts): Tensor;
   /** Σ_r gates[t, r] · outputs[t, r]: `[tokens, ranks, hidden]` -> `[tokens, hidden]`. */
   combine(outputs: Tensor, gates: Tensor): Tensor;
-  /** Rows of x, chosen by U32 indices; zero where x has no such row. */
+  /** Rows of x, chosen by U32 indices: `[...rows.shape, ...width]`; zero where x has no such row. */
   gather(x: Tensor, rows: Tensor): Tensor;
   /** Inner products of the rows of each item: `[items, rows, width]` -> `[items, rows, rows]`. */
   gram(x: Tensor): Tensor;

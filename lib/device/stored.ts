@@ -4,7 +4,7 @@
  * @module
  */
 
-import { BYTES, type DType, type Experts, type Tensor } from "./device.ts";
+import { BYTES, type DType, type Experts, type ExpertShapes, type Tensor } from "./device.ts";
 
 export type ElementType = DType | "U32";
 
@@ -54,8 +54,12 @@ export class StoredExperts implements Experts {
   #disposed = false;
   #tensors: readonly Disposable[];
 
-  constructor(readonly home: Home, readonly count: number, readonly hidden: number, tensors: readonly Disposable[]) {
+  constructor(readonly home: Home, readonly shapes: readonly ExpertShapes[], readonly hidden: number, tensors: readonly Disposable[]) {
     this.#tensors = tensors;
+  }
+
+  get count(): number {
+    return this.shapes.length;
   }
 
   get disposed(): boolean {

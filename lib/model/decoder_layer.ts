@@ -8,8 +8,20 @@ import type { Device, RouterRule, Segment, Tensor } from "../device/device.ts";
 import type { LoadedAttention, LoadedFeedForward, LoadedLayer, LoadedMoe } from "./load_layer.ts";
 import type { GroupedAttention, LatentAttention, ModelConfig } from "./parse_config.ts";
 
+/** The operations of a layer's forward pass. */
+export type LayerDevice = Pick<
+  Device,
+  "tensor" | "linear" | "rmsNorm" | "rotary" | "attention" | "swiglu" | "add" | "softmax" | "rank" | "gates" | "experts" | "combine"
+>;
+
 /** hidden += attention(norm(hidden)), in place. */
-export function attend(device: Device, config: ModelConfig, weights: LoadedAttention, hidden: Tensor, segments: readonly Segment[]): void {
+export function attend(
+  device: LayerDevice,
+  config: ModelConfig,
+  weights: LoadedAttention,
+  hidden: Tensor,
+  segments: readonly Segment[],
+): void {
   using x = device.rmsNorm(hidden, weights.norm, config.normEpsilon);
   using mixed = config.attention.kind === "latent"
     ? latentAttention(device, config, config.attention, weights, x, segments)
@@ -19,7 +31,7 @@ export function attend(device: Device, config: ModelConfig, weights: LoadedAtten
 }
 
 function groupedAttention(
-  device: Device,
+  device: LayerDevice,
   config: ModelConfig,
   shape: GroupedAttention,
   weights: LoadedAttention,
@@ -48,7 +60,7 @@ function groupedAttention(
 
 /** Multi-head latent attention: a head's key is its own part of the widened latent vector beside a rotated part that all heads share. */
 function latentAttention(
-  device: Device,
+  device: LayerDevice,
   config: ModelConfig,
   shape: LatentAttention,
   weights: LoadedAttention,
@@ -87,13 +99,13 @@ function latentAttention(
 const LATENT_EPSILON = 1e-6;
 
 /** The input of a layer's experts or dense network: norm(hidden). */
-export function blockInput(device: Device, config: ModelConfig, weights: LoadedLayer, hidden: Tensor): Tensor {
+export function blockInput(device: LayerDevice, config: ModelConfig, weights: LoadedLayer, hidden: Tensor): Tensor {
   return device.rmsNorm(hidden, weights.outputNorm, config.normEpsilon);
 }
 
 /** Output of a layer's experts or dense network for its input `[tokens, hidden]`. */
 export function blockOutput(
-  device: Device,
+  device: LayerDevice,
   config: ModelConfig,
   block: LoadedLayer["block"],
   x: Tensor,
@@ -122,7 +134,7 @@ function changed(tensor: Tensor, change: () => void): Tensor {
 
 /** Takes a residual stream through a layer, in place. */
 export function forwardLayer(
-  device: Device,
+  device: LayerDevice,
   config: ModelConfig,
   weights: LoadedLayer,
   hidden: Tensor,
@@ -135,14 +147,14 @@ export function forwardLayer(
 }
 
 /** into += the shared expert's output, if the layer has one. */
-export function addShared(device: Device, { shared }: LoadedMoe, x: Tensor, into: Tensor): void {
+export function addShared(device: LayerDevice, { shared }: LoadedMoe, x: Tensor, into: Tensor): void {
   if (!shared) return;
   using output = feedForward(device, shared, x);
   using gate = shared.scale && device.linear(x, shared.scale);
   device.add(into, output, gate);
 }
 
-function feedForward(device: Device, { gate, up, down }: LoadedFeedForward, x: Tensor): Tensor {
+function feedForward(device: LayerDevice, { gate, up, down }: LoadedFeedForward, x: Tensor): Tensor {
   using opened = device.linear(x, gate);
   using raised = device.linear(x, up);
   using inner = device.swiglu(opened, raised);
@@ -151,7 +163,7 @@ function feedForward(device: Device, { gate, up, down }: LoadedFeedForward, x: T
 
 /** Softmax over the router's logits `[tokens, experts]`; `masked` experts (ids of the original model) get none of it. */
 export function routerProbabilities(
-  device: Device,
+  device: LayerDevice,
   { router, ids }: Pick<LoadedMoe, "router" | "ids">,
   x: Tensor,
   masked: readonly number[] = [],

@@ -10,7 +10,7 @@ import type { Cpu } from "./linear.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
 /** Query rows in one block of scores: bounds them to 128 x keys of one head. */
-const ROWS = 128;
+export const ROWS = 128;
 
 /**
  * softmax(scale · q kᵀ) v, head by head, over blocks of 128 query rows.
@@ -47,12 +47,12 @@ export function attention(cpu: Cpu, query: readonly Heads[], key: readonly Heads
   return result;
 }
 
-function at(heads: Heads, token: number, head: number) {
+export function at(heads: Heads, token: number, head: number) {
   return { data: onCpu(heads.tensor).f32.subarray(token * heads.row + head * heads.stride + heads.offset), stride: heads.row };
 }
 
 /** Softmax over the first `seen` elements; the others, which lie in the future, become 0. */
-function softmaxRow(row: Float32Array, seen: number): void {
+export function softmaxRow(row: Float32Array, seen: number): void {
   let peak = -Infinity, sum = 0;
   for (let j = 0; j < seen; j++) if (row[j] > peak) peak = row[j];
   for (let j = 0; j < seen; j++) sum += row[j] = exp(row[j] - peak);

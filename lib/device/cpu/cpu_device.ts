@@ -17,6 +17,7 @@ import { Memory } from "./memory.ts";
 import { gates, rank } from "./router.ts";
 import * as rows from "./rows.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
+import { training } from "./training.ts";
 import { widen } from "./widen.ts";
 
 /**
@@ -79,6 +80,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
       result.f32.set(vectors);
       return Promise.resolve({ values, vectors: result });
     },
+    ...training(cpu),
     [Symbol.dispose]: () => memory.clear(),
   };
   return checked(device, memory);

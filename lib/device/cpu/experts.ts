@@ -5,7 +5,8 @@
  */
 
 import { expertSizes } from "../checks/expert_sizes.ts";
-import type { ExpertSource, MatrixSource, TensorSource } from "../device.ts";
+import type { ExpertShapes, ExpertSource, MatrixSource, TensorSource } from "../device.ts";
+import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
 import { type Cpu, type CpuMatrix, multiply } from "./linear.ts";
 import type { Memory } from "./memory.ts";
@@ -20,8 +21,14 @@ interface CpuExpert {
 
 /** Experts in their stored types; one at a time is widened when it is used. */
 export class CpuExperts extends StoredExperts {
-  constructor(memory: Memory, hidden: number, readonly experts: readonly CpuExpert[], tensors: readonly CpuTensor[]) {
-    super(memory, experts.length, hidden, tensors);
+  constructor(
+    memory: Memory,
+    shapes: readonly ExpertShapes[],
+    hidden: number,
+    readonly experts: readonly CpuExpert[],
+    tensors: readonly CpuTensor[],
+  ) {
+    super(memory, shapes, hidden, tensors);
   }
 }
 
@@ -48,7 +55,7 @@ export async function loadExperts(
     for (const tensor of tensors) tensor[Symbol.dispose]();
     throw error;
   }
-  return new CpuExperts(memory, hidden, experts, tensors);
+  return new CpuExperts(memory, expertShapes(sources), hidden, experts, tensors);
 }
 
 /** Tokens that one expert works on at a time. */
@@ -92,7 +99,7 @@ function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix): CpuTensor {
 }
 
 /** Counting sort: slots in order of their expert; those of expert e stand from starts[e] to starts[e + 1]. */
-function byExpert(listed: Uint32Array, experts: number): { slots: Uint32Array; starts: Uint32Array } {
+export function byExpert(listed: Uint32Array, experts: number): { slots: Uint32Array; starts: Uint32Array } {
   const starts = new Uint32Array(experts + 1);
   for (const e of listed) {
     if (e < experts) starts[e + 1]++;

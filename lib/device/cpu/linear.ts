@@ -17,14 +17,17 @@ export interface Cpu {
   readonly gemm: Gemm;
 }
 
+/** A matrix in its stored type: a tensor, or a part of one. */
+export type StoredMatrix = Pick<CpuTensor, "shape" | "dtype" | "raw" | "f32">;
+
 /** A matrix, or the two factors of one. */
-export type CpuMatrix = CpuTensor | { left: CpuTensor; right: CpuTensor };
+export type CpuMatrix = StoredMatrix | { left: StoredMatrix; right: StoredMatrix };
 
 /** Weights are widened so many elements at a time: 16 MiB of float32, whatever the size of the matrix. */
 const WIDENED = 2 ** 22;
 
 /** Calls `use` with the rows `[first, first + count)` of a stored matrix in float32, in blocks of at most 16 MiB. */
-export function eachBlock(cpu: Cpu, weight: CpuTensor, use: (rows: Block, first: number, count: number) => void): void {
+export function eachBlock(cpu: Cpu, weight: StoredMatrix, use: (rows: Block, first: number, count: number) => void): void {
   const [rows, columns] = weight.shape;
   if (weight.dtype === "F32") return use({ data: weight.f32, stride: columns }, 0, rows);
   const most = Math.max(1, Math.min(rows, Math.floor(WIDENED / columns)));

@@ -6,6 +6,7 @@
 
 import { product, rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
+import type { Block } from "./gemm.ts";
 import type { Cpu } from "./linear.ts";
 import { CpuTensor } from "./tensor.ts";
 
@@ -63,7 +64,7 @@ export function combine(cpu: Cpu, outputs: CpuTensor, gates: CpuTensor): CpuTens
 
 export function gather(cpu: Cpu, x: CpuTensor, rows: CpuTensor): CpuTensor {
   const width = product(x.shape.slice(1));
-  const result = new CpuTensor(cpu.memory, "F32", [rows.size, ...x.shape.slice(1)]), y = result.f32, data = x.f32;
+  const result = new CpuTensor(cpu.memory, "F32", [...rows.shape, ...x.shape.slice(1)]), y = result.f32, data = x.f32;
   rows.u32.forEach((row, i) => {
     if (row < x.shape[0]) y.set(data.subarray(row * width, (row + 1) * width), i * width);
     else y.fill(0, i * width, (i + 1) * width);
@@ -82,16 +83,21 @@ export function gram(cpu: Cpu, x: CpuTensor): CpuTensor {
 }
 
 export function transpose(cpu: Cpu, x: CpuTensor): CpuTensor {
-  const [rows, columns] = x.shape, result = new CpuTensor(cpu.memory, "F32", [columns, rows]), y = result.f32, data = x.f32;
+  const [rows, columns] = x.shape, result = new CpuTensor(cpu.memory, "F32", [columns, rows]);
+  turn({ data: x.f32, stride: columns }, rows, columns, result.f32);
+  return result;
+}
+
+/** y `[columns, rows]` = xᵀ. */
+export function turn(x: Block, rows: number, columns: number, y: Float32Array): void {
   const tile = 32; // both sides of a tile stay in the first-level cache
   for (let top = 0; top < rows; top += tile) {
     for (let left = 0; left < columns; left += tile) {
       for (let i = top; i < Math.min(rows, top + tile); i++) {
-        for (let j = left; j < Math.min(columns, left + tile); j++) y[j * rows + i] = data[i * columns + j];
+        for (let j = left; j < Math.min(columns, left + tile); j++) y[j * rows + i] = x.data[i * x.stride + j];
       }
     }
   }
-  return result;
 }
 
 export function squares(cpu: Cpu, a: CpuTensor, b?: CpuTensor): CpuTensor {

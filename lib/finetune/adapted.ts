@@ -1,0 +1,160 @@
+/**
+ * Products with weights that may have low-rank corrections, recorded on a tape.
+ *
+ * @module
+ */
+
+import type { Experts, Tensor } from "../device/device.ts";
+import type { ExpertPart, MatrixStack, SlotOrder } from "../device/vjp.ts";
+import { expertParts, partShapes } from "./expert_parts.ts";
+import type { Tape } from "./tape.ts";
+
+/** LoRA: x · weightᵀ + scale · dropout(x) · downᵀ · upᵀ. */
+export interface Correction<Matrix> {
+  /** `[rank, in]` */
+  readonly down: Matrix;
+  /** `[out, rank]` */
+  readonly up: Matrix;
+  readonly scale: number;
+  /** Share of inputs that are dropped, and what decides which. */
+  readonly dropout: { readonly rate: number; readonly seed: number };
+}
+
+/** Corrections of one layer's weights. */
+export interface LayerAdapters {
+  readonly linear: ReadonlyMap<Tensor, Correction<Tensor>>;
+  readonly experts: ReadonlyMap<ExpertPart, Correction<MatrixStack>>;
+}
+
+/** x · weightᵀ + bias, corrected. */
+export function adaptedLinear(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
+  const { device } = tape, { vjp } = device, correction = adapters?.linear.get(weight);
+  const y = tape.keep(device.linear(x, weight, bias));
+  tape.record(y, [x, weight, bias], (dy) => {
+    if (tape.flows(x)) tape.push(x, vjp.linear(dy, weight));
+    if (tape.flows(weight)) tape.push(weight, vjp.linearWeight(dy, x));
+    if (bias && tape.flows(bias)) tape.push(bias, columnSums(tape, dy));
+  });
+  if (!correction) return y;
+  return corrected(tape, x, y, correction, {
+    apply: (x, matrix) => device.linear(x, matrix),
+    toInput: (dy, matrix) => vjp.linear(dy, matrix),
+    toMatrix: (dy, x) => vjp.linearWeight(dy, x),
+    leaf: (matrix) => matrix,
+  });
+}
+
+/** Output of each listed expert for its token, as `Device.experts`, by products over rows that are sorted by expert. */
+export function adaptedExperts(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, table: Tensor, experts: Experts): Tensor {
+  const { device } = tape, order = tape.keep(device.order(table, experts.count));
+  const rows = tape.keep(device.sortRows(x, order));
+  tape.record(rows, [x], (dy) => {
+    using slots = device.unsortRows(dy, order);
+    using ones = device.tensor(new Float32Array(order.tokens * order.ranks).fill(1), [order.tokens, order.ranks]);
+    tape.push(x, device.combine(slots, ones));
+  });
+  const product = (kind: ExpertPart["kind"], x: Tensor) => expertProduct(tape, adapters, x, order, experts, kind);
+  const output = product("down", recordSwiglu(tape, product("gate", rows), product("up", rows)));
+  const y = tape.keep(device.unsortRows(output, order));
+  tape.record(y, [output], (dy) => tape.push(output, device.sortRows(dy, order)));
+  return y;
+}
+
+/** Sorted rows times one of the three matrices of their experts: dense ones, and those that are products of two factors. */
+function expertProduct(
+  tape: Tape,
+  adapters: LayerAdapters | undefined,
+  x: Tensor,
+  order: SlotOrder,
+  experts: Experts,
+  kind: ExpertPart["kind"],
+): Tensor {
+  const part = (role: ExpertPart["role"]) => expertParts(experts).find((p) => p.kind === kind && p.role === role);
+  const apply = (x: Tensor, part: ExpertPart) => partProduct(tape, adapters, x, order, part);
+  const dense = part("dense"), right = part("right"), left = part("left");
+  const whole = dense && apply(x, dense), factored = left && right && apply(apply(x, right), left);
+  if (!whole || !factored) return (whole ?? factored)!;
+  const y = tape.keep(tape.device.widen(whole)); // each row is zero in one of the two
+  tape.device.add(y, factored);
+  tape.record(y, [whole, factored], (dy) => {
+    for (const term of [whole, factored]) tape.push(term, tape.device.widen(dy));
+  });
+  return y;
+}
+
+function partProduct(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, order: SlotOrder, part: ExpertPart): Tensor {
+  const { device } = tape, { vjp } = device, correction = adapters?.experts.get(part);
+  const y = tape.keep(device.expertLinear(x, order, part));
+  tape.record(y, [x, part], (dy) => {
+    if (tape.flows(x)) tape.push(x, vjp.expertLinear(dy, order, part));
+    if (tape.flows(part)) tape.push(part, vjp.expertMatrices(dy, x, order, partShapes(part)));
+  });
+  if (!correction) return y;
+  return corrected(tape, x, y, correction, {
+    apply: (x, stack) => device.expertLinear(x, order, stack),
+    toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
+    toMatrix: (dy, x, stack) => vjp.expertMatrices(dy, x, order, stack.shapes),
+    leaf: (stack) => stack.tensor,
+  });
+}
+
+/** How rows are multiplied with a matrix, or each with its expert's. */
+interface Products<Matrix> {
+  apply(x: Tensor, matrix: Matrix): Tensor;
+  toInput(dy: Tensor, matrix: Matrix): Tensor;
+  toMatrix(dy: Tensor, x: Tensor, matrix: Matrix): Tensor;
+  /** What its gradient is kept under. */
+  leaf(matrix: Matrix): Tensor;
+}
+
+/** y + scale · dropout(x) · downᵀ · upᵀ. The dropped input is made again on the way back. */
+function corrected<Matrix>(
+  tape: Tape,
+  x: Tensor,
+  y: Tensor,
+  { down, up, scale, dropout: { rate, seed } }: Correction<Matrix>,
+  { apply, toInput, toMatrix, leaf }: Products<Matrix>,
+): Tensor {
+  const { device } = tape, drop = (value: Tensor) => rate > 0 ? device.dropout(value, rate, seed) : undefined;
+  const middle = (() => {
+    using dropped = drop(x);
+    return tape.keep(apply(dropped ?? x, down));
+  })();
+  device.scale(middle, scale);
+  using step = apply(middle, up);
+  const sum = tape.keep(device.widen(y));
+  device.add(sum, step);
+  tape.record(sum, [y, x, leaf(down), leaf(up)], (dy) => {
+    tape.push(y, device.widen(dy));
+    if (tape.flows(leaf(up))) tape.push(leaf(up), toMatrix(dy, middle, up));
+    using toMiddle = toInput(dy, up);
+    device.scale(toMiddle, scale);
+    if (tape.flows(leaf(down))) {
+      using dropped = drop(x);
+      tape.push(leaf(down), toMatrix(toMiddle, dropped ?? x, down));
+    }
+    if (tape.flows(x)) {
+      const toKept = toInput(toMiddle, down), toAll = drop(toKept);
+      if (toAll) toKept[Symbol.dispose]();
+      tape.push(x, toAll ?? toKept);
+    }
+  });
+  return sum;
+}
+
+/** silu(gate) * up. */
+export function recordSwiglu(tape: Tape, gate: Tensor, up: Tensor): Tensor {
+  const y = tape.keep(tape.device.swiglu(gate, up));
+  tape.record(y, [gate, up], (dy) => {
+    const gradients = tape.device.vjp.swiglu(dy, gate, up);
+    tape.push(gate, gradients.gate);
+    tape.push(up, gradients.up);
+  });
+  return y;
+}
+
+function columnSums({ device }: Tape, x: Tensor): Tensor {
+  const rows = x.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  using ones = device.tensor(new Float32Array(rows).fill(1), [rows, 1]);
+  return device.vjp.linearWeight(x, ones);
+}

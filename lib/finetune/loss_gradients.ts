@@ -1,0 +1,154 @@
+/**
+ * Gradients of the language-model loss.
+ *
+ * @module
+ */
+
+import type { Device, Tensor } from "../device/device.ts";
+import type { Batch } from "../model/batch.ts";
+import { forwardLayer } from "../model/decoder_layer.ts";
+import { embed } from "../model/embed.ts";
+import { type LoadedLayer, vector } from "../model/load_layer.ts";
+import type { DecoderLayer, Model } from "../model/model.ts";
+import { pause } from "../model/stage_options.ts";
+import type { LayerAdapters } from "./adapted.ts";
+import { Recorded, recording } from "./recording.ts";
+import { type Leaf, Tape } from "./tape.ts";
+
+export interface LossGradientsOptions {
+  signal?: AbortSignal;
+  /** Brings a layer's weights to the device; the caller of it disposes them. */
+  load: (layer: DecoderLayer) => Promise<LoadedLayer>;
+  /** Corrections of a layer's weights, for one batch. */
+  adapters?: (layer: DecoderLayer, weights: LoadedLayer, batch: number) => LayerAdapters;
+  /** What gradients are taken of in a layer. */
+  leaves: (layer: DecoderLayer, weights: LoadedLayer) => Iterable<Leaf>;
+  /** Is given the gradient of a leaf for one batch, and owns it. */
+  collect: (leaf: Leaf, gradient: Tensor) => void;
+  /** The same for what stands before and behind the layers: the embedded tokens of a batch, the final norm, the head. */
+  ends?: {
+    embedded(batch: number, gradient: Tensor): void;
+    norm(gradient: Tensor): void;
+    head(gradient: Tensor): void;
+  };
+}
+
+/**
+ * Mean loss of all scored tokens of all batches, and its gradients.
+ *
+ * Only the input of every layer is kept (`layers · tokens · hidden` numbers). On the way back a layer runs again, batch by batch, this time recorded:
+ * the peak is those inputs, one layer's weights, and the activations of one batch in one layer (Chen et al., 2016).
+ *
+ * @returns Mean negative log-likelihood, in nats.
+ */
+export async function lossGradients(
+  device: Device,
+  model: Model,
+  batches: readonly Batch[],
+  options: LossGradientsOptions,
+): Promise<number> {
+  const { config } = model, { signal, load, adapters, leaves, collect, ends } = options;
+  const total = batches.reduce((n, { rows }) => n + rows.length, 0);
+  using stack = new DisposableStack();
+  let streams: Tensor[] = [];
+  for (const { ids } of batches) streams.push(stack.use(await embed(device, model, ids)));
+  const inputs: Tensor[][] = [];
+  for (const layer of model.layers) {
+    using weights = await load(layer);
+    inputs.push(streams);
+    const next: Tensor[] = [];
+    for (const [b, { segments }] of batches.entries()) {
+      await pause(signal);
+      using tape = new Tape(device);
+      const stream = new Recorded(streams[b]);
+      forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, segments);
+      next.push(stack.use(device.widen(stream.value)));
+    }
+    streams = next;
+  }
+
+  const { loss, gradients } = await atEnd(device, model, batches, streams, total, ends);
+  // Owned one by one from here on: each layer replaces them.
+  using slopes = new Slopes(gradients);
+  for (const [l, layer] of [...model.layers.entries()].toReversed()) {
+    using weights = await load(layer);
+    for (const [b, { segments }] of batches.entries()) {
+      await pause(signal);
+      using tape = new Tape(device);
+      const input = inputs[l][b], stream = new Recorded(input), watched = [...leaves(layer, weights)];
+      tape.watch(input);
+      for (const leaf of watched) tape.watch(leaf);
+      forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, segments);
+      tape.backward(stream.value, slopes.take(b));
+      slopes.values[b] = tape.take(input)!;
+      for (const leaf of watched) {
+        const gradient = tape.take(leaf);
+        if (gradient) collect(leaf, gradient);
+      }
+    }
+  }
+  if (ends) batches.forEach((_, b) => ends.embedded(b, slopes.take(b)));
+  return loss;
+}
+
+/** Loss, and its gradients with respect to the residual streams after the last layer. */
+async function atEnd(
+  device: Device,
+  model: Model,
+  batches: readonly Batch[],
+  streams: readonly Tensor[],
+  total: number,
+  ends: LossGradientsOptions["ends"],
+): Promise<{ loss: number; gradients: Tensor[] }> {
+  using norm = await vector(device, model.norm);
+  using head = await device.load(model.head);
+  using made = new DisposableStack();
+  const gradients: Tensor[] = [], { normEpsilon, hidden } = model.config;
+  let loss = 0;
+  for (const [b, { ids, rows, targets }] of batches.entries()) {
+    if (rows.length === 0) {
+      gradients.push(made.use(device.tensor(new Float32Array(ids.length * hidden), [ids.length, hidden])));
+      continue;
+    }
+    using picked = device.tensor(rows, [rows.length]);
+    using wanted = device.tensor(targets, [targets.length]);
+    using share = device.tensor(new Float32Array(rows.length).fill(1 / total), [rows.length]);
+    using last = device.gather(streams[b], picked);
+    using x = device.rmsNorm(last, norm, normEpsilon);
+    using losses = device.crossEntropy(x, head, wanted);
+    for (const value of await device.read(losses)) loss += value / total;
+    const { x: slope, head: toHead } = device.vjp.crossEntropy(x, head, wanted, share, { head: ends !== undefined });
+    using toX = slope;
+    if (toHead) ends!.head(toHead);
+    if (ends) ends.norm(device.vjp.rmsNormGain(toX, last, hidden, normEpsilon));
+    using toLast = device.vjp.rmsNorm(toX, last, norm, normEpsilon);
+    gradients.push(made.use(spread(device, toLast, rows, ids.length)));
+  }
+  made.move();
+  return { loss, gradients };
+}
+
+/** Rows put back to where they were picked from, `[tokens, hidden]`, among zeros. */
+function spread(device: Device, x: Tensor, rows: Uint32Array, tokens: number): Tensor {
+  const from = new Uint32Array(tokens), there = new Float32Array(tokens);
+  rows.forEach((row, i) => (from[row] = i, there[row] = 1));
+  using picked = device.tensor(from, [tokens, 1]);
+  using gates = device.tensor(there, [tokens, 1]);
+  using copies = device.gather(x, picked);
+  return device.combine(copies, gates);
+}
+
+/** Gradients of the batches' residual streams, each of which is taken out to be replaced. */
+class Slopes implements Disposable {
+  constructor(readonly values: (Tensor | undefined)[]) {}
+
+  take(batch: number): Tensor {
+    const value = this.values[batch]!;
+    this.values[batch] = undefined;
+    return value;
+  }
+
+  [Symbol.dispose](): void {
+    for (const value of this.values) value?.[Symbol.dispose]();
+  }
+}
