@@ -8,7 +8,7 @@ import type { Device, Tensor } from "../device/device.ts";
 import type { Batch } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
-import { type LoadedLayer, vector } from "../model/load_layer.ts";
+import type { LoadedLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { pause } from "../model/stage_options.ts";
 import type { LayerAdapters } from "./adapted.ts";
@@ -17,6 +17,9 @@ import { type Leaf, Tape } from "./tape.ts";
 
 export interface LossGradientsOptions {
   signal?: AbortSignal;
+  /** Gain of the final norm. */
+  norm: Tensor;
+  head: Tensor;
   /** Brings a layer's weights to the device; the caller of it disposes them. */
   load: (layer: DecoderLayer) => Promise<LoadedLayer>;
   /** Corrections of a layer's weights, for one batch. */
@@ -67,7 +70,7 @@ export async function lossGradients(
     streams = next;
   }
 
-  const { loss, gradients } = await atEnd(device, model, batches, streams, total, ends);
+  const { loss, gradients } = await atEnd(device, model, batches, streams, total, options);
   // Owned one by one from here on: each layer replaces them.
   using slopes = new Slopes(gradients);
   for (const [l, layer] of [...model.layers.entries()].toReversed()) {
@@ -98,10 +101,8 @@ async function atEnd(
   batches: readonly Batch[],
   streams: readonly Tensor[],
   total: number,
-  ends: LossGradientsOptions["ends"],
+  { norm, head, ends }: LossGradientsOptions,
 ): Promise<{ loss: number; gradients: Tensor[] }> {
-  using norm = await vector(device, model.norm);
-  using head = await device.load(model.head);
   using made = new DisposableStack();
   const gradients: Tensor[] = [], { normEpsilon, hidden } = model.config;
   let loss = 0;

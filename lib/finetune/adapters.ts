@@ -1,0 +1,74 @@
+/**
+ * Low-rank adapters as plain data.
+ *
+ * @module
+ */
+
+import { random } from "../calibrate/random.ts";
+import type { Model } from "../model/model.ts";
+import { adapterSites, type Site, type Target } from "./adapter_sites.ts";
+
+/**
+ * LoRA corrections of a model (Hu et al., 2021): each adapted weight W `[out, in]` becomes W + alpha / rank · up · down, with down `[rank, in]` and
+ * up `[out, rank]`. A trained router is here as a whole.
+ */
+export interface Adapters {
+  rank: number;
+  alpha: number;
+  /** Numbers by layer and place, such as "3/attention/q_proj/down" or "0/experts/gate/left/up": the matrices of a layer's experts one behind the other. */
+  values: Map<string, Float32Array<ArrayBuffer>>;
+}
+
+/** Sizes of the matrices that make up the adapter of a site, by the end of their name. */
+export function adapterShapes(site: Site, rank: number): Record<string, readonly (readonly [number, number])[]> {
+  switch (site.kind) {
+    case "linear":
+      return {
+        down: [[rank, site.columns]],
+        ...Object.fromEntries(site.pieces.map(({ rows }, i) => [site.pieces.length > 1 ? `up.${i}` : "up", [[rows, rank]] as const])),
+      };
+    case "experts":
+      return {
+        down: site.shapes.map(([rows, columns]) => rows > 0 ? [rank, columns] : [0, 0]),
+        up: site.shapes.map(([rows]) => rows > 0 ? [rows, rank] : [0, 0]),
+      };
+    case "router":
+      return { weight: [site.shape] };
+  }
+}
+
+/** Elements of all matrices. */
+export function sizeOf(shapes: readonly (readonly [number, number])[]): number {
+  return shapes.reduce((n, [rows, columns]) => n + rows * columns, 0);
+}
+
+/**
+ * Adapters that change nothing yet: `down` uniform within 1 / √in as PEFT draws it, `up` zero. Routers are left out: they begin as they are.
+ *
+ * @param targets What to adapt.
+ */
+export function createAdapters(
+  model: Model,
+  { rank, alpha, targets, seed }: { rank: number; alpha: number; targets: readonly Target[]; seed: number },
+): Adapters {
+  const values: Adapters["values"] = new Map();
+  for (const layer of model.layers) {
+    for (const site of adapterSites(model, layer)) {
+      if (site.kind === "router" || !targets.includes(site.target)) continue;
+      for (const [end, shapes] of Object.entries(adapterShapes(site, rank))) {
+        const name = `${layer.index}/${site.key}/${end}`, matrix = new Float32Array(sizeOf(shapes));
+        if (end === "down") fill(matrix, shapes, random(seed, `adapter ${name}`).below);
+        values.set(name, matrix);
+      }
+    }
+  }
+  return { rank, alpha, values };
+}
+
+function fill(into: Float32Array, shapes: readonly (readonly [number, number])[], below: (count: number) => number): void {
+  let at = 0;
+  for (const [rows, columns] of shapes) {
+    const bound = 1 / Math.sqrt(columns), end = at + rows * columns;
+    for (; at < end; at++) into[at] = (below(2 ** 24) / 2 ** 23 - 1) * bound;
+  }
+}

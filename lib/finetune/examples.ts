@@ -1,0 +1,73 @@
+/**
+ * Training examples as tokens.
+ *
+ * @module
+ */
+
+import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
+import type { Batch } from "../model/batch.ts";
+
+/** Something to learn from: plain text, a prompt with its completion, or an instruction in Alpaca's fields. */
+export type Example =
+  | string
+  | { text: string }
+  | { prompt: string; completion: string }
+  | { instruction: string; input?: string; output: string };
+
+/** An example as tokens; the loss counts those from `first` on. */
+export interface TokenizedExample {
+  ids: Uint32Array;
+  first: number;
+}
+
+/**
+ * Tokens of an example. Text begins with BOS where the model has one, and all its tokens count; of a prompt and its completion only the completion
+ * counts, and EOS ends it.
+ *
+ * @param maxLength Tokens kept, from the front.
+ * @throws {TypeError} If it has none of the four forms.
+ */
+export function tokenizeExample(tokenizer: Tokenizer, example: Example, maxLength: number, index: number): TokenizedExample {
+  const start = tokenizer.bos === undefined ? [] : [tokenizer.bos];
+  const { prompt, text } = fields(example, index);
+  const asked = prompt === undefined ? [] : [...tokenizer.encode(prompt)];
+  const end = prompt === undefined || tokenizer.eos === undefined ? [] : [tokenizer.eos];
+  const ids = Uint32Array.from([...start, ...tokenizer.encode((prompt ?? "") + text), ...end]).slice(0, maxLength);
+  return { ids, first: Math.max(1, start.length + asked.length) };
+}
+
+function fields(example: Example, index: number): { prompt?: string; text: string } {
+  const parts: Record<string, unknown> = typeof example === "string" ? { text: example } : example ?? {};
+  const strings = (...names: string[]) => names.every((name) => typeof parts[name] === "string");
+  if (strings("text")) return { text: parts.text as string };
+  if (strings("prompt", "completion")) return { prompt: parts.prompt as string, text: parts.completion as string };
+  if (strings("instruction", "output")) {
+    const input = typeof parts.input === "string" && parts.input !== "" ? `### Input:\n${parts.input}\n\n` : "";
+    return { prompt: `### Instruction:\n${parts.instruction}\n\n${input}### Response:\n`, text: parts.output as string };
+  }
+  throw new TypeError(
+    `Cannot train on example ${index}: it has the fields ${Object.keys(parts).join(", ") || "(none)"}, ` +
+      `expected "text", "prompt" and "completion", or "instruction" and "output"`,
+  );
+}
+
+/** Packs examples, in order, into batches of at most so many tokens; a longer one is a batch of its own. */
+export function packExamples(examples: readonly TokenizedExample[], tokens: number): Batch[] {
+  const groups: TokenizedExample[][] = [];
+  let size = Infinity;
+  for (const example of examples) {
+    if (size + example.ids.length > tokens) groups.push([]), size = 0;
+    groups.at(-1)!.push(example);
+    size += example.ids.length;
+  }
+  return groups.map((group) => {
+    const ids = group.flatMap((e) => [...e.ids]), rows: number[] = [], segments: Batch["segments"] = [];
+    let start = 0;
+    for (const { ids: { length }, first } of group) {
+      segments.push({ start, length, position: 0 });
+      for (let i = first; i < length; i++) rows.push(start + i - 1);
+      start += length;
+    }
+    return { ids: Uint32Array.from(ids), segments, rows: Uint32Array.from(rows), targets: Uint32Array.from(rows, (row) => ids[row + 1]) };
+  });
+}

@@ -1,0 +1,203 @@
+/**
+ * Fine-tuning with low-rank adapters.
+ *
+ * @module
+ */
+
+import { random } from "../calibrate/random.ts";
+import type { Device, Tensor } from "../device/device.ts";
+import type { AdamOptions } from "../device/vjp.ts";
+import { vector } from "../model/load_layer.ts";
+import type { Model } from "../model/model.ts";
+import { advance, type StageOptions } from "../model/stage_options.ts";
+import { type Adapters, createAdapters } from "./adapters.ts";
+import { type Example, packExamples, type TokenizedExample, tokenizeExample } from "./examples.ts";
+import { LayerStore } from "./layer_store.ts";
+import { lossGradients } from "./loss_gradients.ts";
+import { mergeAdapters } from "./merge_adapters.ts";
+import { Parameters, STATES } from "./parameters.ts";
+import { checkedRecipe, learningRateAt, type Recipe } from "./recipe.ts";
+import { trainedRouters } from "./trained_routers.ts";
+import { readTrainingState, writeTrainingState } from "./training_state.ts";
+
+/** One step of a training. */
+export interface TrainingPoint {
+  /** From 1 on. */
+  step: number;
+  /** Mean negative log-likelihood of the step's tokens before it was taken, in nats. */
+  loss: number;
+  learningRate: number;
+  /** Norm of the gradient over all parameters, before clipping. */
+  gradientNorm: number;
+}
+
+export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
+  /** Called after every step: the loss curve as it grows. */
+  onStep?: (point: TrainingPoint) => void;
+  /** A folder for the state of the training, which continues from there to the same bits. @default none */
+  checkpoint?: string;
+  /** Steps from one such state to the next; stopping writes one too. @default 100 */
+  checkpointEvery?: number;
+  /** Bytes of weights that may stay on the device; a larger model is read layer by layer, twice a step. @default 2 ** 30 */
+  residentBytes?: number;
+}
+
+/** A fine-tuned model: its weights include the adapters. */
+export interface TunedModel extends Model {
+  adapters: Adapters;
+  history: TrainingPoint[];
+}
+
+const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+
+/**
+ * Trains low-rank adapters on attention and experts (LoRA; MoE-I², third stage) by AdamW on the mean token loss, the rest of the model frozen. On a
+ * low-rank expert both factors get an adapter.
+ *
+ * A step holds the input of every layer, one layer's weights, and the activations of at most about 1 GiB in one layer at a time.
+ *
+ * @param model Any model. Its weights are not changed.
+ * @param examples Text, prompts with completions (only completions count), or Alpaca's fields.
+ * @returns The model with the adapters merged, lazily and in float32, beside the adapters and the loss curve.
+ * @throws {RangeError} If an option makes no sense, or no example has a token to learn.
+ * @throws {TypeError} If an example has none of the forms.
+ * @throws {Error} If the folder of `checkpoint` holds the state of another training.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assert } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const tuned = await finetune(device, model, ["Sum: 1 + 1 = 2.", { prompt: "Sum: 2 + 2 =", completion: " 4." }], { epochs: 5 });
+ * assert(tuned.history.at(-1)!.loss < tuned.history[0].loss);
+ * ```
+ */
+export async function finetune(
+  device: Device,
+  model: Model,
+  examples: readonly Example[],
+  options: FinetuneOptions = {},
+): Promise<TunedModel> {
+  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep } = options;
+  const usable = examples.map((example, i) => tokenizeExample(model.tokenizer, example, recipe.maxLength, i)).filter((e) =>
+    e.first < e.ids.length
+  );
+  if (usable.length === 0) throw new RangeError(`Cannot fine-tune: none of the ${examples.length} examples has a token to learn`);
+  const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
+  const told = { ...recipe, examples: await fingerprint(usable), model: model.checkpoint.source.location };
+  const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told);
+  const adapters = createAdapters(model, recipe);
+  for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
+  for (const name of adapters.values.keys()) {
+    if (saved) adapters.values.set(name, saved.arrays.get(`value/${name}`)!);
+  }
+  using parameters = new Parameters(
+    device,
+    model,
+    adapters,
+    recipe.targets,
+    saved && ((name, state) => saved.arrays.get(`${state}/${name}`)!),
+  );
+  using store = new LayerStore(device, model, residentBytes);
+  using norm = await vector(device, model.norm);
+  using head = await device.load(model.head);
+  const history = saved?.history ?? [];
+  let done = saved?.step ?? 0, kept = done;
+  const keep = async () => {
+    if (checkpoint === undefined || kept === done) return;
+    await writeTrainingState(checkpoint, { step: done, history, recipe: told, arrays: await arraysOf(device, parameters) });
+    kept = done;
+  };
+  try {
+    await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
+    while (done < steps) {
+      const chosen = examplesOf(done, usable, recipe, perEpoch), learningRate = learningRateAt(done, steps, recipe);
+      const seed = (place: string) => random(recipe.seed, `dropout ${done} ${place}`).below(2 ** 32);
+      const loss = await lossGradients(device, model, packExamples(chosen, batchTokens(model)), {
+        signal: options.signal,
+        norm,
+        head,
+        load: async (layer) => parameters.withRouter(layer, await store.load(layer)),
+        adapters: (layer, weights, batch) => {
+          return parameters.adapters(layer, weights, { rate: recipe.dropout, seed: (name) => seed(`${batch} ${name}`) });
+        },
+        leaves: (layer) => parameters.tensors(layer),
+        collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
+      });
+      const gradientNorm = await update(device, parameters, recipe.clip, {
+        ...ADAM,
+        learningRate,
+        weightDecay: recipe.weightDecay,
+        step: done + 1,
+      });
+      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+        throw new Error(
+          `Cannot go on fine-tuning: step ${done + 1} has a loss of ${loss}; a lower learning rate than ${recipe.learningRate} may help`,
+        );
+      }
+      const point = { step: ++done, loss, learningRate, gradientNorm };
+      history.push(point);
+      onStep?.(point);
+      if (done % checkpointEvery === 0 || done === steps) await keep();
+      await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
+    }
+  } catch (error) {
+    await keep();
+    throw error;
+  }
+  for (const [name, { value }] of parameters.all) adapters.values.set(name, await device.read(value) as Float32Array<ArrayBuffer>);
+  return { ...mergeAdapters(model, adapters), adapters, history };
+}
+
+/** The examples of a step: every epoch goes through all of them in an order of its own. */
+function examplesOf(step: number, examples: readonly TokenizedExample[], { seed, batch }: Recipe, perEpoch: number): TokenizedExample[] {
+  const epoch = Math.floor(step / perEpoch),
+    order = random(seed, `epoch ${epoch}`).sample([...examples.keys()]),
+    start = step % perEpoch * batch;
+  return order.slice(start, start + batch).map((i) => examples[i]);
+}
+
+/** Clips, takes one step of AdamW with every parameter, and drops the gradients. Gives the norm before clipping. */
+async function update(
+  device: Device,
+  parameters: Parameters,
+  clip: number,
+  options: Omit<AdamOptions, "scale">,
+): Promise<number> {
+  const trained = [...parameters.all.values()].filter((p) => p.gradient);
+  const squares = await Promise.all(trained.map(async ({ gradient }) => {
+    using sums = device.squares(gradient!);
+    return (await device.read(sums)).reduce((a, b) => a + b, 0);
+  }));
+  const gradientNorm = Math.sqrt(squares.reduce((a, b) => a + b, 0)), scale = Math.min(1, clip / gradientNorm);
+  if (Number.isFinite(gradientNorm)) {
+    for (const { value, gradient, first, second } of trained) {
+      device.adam(value, gradient!, { first, second }, { ...options, scale: gradientNorm > 0 ? scale : 1 });
+    }
+  }
+  parameters.dropGradients();
+  return gradientNorm;
+}
+
+async function arraysOf(device: Device, { all }: Parameters): Promise<Map<string, Float32Array<ArrayBuffer>>> {
+  const arrays = new Map<string, Float32Array<ArrayBuffer>>();
+  for (const [name, parameter] of all) {
+    for (const state of STATES) arrays.set(`${state}/${name}`, await device.read(parameter[state]) as Float32Array<ArrayBuffer>);
+  }
+  return arrays;
+}
+
+/** Tokens whose recorded activations and their gradients take about 1 GiB in one layer. */
+function batchTokens({ config: { hidden, moe, denseIntermediate } }: Model): number {
+  const numbers = 24 * hidden + moe.topK * (6 * hidden + 8 * moe.intermediate) + 8 * Math.max(moe.shared, denseIntermediate);
+  return Math.max(256, Math.floor(2 ** 30 / (4 * numbers)));
+}
+
+/** SHA-256 of the examples' tokens. */
+async function fingerprint(examples: readonly TokenizedExample[]): Promise<string> {
+  const words = Uint32Array.from(examples.flatMap(({ ids, first }) => [ids.length, first, ...ids]));
+  const digest = await crypto.subtle.digest("SHA-256", words);
+  return new Uint8Array(digest).toHex();
+}

@@ -1,0 +1,45 @@
+/**
+ * Weights that are needed again and again.
+ *
+ * @module
+ */
+
+import { BYTES, type Device, type MatrixSource, type TensorSource } from "../device/device.ts";
+import { type LoadedLayer, loadLayer } from "../model/load_layer.ts";
+import type { DecoderLayer, Model } from "../model/model.ts";
+
+/** Brings layers to the device; a model that is small enough stays there. */
+export class LayerStore implements Disposable {
+  readonly #device: Device;
+  readonly #model: Model;
+  readonly #kept: Map<DecoderLayer, LoadedLayer> | undefined;
+
+  /** @param resident Bytes of layers that may stay on the device. */
+  constructor(device: Device, model: Model, resident: number) {
+    this.#device = device, this.#model = model;
+    if (model.layers.reduce((n, layer) => n + layerBytes(layer), 0) <= resident) this.#kept = new Map();
+  }
+
+  /** The caller disposes what it gets; what is kept stays. */
+  async load(layer: DecoderLayer): Promise<LoadedLayer> {
+    const kept = this.#kept?.get(layer);
+    if (kept) return { ...kept, [Symbol.dispose]: () => {} };
+    const loaded = await loadLayer(this.#device, this.#model.config, layer);
+    if (!this.#kept) return loaded;
+    this.#kept.set(layer, loaded);
+    return { ...loaded, [Symbol.dispose]: () => {} };
+  }
+
+  [Symbol.dispose](): void {
+    for (const layer of this.#kept?.values() ?? []) layer[Symbol.dispose]();
+  }
+}
+
+function layerBytes({ attention, block }: DecoderLayer): number {
+  const matrices: MatrixSource[] = block.kind === "dense"
+    ? [block.gate, block.up, block.down]
+    : [...block.experts, ...(block.shared ? [block.shared] : [])].flatMap(({ gate, up, down }): MatrixSource[] => [gate, up, down]);
+  const bytes = ({ shape, dtype }: TensorSource) => shape.reduce((a, b) => a * b, BYTES[dtype]);
+  const all = [...Object.values(attention), ...matrices].flatMap((m) => "left" in m ? [m.left, m.right] : [m]);
+  return all.reduce((n, source) => n + bytes(source), 0);
+}

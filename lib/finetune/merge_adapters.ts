@@ -1,0 +1,121 @@
+/**
+ * Folding adapters into a model's weights.
+ *
+ * @module
+ */
+
+import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
+import { widen } from "../device/cpu/widen.ts";
+import type { DecoderLayer, Model } from "../model/model.ts";
+import { adapterSites, type Site } from "./adapter_sites.ts";
+import { type Adapters, adapterShapes, sizeOf } from "./adapters.ts";
+
+/** A product to add to a matrix: up `[out, rank]` · down `[rank, in]`. */
+interface Update {
+  up: Float32Array;
+  down: Float32Array;
+}
+
+/**
+ * A model whose weights include the adapters: W + alpha / rank · up · down in float32, worked out whenever a weight is read. Nothing is stored twice, and
+ * every stage takes it as it takes any other model.
+ *
+ * @param model The model that the adapters were trained on, or one with the same shapes.
+ * @throws {RangeError} If the model has no place for an adapter, or one of another shape.
+ *
+ * @example
+ * ```ts
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const values = new Map([["0/attention/q_proj/down", new Float32Array(128)], ["0/attention/q_proj/up", new Float32Array(128)]]);
+ * assertEquals(mergeAdapters(model, { rank: 1, alpha: 2, values }).layers[0].attention["q_proj.weight"].dtype, "F32");
+ * ```
+ */
+export function mergeAdapters(model: Model, adapters: Adapters): Model {
+  const used = new Set<string>();
+  const layers = model.layers.map((layer) => mergeLayer(model, layer, adapters, used));
+  const unused = [...adapters.values.keys()].find((name) => !used.has(name));
+  if (unused !== undefined) throw new RangeError(`Cannot merge the adapter "${unused}": the model has no such weight`);
+  return { ...model, layers };
+}
+
+function mergeLayer(model: Model, layer: DecoderLayer, { rank, alpha, values }: Adapters, used: Set<string>): DecoderLayer {
+  const scale = alpha / rank;
+  let merged = layer;
+  for (const site of adapterSites(model, layer)) {
+    const name = `${layer.index}/${site.key}`, shapes = adapterShapes(site, rank);
+    if (!Object.keys(shapes).some((end) => values.has(`${name}/${end}`))) continue;
+    const take = (end: string) => {
+      const numbers = values.get(`${name}/${end}`), wanted = sizeOf(shapes[end]);
+      if (numbers?.length !== wanted) {
+        throw new RangeError(
+          `Cannot merge the adapter "${name}/${end}": it has ${numbers?.length ?? 0} numbers, the model needs ${wanted}`,
+        );
+      }
+      used.add(`${name}/${end}`);
+      return numbers;
+    };
+    const parts = Object.fromEntries(Object.keys(shapes).map((end) => [end, take(end)]));
+    merged = replace(merged, site, (source, index) => {
+      if (site.kind === "router") return whole(source, parts.weight);
+      if (site.kind === "linear") {
+        const up = Float32Array.from(site.pieces.flatMap((_, i) => [...parts[site.pieces.length > 1 ? `up.${i}` : "up"]]));
+        return corrected(source, { up, down: parts.down }, rank, scale);
+      }
+      const slice = (end: string) => {
+        const start = sizeOf(shapes[end].slice(0, index));
+        return parts[end].subarray(start, start + sizeOf([shapes[end][index]]));
+      };
+      return corrected(source, { up: slice("up"), down: slice("down") }, rank, scale);
+    });
+  }
+  return merged;
+}
+
+/** The layer with the weights of a site changed; `index` is the expert's position. */
+function replace(layer: DecoderLayer, site: Site, change: (source: TensorSource, index: number) => TensorSource): DecoderLayer {
+  const { block } = layer, [group, name, role] = site.key.split("/");
+  if (group === "attention") {
+    const weight = `${name}.weight`;
+    return { ...layer, attention: { ...layer.attention, [weight]: change(layer.attention[weight], 0) } };
+  }
+  const kind = name as "gate" | "up" | "down";
+  if (block.kind === "dense") return { ...layer, block: { ...block, [kind]: change(block[kind], 0) } };
+  if (group === "router") return { ...layer, block: { ...block, router: change(block.router, 0) } };
+  if (group === "shared") return { ...layer, block: { ...block, shared: { ...block.shared!, [kind]: change(block.shared![kind], 0) } } };
+  const matrix = (source: MatrixSource, index: number): MatrixSource => {
+    if ("left" in source) return role === "dense" ? source : { ...source, [role]: change(source[role as "left" | "right"], index) };
+    return role === "dense" ? change(source, index) : source;
+  };
+  return { ...layer, block: { ...block, experts: block.experts.map((e, index) => ({ ...e, [kind]: matrix(e[kind], index) })) } };
+}
+
+function whole({ shape }: TensorSource, values: Float32Array<ArrayBuffer>): TensorSource {
+  return {
+    dtype: "F32",
+    shape,
+    read: (into) => Promise.resolve(into.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))),
+  };
+}
+
+function corrected(source: TensorSource, { up, down }: Update, rank: number, scale: number): TensorSource {
+  const [rows, columns] = source.shape;
+  return {
+    dtype: "F32",
+    shape: source.shape,
+    read: async (into) => {
+      const raw = new Uint8Array(rows * columns * BYTES[source.dtype]), values = new Float32Array(rows * columns);
+      await source.read(raw);
+      widen(raw, source.dtype, 0, values);
+      for (let i = 0; i < rows; i++) {
+        const row = values.subarray(i * columns, (i + 1) * columns);
+        for (let k = 0; k < rank; k++) {
+          const factor = scale * up[i * rank + k], line = k * columns;
+          for (let j = 0; j < columns; j++) row[j] += factor * down[line + j];
+        }
+      }
+      into.set(new Uint8Array(values.buffer));
+    },
+  };
+}
