@@ -1,0 +1,107 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { TARGETS } from "../../lib/finetune/adapter_sites.ts";
+import { finetune, type FinetuneOptions, type TunedModel } from "../../lib/finetune/finetune.ts";
+import { perplexity } from "../../lib/evaluate/perplexity.ts";
+import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { fastDevices, testOnDevices } from "../devices.ts";
+import { openFixture } from "../fixtures.ts";
+
+const EXAMPLES = [
+  ...["Sum: 1 + 2 = 3.", "Fact: Dov Dane lives in Arden.", "Series: 3 8 13 18 then 23.", "Compare: is 18 greater than 31 ? no."],
+  { prompt: "Sum: 20 + 2 =", completion: " 22." },
+];
+const OPTIONS: FinetuneOptions = { rank: 4, batch: 2, epochs: 3, dropout: 0.1, targets: TARGETS, seed: 5 };
+
+/** Everything that a training gives, as text. */
+function outcome({ adapters, history }: TunedModel): string {
+  return JSON.stringify([history, [...adapters.values].map(([name, values]) => [name, [...values]])]);
+}
+
+async function inFolder(run: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await run(`${folder}/state`);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+testOnDevices("finetune() gives the same bits every time, and what it merges is what it trained", async (device) => {
+  const { model } = await openFixture("tiny-qwen2-moe"), points: number[] = [];
+  const tuned = await finetune(device, model, EXAMPLES, { ...OPTIONS, onStep: ({ step }) => points.push(step) });
+  assertEquals(points, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assertEquals(outcome(await finetune(device, model, EXAMPLES, OPTIONS)), outcome(tuned));
+  const rates = tuned.history.map((p) => p.learningRate);
+  assert(rates.every((rate, i) => i < 2 || rate < rates[i - 1]), `learning rates ${rates} do not fall`);
+  assert(tuned.history.at(-1)!.loss < tuned.history[0].loss, "the loss does not fall");
+
+  // One step of learning rate next to nothing tells the loss that the trained model has on an example.
+  const text = [EXAMPLES[0]], ids = [model.tokenizer.bos!, ...model.tokenizer.encode(EXAMPLES[0] as string)];
+  const [{ loss }] = (await finetune(device, tuned, text, { learningRate: 1e-30, epochs: 1 })).history;
+  assertAlmostEquals((await perplexity(device, tuned, [Uint32Array.from(ids)])).nll, loss, 1e-4);
+}, fastDevices);
+
+testOnDevices("finetune() continues a stopped training to the same bits", async (device) => {
+  const { model } = await openFixture("tiny-deepseek-v2"), whole = await finetune(device, model, EXAMPLES, OPTIONS);
+  await inFolder(async (checkpoint) => {
+    const stop = new AbortController();
+    await assertRejects(
+      () =>
+        finetune(device, model, EXAMPLES, {
+          ...{ ...OPTIONS, checkpoint, checkpointEvery: 3, signal: stop.signal },
+          onStep: ({ step }) => step === 5 && stop.abort(new Error("stopped by the user")),
+        }),
+      Error,
+      "stopped by the user",
+    );
+    const steps: number[] = [];
+    const rest = await finetune(device, model, EXAMPLES, { ...OPTIONS, checkpoint, onStep: ({ step }) => steps.push(step) });
+    assertEquals(steps, [6, 7, 8, 9]);
+    assertEquals(outcome(rest), outcome(whole));
+    const again = await finetune(device, model, EXAMPLES, { ...OPTIONS, checkpoint, onStep: () => assert(false, "nothing is left to do") });
+    assertEquals(outcome(again), outcome(whole));
+    await assertRejects(
+      () => finetune(device, model, EXAMPLES, { ...OPTIONS, checkpoint, learningRate: 0.01 }),
+      Error,
+      'its "learningRate" is 0.001, now it is 0.01',
+    );
+    await assertRejects(() => finetune(device, model, EXAMPLES.slice(1), { ...OPTIONS, checkpoint }), Error, '"examples"');
+    await Deno.writeTextFile(`${checkpoint}/notes.txt`, "mine");
+    await assertRejects(() => finetune(device, model, EXAMPLES, { ...OPTIONS, epochs: 4, checkpoint }), Error, '"epochs"');
+    assertEquals(await Deno.readTextFile(`${checkpoint}/notes.txt`), "mine");
+  });
+}, fastDevices);
+
+testOnDevices("finetune() trains layer by layer to the same bits as with all weights on the device", async (device) => {
+  const { model } = await openFixture("tiny-mixtral"), options = { ...OPTIONS, epochs: 1 };
+  const streamed = await finetune(device, model, EXAMPLES, { ...options, residentBytes: 0 });
+  assertEquals(outcome(streamed), outcome(await finetune(device, model, EXAMPLES, options)));
+}, fastDevices);
+
+testOnDevices("finetune() wins back what pruning cost", async (device) => {
+  const { model, heldOut } = await openFixture("tiny-mixtral");
+  const pruned = pruneExperts(model, { layers: [{ layer: 0, drop: [0, 1, 2] }, { layer: 2, drop: [3, 4, 5] }] });
+  const lines = (await Deno.readTextFile(new URL("../../notebooks/checkpoints/tiny-mixtral/tuning.jsonl", import.meta.url))).split("\n");
+  const tuned = await finetune(device, pruned, lines.slice(0, 320).map((line) => JSON.parse(line)), { epochs: 1 });
+  const [before, cut, after] = await Promise.all([model, pruned, tuned].map(async (m) => (await perplexity(device, m, heldOut)).nll));
+  assert(cut - after > 0.3 * (cut - before), `nll ${before} dense, ${cut} pruned, ${after} after 40 steps`);
+}, fastDevices);
+
+testOnDevices("finetune() names what it cannot do", async (device) => {
+  const { model } = await openFixture("tiny-mixtral");
+  const refused = (options: FinetuneOptions, message: string) =>
+    assertRejects(() => finetune(device, model, EXAMPLES, options), RangeError, `Cannot fine-tune: ${message}`);
+  await refused({ rank: 0 }, '"rank" must be a whole number of at least 1, received 0');
+  await refused({ batch: 1.5 }, '"batch" must be a whole number of at least 1, received 1.5');
+  await refused({ dropout: 1 }, '"dropout" must be at least 0 and below 1, received 1');
+  await refused({ learningRate: NaN }, '"learningRate" must be a positive number, received ');
+  await refused({ targets: ["router", "norms" as "router"] }, '"targets" must be some of attention, experts, shared, dense, router');
+  await assertRejects(() => finetune(device, model, []), RangeError, "none of the 0 examples has a token to learn");
+  await assertRejects(() => finetune(device, model, ["Sum: 1 + 2 = 3."], { maxLength: 1 }), RangeError, "none of the 1 examples");
+  await assertRejects(() => finetune(device, model, [{ question: "?" } as never]), TypeError, "example 0: it has the fields question");
+  await assertRejects(
+    () => finetune(device, model, EXAMPLES, { learningRate: 1e30, clip: 1e30, warmup: 0, epochs: 20 }),
+    Error,
+    "a lower learning rate than 1e+30 may help",
+  );
+}, fastDevices);

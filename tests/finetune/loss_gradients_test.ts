@@ -1,0 +1,88 @@
+import { assert, assertAlmostEquals } from "@std/assert";
+import { createAdapters } from "../../lib/finetune/adapters.ts";
+import { TARGETS } from "../../lib/finetune/adapter_sites.ts";
+import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
+import { Parameters } from "../../lib/finetune/parameters.ts";
+import { trainedRouters } from "../../lib/finetune/trained_routers.ts";
+import type { Device, Tensor } from "../../lib/device/device.ts";
+import { batchSequences } from "../../lib/model/batch.ts";
+import { loadLayer, vector } from "../../lib/model/load_layer.ts";
+import type { Model } from "../../lib/model/model.ts";
+import { fastDevices, full, noise, testOnDevices } from "../devices.ts";
+import { openFixture } from "../fixtures.ts";
+import { GRADIENTS } from "../references/gradients.ts";
+import { ROUTERS, withModel } from "../small_models.ts";
+import { weightGradients } from "./weight_gradients.ts";
+
+for (const [name, figures] of Object.entries(GRADIENTS)) {
+  testOnDevices(`gradients of ${name} agree with PyTorch`, async (device) => {
+    const { model, calibration } = await openFixture(name), tolerance = device.kind === "cpu" ? 1e-3 : 1e-2;
+    const { gradients } = await weightGradients(device, model, batchSequences(model.config, calibration.slice(0, 2), 128));
+    for (const [tensor, { norm, first }] of Object.entries(figures)) {
+      assert(gradients.has(tensor), `${tensor} has no gradient`);
+      const got = gradients.get(tensor)!;
+      const rms = norm / Math.sqrt(got.length);
+      assertAlmostEquals(normOf([got]), norm, tolerance * norm, `norm of ${tensor}`);
+      first.forEach((want, i) => assertAlmostEquals(got[i], want, tolerance * Math.max(Math.abs(want), rms), `${tensor}[${i}]`));
+    }
+  }, full ? undefined : fastDevices);
+}
+
+function normOf(parts: Iterable<Float32Array>): number {
+  let square = 0;
+  for (const part of parts) for (const value of part) square += value ** 2;
+  return Math.sqrt(square);
+}
+
+/** Loss of a model with adapters, and what it gives for each parameter. */
+async function withAdapters(
+  device: Device,
+  model: Model,
+  sequences: Uint32Array[],
+  values: Map<string, Float32Array<ArrayBuffer>>,
+  dropout = 0,
+) {
+  using parameters = new Parameters(device, model, { rank: 2, alpha: 3, values }, TARGETS);
+  using norm = await vector(device, model.norm);
+  using head = await device.load(model.head);
+  const loss = await lossGradients(device, model, batchSequences(model.config, sequences, 64), {
+    norm,
+    head,
+    load: async (layer) => parameters.withRouter(layer, await loadLayer(device, model.config, layer)),
+    adapters: (layer, weights) => parameters.adapters(layer, weights, { rate: dropout, seed: (name) => name.length }),
+    leaves: (layer) => parameters.tensors(layer),
+    collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
+  });
+  const gradients = new Map<string, Float32Array>();
+  for (const [name, { gradient }] of parameters.all) gradients.set(name, gradient ? await device.read(gradient) : new Float32Array());
+  return { loss, gradients };
+}
+
+const variants = { ...ROUTERS, "shared experts, some dense layers": "qwen2_moe, every other layer dense, no biases" };
+for (const [router, variant] of Object.entries(variants)) {
+  for (const dropout of [0, 0.25]) {
+    testOnDevices(`gradients of adapters agree with finite differences, router ${router}, dropout ${dropout}`, async (device) => {
+      await withModel(variant, async (model, sequences) => {
+        const { values } = createAdapters(model, { rank: 2, alpha: 3, targets: TARGETS, seed: 1 });
+        for (const [name, numbers] of values) if (name.includes("/up")) numbers.set(noise(numbers.length, name.length).map((v) => v / 4));
+        for (const [name, numbers] of await trainedRouters(model, ["router"])) values.set(name, numbers);
+        const { gradients } = await withAdapters(device, model, sequences.slice(0, 2), values, dropout);
+        const total = normOf(gradients.values());
+        // Along the gradient itself the loss rises by its squared norm. A short step: where a token changes experts the loss jumps.
+        for (const target of ["/attention/", "/experts/", "/shared/", "/dense/", "/router/"]) {
+          const chosen = [...gradients].filter(([name]) => name.includes(target));
+          if (chosen.length === 0) continue;
+          const slope = normOf(chosen.map(([, g]) => g));
+          const step = 3e-4 / slope,
+            loss = async (sign: number) => {
+              const moved = new Map(values);
+              for (const [name, g] of chosen) moved.set(name, values.get(name)!.map((v, i) => v + sign * step * (g[i] ?? 0)));
+              return (await withAdapters(device, model, sequences.slice(0, 2), moved, dropout)).loss;
+            };
+          const measured = (await loss(1) - await loss(-1)) / (2 * step);
+          assertAlmostEquals(measured, slope ** 2, 0.03 * Math.max(slope ** 2, 1e-3 * total ** 2), `${target} of ${variant}`);
+        }
+      });
+    }, fastDevices);
+  }
+}
