@@ -19,7 +19,7 @@ Deno.test("mergeAdapters() adds alpha / rank · up · down to each weight, to bo
   const { model } = await openFixture("tiny-deepseek-v2");
   using device = await openDevice({ kind: "cpu" });
   // Expert 2 has factors, the others of the layer are dense.
-  const mixed = await decomposeExperts(device, model, { layers: [{ layer: 1, experts: [{ expert: 2, rank: 5 }] }] });
+  const mixed = await decomposeExperts(device, model, { layers: [{ layer: 1, sum: 5, target: 5, experts: [{ expert: 2, rank: 5 }] }] });
   const adapters = createAdapters(mixed, { rank: 2, alpha: 3, targets: TARGETS, seed: 0 });
   for (const values of adapters.values.values()) values.set(noise(values.length, values.length));
   const merged = mergeAdapters(mixed, adapters), [before, after] = [mixed, merged].map((m) => m.layers[1]);
