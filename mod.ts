@@ -53,6 +53,15 @@ export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
 
+// Fine-tuning
+export { finetune, type FinetuneOptions, type TrainingPoint, type TunedModel } from "./lib/finetune/finetune.ts";
+export type { Example } from "./lib/finetune/examples.ts";
+export { MOE_I2_RECIPE, type Recipe } from "./lib/finetune/recipe.ts";
+export type { Target } from "./lib/finetune/adapter_sites.ts";
+export type { Adapters } from "./lib/finetune/adapters.ts";
+export { mergeAdapters } from "./lib/finetune/merge_adapters.ts";
+export { saveAdapters } from "./lib/finetune/save_adapters.ts";
+
 // Saved models
 export type { Form } from "./lib/export/form.ts";
 export { readRecord } from "./lib/export/read_record.ts";

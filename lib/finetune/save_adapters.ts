@@ -1,0 +1,146 @@
+/**
+ * Adapters in the layout of the PEFT library.
+ *
+ * @module
+ */
+
+import { join, resolve } from "node:path";
+import { draftFolder } from "../checkpoint/draft_folder.ts";
+import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
+import { type Architecture, ARCHITECTURES } from "../model/architectures.ts";
+import { type Model, moeLayers } from "../model/model.ts";
+import { adapterSites, type ExpertSite } from "./adapter_sites.ts";
+import type { TunedModel } from "./finetune.ts";
+
+/** A matrix to be written. */
+interface Matrix {
+  shape: [number, number];
+  values: Float32Array<ArrayBuffer>;
+}
+
+/**
+ * Writes adapters as `adapter_config.json` and `adapter_model.safetensors`, which PEFT puts on the same base model (tested with PEFT 0.21 and
+ * transformers 5.23). There an expert layer's gate and up projections are one parameter: their two adapters become one of twice the rank.
+ *
+ * @param tuned What `finetune` gave.
+ * @param folder The target; one that holds adapters is replaced.
+ * @param base Path or name of the checkpoint that PEFT should load under them: the untuned model as `saveModel` wrote it in native form.
+ * @throws {Error} If PEFT can load no base of this form: experts of low rank, unequal counts of experts, routers trained as a whole; or if the folder
+ * holds anything but adapters, or the disk does not allow it.
+ *
+ * @example
+ * ```ts ignore
+ * const tuned = await finetune(device, await openModel("out/pruned"), examples);
+ * await saveAdapters(tuned, "out/adapters", "out/pruned");
+ * ```
+ */
+export async function saveAdapters(tuned: TunedModel, folder: string, base: string): Promise<void> {
+  refuseUnloadable(tuned, folder);
+  const { rank, alpha } = tuned.adapters, tensors = new Map<string, Matrix>(), modules = new Set<string>();
+  for (const layer of tuned.layers) {
+    const place = `base_model.model.model.layers.${layer.index}`, sites = adapterSites(tuned, layer);
+    const value = (key: string, end: string) => tuned.adapters.values.get(`${layer.index}/${key}/${end}`);
+    const put = (name: string, down: Matrix, up: Matrix) => {
+      tensors.set(`${place}.${name}.lora_A.weight`, down);
+      tensors.set(`${place}.${name}.lora_B.weight`, up);
+    };
+    for (const site of sites) {
+      if (site.kind !== "linear" || !value(site.key, "down")) continue;
+      const module = moduleOf(tuned, site.key), rows = site.pieces.reduce((n, piece) => n + piece.rows, 0);
+      const up = site.pieces.length > 1 ? site.pieces.flatMap((_, i) => [...value(site.key, `up.${i}`)!]) : value(site.key, "up")!;
+      modules.add(module);
+      put(module, { shape: [rank, site.columns], values: value(site.key, "down")! }, {
+        shape: [rows, rank],
+        values: Float32Array.from(up),
+      });
+    }
+    const experts = sites.filter((site): site is ExpertSite => site.kind === "experts" && value(site.key, "down") !== undefined);
+    if (experts.length === 0) continue;
+    const [gate, up, down] = ["gate", "up", "down"].map((kind) => {
+      const site = experts.find((s) => s.part.kind === kind)!, [rows, columns] = site.shapes[0];
+      return { count: site.shapes.length, rows, columns, down: value(site.key, "down")!, up: value(site.key, "up")! };
+    });
+    put("mlp.experts.base_layer", ...stacked(rank, [gate, up]));
+    put("mlp.experts", ...stacked(rank, [down]));
+  }
+  const expertsToo = [...tensors.keys()].some((name) => name.includes(".mlp.experts."));
+  const config = {
+    ...{ peft_type: "LORA", task_type: "CAUSAL_LM", base_model_name_or_path: base, inference_mode: true, bias: "none" },
+    ...{ r: rank, lora_alpha: alpha, lora_dropout: 0, target_modules: [...modules].sort() },
+    ...(expertsToo ? { target_parameters: ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"] } : {}),
+    ...(expertsToo ? { rank_pattern: { gate_up_proj: 2 * rank }, alpha_pattern: { gate_up_proj: 2 * alpha } } : {}),
+  };
+  await write(resolve(folder), tensors, JSON.stringify(config, null, 2) + "\n");
+}
+
+function refuseUnloadable(tuned: TunedModel, folder: string): void {
+  const refuse = (why: string) => {
+    throw new Error(`Cannot write adapters to "${folder}": ${why}; save the merged model with saveModel instead`);
+  };
+  const layers = moeLayers(tuned), counts = new Set(layers.map((l) => l.block.experts.length));
+  if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
+  const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));
+  if (low) refuse(`layer ${low.index} has low-rank experts, which PEFT's base models have not`);
+  if ([...tuned.adapters.values.keys()].some((name) => name.includes("/router/"))) {
+    refuse("routers were trained as a whole, which is no adapter");
+  }
+}
+
+/** Module of a weight below its layer. */
+function moduleOf({ config }: Model, key: string): string {
+  const [group, name] = key.split("/"), { names }: Architecture = ARCHITECTURES[config.architecture];
+  if (group === "attention") return `self_attn.${name}`;
+  return group === "shared" ? `mlp.${names.shared}.${name}_proj` : `mlp.${name}_proj`;
+}
+
+interface ExpertAdapters {
+  count: number;
+  rows: number;
+  columns: number;
+  /** `[experts, rank, columns]` */
+  down: Float32Array;
+  /** `[experts, rows, rank]` */
+  up: Float32Array;
+}
+
+/**
+ * One adapter for matrices that PEFT sees as one, the rows of one below those of the other: its rank is the sum of theirs. `lora_A` is
+ * `[experts · rank, in]`, expert after expert; `lora_B` is `[out, rank · experts]` with the expert as the faster index.
+ */
+function stacked(rank: number, parts: ExpertAdapters[]): [Matrix, Matrix] {
+  const [{ count, columns }] = parts, ranks = parts.length * rank, rows = parts.reduce((n, part) => n + part.rows, 0);
+  const down = new Float32Array(count * ranks * columns), up = new Float32Array(rows * ranks * count);
+  let first = 0;
+  parts.forEach((part, p) => {
+    for (let e = 0; e < count; e++) {
+      down.set(part.down.subarray(e * rank * columns, (e + 1) * rank * columns), (e * ranks + p * rank) * columns);
+      for (let i = 0; i < part.rows; i++) {
+        for (let k = 0; k < rank; k++) {
+          up[((first + i) * ranks + p * rank + k) * count + e] = part.up[(e * part.rows + i) * rank + k];
+        }
+      }
+    }
+    first += part.rows;
+  });
+  return [{ shape: [count * ranks, columns], values: down }, { shape: [rows, ranks * count], values: up }];
+}
+
+const FILES = ["adapter_config.json", "adapter_model.safetensors"];
+
+async function write(target: string, tensors: ReadonlyMap<string, Matrix>, config: string): Promise<void> {
+  await using draft = await draftFolder(target);
+  const names = await Array.fromAsync(Deno.readDir(target), ({ name }) => name).catch(() => []);
+  const strange = names.find((name) => !FILES.includes(name));
+  if (strange !== undefined) {
+    throw new Error(`Cannot write adapters to "${target}": it holds "${strange}", expected an empty or new folder`);
+  }
+  await writeSafetensors(
+    join(draft.path, FILES[1]),
+    [...tensors].map(([name, { shape, values }]) => ({
+      ...{ name, dtype: "F32" as const, shape },
+      read: (into: Uint8Array) => Promise.resolve(into.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))),
+    })),
+  );
+  await Deno.writeTextFile(join(draft.path, FILES[0]), config);
+  await draft.publish({ replace: true });
+}
