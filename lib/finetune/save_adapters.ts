@@ -25,8 +25,8 @@ interface Matrix {
  * @param tuned What `finetune` gave.
  * @param folder The target; one that holds adapters is replaced.
  * @param base Path or name of the checkpoint that PEFT should load under them: the untuned model as `saveModel` wrote it in native form.
- * @throws {Error} If PEFT can load no base of this form: experts of low rank, unequal counts of experts, routers trained as a whole; or if the folder
- * holds anything but adapters, or the disk does not allow it.
+ * @throws {Error} If PEFT can load no such base or adapter: low-rank experts, unequal counts of experts, routers trained as a whole, shared experts or
+ * dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
  *
  * @example
  * ```ts ignore
