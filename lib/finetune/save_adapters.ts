@@ -81,8 +81,11 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
   const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));
   if (low) refuse(`layer ${low.index} has low-rank experts, which PEFT's base models have not`);
-  if ([...tuned.adapters.values.keys()].some((name) => name.includes("/router/"))) {
-    refuse("routers were trained as a whole, which is no adapter");
+  const names = [...tuned.adapters.values.keys()], { architecture } = tuned.config;
+  if (names.some((name) => name.includes("/router/"))) refuse("routers were trained as a whole, which is no adapter");
+  // PEFT 0.21 takes what ends in "gate_proj" for the fused parameter of the routed experts, except on Qwen2-MoE.
+  if (architecture !== "qwen2_moe" && names.some((name) => /\/(shared|dense)\//.test(name))) {
+    refuse(`it has adapters of shared experts or dense layers, which PEFT takes for those of routed experts on ${architecture}`);
   }
 }
 
