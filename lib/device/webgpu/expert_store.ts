@@ -5,7 +5,8 @@
  */
 
 import { expertSizes } from "../checks/expert_sizes.ts";
-import { BYTES, type ExpertSource, type TensorSource } from "../device.ts";
+import { BYTES, type ExpertShapes, type ExpertSource, type TensorSource } from "../device.ts";
+import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
 import { expertMatrices, type ExpertMatrix, type Kind, type Role } from "./expert_matrices.ts";
 import type { Gpu } from "./gpu.ts";
@@ -46,13 +47,13 @@ export class GpuExperts extends StoredExperts {
    */
   constructor(
     gpu: Gpu,
-    count: number,
+    shapes: readonly ExpertShapes[],
     hidden: number,
     readonly intermediate: number,
     readonly rank: number,
     readonly stacks: readonly Stack[],
   ) {
-    super(gpu, count, hidden, stacks.flatMap(({ buffer, table }) => [buffer, table]));
+    super(gpu, shapes, hidden, stacks.flatMap(({ buffer, table }) => [buffer, table]));
   }
 }
 
@@ -72,7 +73,7 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
       });
     }
     const stacks = stack(gpu, experts.length, hidden, pieces, tensors);
-    return new GpuExperts(gpu, experts.length, hidden, intermediate, rank, stacks);
+    return new GpuExperts(gpu, expertShapes(experts), hidden, intermediate, rank, stacks);
   } catch (error) {
     for (const tensor of tensors) tensor[Symbol.dispose]();
     throw error;

@@ -21,7 +21,7 @@ const TILE = 64;
 const SCRATCH = 2 ** 28;
 
 /** Experts that the sort has counters for. */
-const EXPERTS = 1023;
+export const EXPERTS = 1023;
 
 /**
  * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r].
@@ -73,7 +73,7 @@ export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts)
 }
 
 /** Tiles that so many slots can need: each expert, and what has none, may leave one half empty. */
-function tilesOf(slots: number, experts: number): number {
+export function tilesOf(slots: number, experts: number): number {
   return Math.floor(slots / TILE) + experts + 1;
 }
 

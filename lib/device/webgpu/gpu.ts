@@ -106,6 +106,12 @@ export class Gpu implements Disposable, Home<GPUBuffer>, Limited {
     this.#submission.copy(from.buffer, 0, to.buffer, Math.ceil(from.bytes / 4) * 4);
   }
 
+  /** Fills a tensor with zeros. */
+  clear(tensor: GpuTensor): void {
+    this.faults.check();
+    if (tensor.size > 0) this.#submission.clear(tensor.buffer, Math.ceil(tensor.bytes / 4) * 4);
+  }
+
   /** Submits what is recorded. */
   flush(): void {
     this.#submission.flush();

@@ -18,22 +18,26 @@ const GATHER = { name: "gather", source: gatherSource };
 const GRAM = { name: "gram", source: gramSource };
 const TRANSPOSE = { name: "transpose", source: transposeSource };
 
-/** Rows of x; where x is longer than a binding, part after part of it gives the rows it has. */
+/** Rows of x, `[...rows.shape, ...width]`. */
 export function gather(gpu: Gpu, x: Tensor, rows: Tensor): GpuTensor {
-  const input = onGpu(x), chosen = onGpu(rows), width = product(x.shape.slice(1));
-  const y = gpu.tensor("F32", [chosen.size, ...x.shape.slice(1)]);
-  const parts = x.shape[0] === 0 ? [{ first: 0, count: 0 }] : [...split(gpu, x.shape[0], [width * 4])];
-  for (const run of split(gpu, chosen.size, [width * 4, 4])) {
+  const [height, ...width] = x.shape, y = gpu.tensor("F32", [...rows.shape, ...width]);
+  pick(gpu, onGpu(x), [height, product(width)], onGpu(rows), y);
+  return y;
+}
+
+/** Writes rows of a matrix to y, zeros for rows that it has not; where it is longer than a binding, part after part of it gives the rows it has. */
+export function pick(gpu: Gpu, x: GpuTensor, [height, width]: readonly [number, number], rows: GpuTensor, y: GpuTensor): void {
+  const parts = height === 0 ? [{ first: 0, count: 0 }] : [...split(gpu, height, [width * 4])];
+  for (const run of split(gpu, rows.size, [width * 4, 4])) {
     for (const source of parts) {
       gpu.run(GATHER, {
-        shape: [run.count, width, source.first, source.count, x.shape[0]],
-        bindings: [part(input, width * 4, source), part(chosen, 4, run), part(y, width * 4, run)],
+        shape: [run.count, width, source.first, source.count, height],
+        bindings: [part(x, width * 4, source), part(rows, 4, run), part(y, width * 4, run)],
         groups: Math.ceil(run.count * width / 256),
         about: () => `${run.count} rows of x [${source.count}, ${width}]`,
       });
     }
   }
-  return y;
 }
 
 export function gram(gpu: Gpu, x: Tensor): GpuTensor {

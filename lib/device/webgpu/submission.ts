@@ -79,6 +79,15 @@ export class Submission {
     this.#names.add("copy");
   }
 
+  /** Fills the first bytes of a buffer, a multiple of four, with zeros. */
+  clear(buffer: GPUBuffer, bytes: number): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+    this.#encoder ??= this.#device.createCommandEncoder();
+    this.#encoder.clearBuffer(buffer, 0, bytes);
+    this.#names.add("clear");
+  }
+
   /** Submits what is recorded. */
   flush(): void {
     const encoder = this.#encoder;
