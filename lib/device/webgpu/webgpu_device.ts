@@ -23,6 +23,7 @@ import { rotary } from "./rotary.ts";
 import { combine, gates, rank } from "./router.ts";
 import { rmsNorm, softmax, squares } from "./rows.ts";
 import { onGpu } from "./tensor.ts";
+import { training } from "./training.ts";
 
 export type { DeviceLimits };
 
@@ -76,6 +77,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     crossEntropy: (x, head, targets) => crossEntropy(gpu, x, head, targets),
     fitness: (inputs, sets) => fitness(gpu, inputs, sets),
     eigen: (matrix, count) => eigen(gpu, matrix, count),
+    ...training(gpu),
     [Symbol.dispose]: () => gpu[Symbol.dispose](),
   };
   return checked(device, gpu);
