@@ -9,7 +9,7 @@ import { at, ROWS, softmaxRow } from "./attention.ts";
 import type { Block } from "./gemm.ts";
 import type { Cpu } from "./linear.ts";
 import { outer } from "./linear_vjp.ts";
-import { CpuTensor, onCpu } from "./tensor.ts";
+import { CpuTensor } from "./tensor.ts";
 
 /**
  * With P = softmax(scale · q kᵀ) and y = P v, head by head over blocks of 128 query rows, whose scores are computed again:

@@ -5,7 +5,7 @@
  */
 
 import type { ExpertPart, MatrixStack, SlotOrder } from "../vjp.ts";
-import { byExpert, CpuExperts } from "./experts.ts";
+import { byExpert, type CpuExperts } from "./experts.ts";
 import type { Block } from "./gemm.ts";
 import { type Cpu, multiply, type StoredMatrix } from "./linear.ts";
 import { multiplyBack, outer } from "./linear_vjp.ts";
@@ -35,8 +35,8 @@ export function order(table: CpuTensor, experts: number): CpuOrder {
   return new CpuOrder(tokens, ranks, all, starts);
 }
 
-export function sortRows(cpu: Cpu, x: CpuTensor, { tokens, ranks, slots }: CpuOrder): CpuTensor {
-  const each = x.shape.length === 3 ? 1 : ranks, width = x.size / (tokens * ranks / each);
+export function sortRows(cpu: Cpu, x: CpuTensor, { ranks, slots }: CpuOrder): CpuTensor {
+  const each = x.shape.length === 3 ? 1 : ranks, width = x.shape.at(-1)!;
   const result = new CpuTensor(cpu.memory, "F32", [slots.length, width]), y = result.f32, data = x.f32;
   slots.forEach((slot, i) => {
     const row = Math.floor(slot / each);
