@@ -1,7 +1,10 @@
 /** Operations for training on the GPU, at sizes that span many tiles and at odd ones, against the CPU device. */
 
+import { assertEquals, assertThrows } from "@std/assert";
 import { type Device, type DType, type Heads, NO_EXPERT, type Tensor } from "../../lib/device/device.ts";
 import type { ExpertPart } from "../../lib/device/vjp.ts";
+import { requestAdapter } from "../../lib/device/webgpu/request_adapter.ts";
+import { webgpuDevice } from "../../lib/device/webgpu/webgpu_device.ts";
 import { noise } from "../devices.ts";
 import { random, testAgainstCpu, testSplit, weight } from "./against_cpu.ts";
 
@@ -238,3 +241,23 @@ testSplit("vjp.crossEntropy() goes through rows and vocabulary in parts", 2048, 
 });
 
 testSplit("products over sorted rows are cut by rows and by matrices", 4096, 5e-6, (device) => products(device, [90, 3, 7, 32, 40]));
+
+const adapter = await requestAdapter();
+if (adapter) {
+  Deno.test("what training cannot do within a device's limits is a RangeError that says how much it can [webgpu]", async () => {
+    using device = await webgpuDevice(adapter, "asked for by a test", { maxStorageBufferBindingSize: 4096 });
+    using table = device.tensor(new Uint32Array(1500), [750, 2]);
+    assertThrows(() => device.order(table, 3), RangeError, "Cannot sort 1500 slots: that takes 6000 bytes, and one binding holds 4096");
+    using few = device.tensor(new Uint32Array(4), [2, 2]);
+    assertThrows(() => device.order(few, 1024), RangeError, "Cannot sort slots of 1024 experts: at most 1023");
+    using long = random(device, [100, 16], 1);
+    const heads = { tensor: long, row: 16, stride: 16, offset: 0, width: 16 };
+    const options = { segments: [{ start: 0, length: 100, position: 0 }], heads: 1, keyHeads: 1, scale: 1 };
+    assertThrows(
+      () => device.vjp.attention(long, [heads], [heads], heads, options),
+      RangeError,
+      "one binding of this device holds 64 of them",
+    );
+    assertEquals(device.live.tensors, 3, "an operation that throws leaves no tensor behind");
+  });
+}
