@@ -6,10 +6,10 @@
 
 import { random } from "../calibrate/random.ts";
 import type { Device, Tensor } from "../device/device.ts";
-import type { AdamOptions } from "../device/vjp.ts";
 import { vector } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
+import { adamStep } from "./adam_step.ts";
 import { type Adapters, createAdapters } from "./adapters.ts";
 import { type Example, packExamples, type TokenizedExample, tokenizeExample } from "./examples.ts";
 import { LayerStore } from "./layer_store.ts";
@@ -47,8 +47,6 @@ export interface TunedModel extends Model {
   adapters: Adapters;
   history: TrainingPoint[];
 }
-
-const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
 /**
  * Trains low-rank adapters on attention and experts (LoRA; MoE-I², third stage) by AdamW on the mean token loss, the rest of the model frozen. On a
@@ -126,8 +124,7 @@ export async function finetune(
         leaves: (layer) => parameters.tensors(layer),
         collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
       });
-      const gradientNorm = await update(device, parameters, recipe.clip, {
-        ...ADAM,
+      const gradientNorm = await adamStep(device, parameters, recipe.clip, {
         learningRate,
         weightDecay: recipe.weightDecay,
         step: done + 1,
@@ -157,28 +154,6 @@ function examplesOf(step: number, examples: readonly TokenizedExample[], { seed,
     order = random(seed, `epoch ${epoch}`).sample([...examples.keys()]),
     start = step % perEpoch * batch;
   return order.slice(start, start + batch).map((i) => examples[i]);
-}
-
-/** Clips, takes one step of AdamW with every parameter, and drops the gradients. Gives the norm before clipping. */
-async function update(
-  device: Device,
-  parameters: Parameters,
-  clip: number,
-  options: Omit<AdamOptions, "scale">,
-): Promise<number> {
-  const trained = [...parameters.all.values()].filter((p) => p.gradient);
-  const squares = await Promise.all(trained.map(async ({ gradient }) => {
-    using sums = device.squares(gradient!);
-    return (await device.read(sums)).reduce((a, b) => a + b, 0);
-  }));
-  const gradientNorm = Math.sqrt(squares.reduce((a, b) => a + b, 0)), scale = Math.min(1, clip / gradientNorm);
-  if (Number.isFinite(gradientNorm)) {
-    for (const { value, gradient, first, second } of trained) {
-      device.adam(value, gradient!, { first, second }, { ...options, scale: gradientNorm > 0 ? scale : 1 });
-    }
-  }
-  parameters.dropGradients();
-  return gradientNorm;
 }
 
 async function arraysOf(device: Device, { all }: Parameters): Promise<Map<string, Float32Array<ArrayBuffer>>> {

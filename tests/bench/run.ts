@@ -11,7 +11,7 @@ import { markdownTable } from "npm:markdown-table@3.0.4";
 import { openDevice } from "../../mod.ts";
 import { writeRandomCheckpoint } from "../numbers.ts";
 import { qwenShape } from "./qwen_shape.ts";
-import { calibration, forward, importance, type LayerName, type Measured, type Scale, search, svd } from "./workloads.ts";
+import { calibration, forward, importance, type LayerName, loraStep, type Measured, type Scale, search, svd } from "./workloads.ts";
 
 const { values: options } = parseArgs({
   options: {
@@ -30,9 +30,9 @@ using device = await openDevice({ kind: options.device as "cpu" | "webgpu" | und
 console.log(`Device: ${device.name}. Scale: ${scale}. Median of ${repeat} runs.\n`);
 
 const folder = await Deno.makeTempDir();
-async function checkpoint(): Promise<string> {
-  const config = scale === "full" ? qwenShape(2, 8192) : {
-    ...qwenShape(2, 1024),
+async function checkpoint(layers = 2): Promise<string> {
+  const config = scale === "full" ? qwenShape(layers, 8192) : {
+    ...qwenShape(layers, 1024),
     ...{ hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 4, moe_intermediate_size: 176, num_experts: 16 },
     ...{ shared_expert_intermediate_size: 704, intermediate_size: 704 },
   };
@@ -79,6 +79,11 @@ const cases: Case[] = [
       unit: "prefill",
       peers: { program: "forward", flags: [], names: ["eager", "grouped"] },
       run: async () => forward(device, await checkpoint(), 2, 64, repeat),
+    }, {
+      name: "LoRA step, 4 layers",
+      unit: "step",
+      peers: { program: "lora_step", flags: [], names: ["loop", "merged", "grouped"] },
+      run: async () => loraStep(device, await checkpoint(4), repeat),
     }]
     : []),
 ];

@@ -2,12 +2,18 @@
 
 import { truncatedSvd } from "../../lib/decompose/truncated_svd.ts";
 import { narrow } from "../../lib/checkpoint/narrow.ts";
-import type { Device, TensorSource } from "../../lib/device/device.ts";
+import type { Device, Tensor, TensorSource } from "../../lib/device/device.ts";
 import { perplexity } from "../../lib/evaluate/perplexity.ts";
+import { adamStep } from "../../lib/finetune/adam_step.ts";
+import { createAdapters } from "../../lib/finetune/adapters.ts";
+import { LayerStore } from "../../lib/finetune/layer_store.ts";
+import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
+import { Parameters } from "../../lib/finetune/parameters.ts";
 import { layerFitness } from "../../lib/importance/layer_fitness.ts";
 import { calibrate } from "../../lib/calibrate/calibrate.ts";
-import { batchTokens } from "../../lib/model/batch.ts";
-import { loadMoe } from "../../lib/model/load_layer.ts";
+import { batchSequences, batchTokens } from "../../lib/model/batch.ts";
+import { loadMoe, vector } from "../../lib/model/load_layer.ts";
+import type { DecoderLayer } from "../../lib/model/model.ts";
 import { openModel } from "../../lib/model/open_model.ts";
 import type { ModelConfig } from "../../lib/model/parse_config.ts";
 import { bits, seedOf, tokenIds, uniform } from "../numbers.ts";
@@ -195,4 +201,42 @@ export async function calibration(device: Device, folder: string, repeat: number
     return trace.layers.reduce((n, l) => l.counts.reduce((a, b) => a + b, n), 0);
   });
   return { seconds, check: counted };
+}
+
+/** Seconds for a LoRA step on 8 x 128 tokens: rank 8 on attention and experts; the check is the loss after ten steps. */
+export async function loraStep(device: Device, folder: string, repeat: number): Promise<Measured> {
+  const model = await openModel(folder), rank = 8, targets = ["attention", "experts"] as const;
+  const adapters = createAdapters(model, { rank, alpha: 16, targets, seed: 0 });
+  // The peers' first adapters: PyTorch's names, all experts of a kind in one tensor.
+  for (const [name, values] of adapters.values) {
+    if (!name.endsWith("/down")) continue;
+    const [layer, group, part] = name.split("/"),
+      columns = group === "attention" || part !== "down" ? model.config.hidden : model.config.moe.intermediate;
+    const module = `model.layers.${layer}.${group === "attention" ? `self_attn.${part}` : `mlp.experts.${part}`}`;
+    values.set(uniform(`lora.${module}.a`, values.length, Math.sqrt(1 / columns)));
+  }
+  using parameters = new Parameters(device, model, adapters, targets);
+  using store = new LayerStore(device, model, 2 ** 32);
+  using norm = await vector(device, model.norm);
+  using head = await device.load(model.head);
+  const ids = tokenIds("lora.tokens", 8 * 128, model.config.vocabulary);
+  const batches = batchSequences(model.config, Array.from({ length: 8 }, (_, i) => ids.subarray(i * 128, (i + 1) * 128)), 8 * 128);
+  const gradients = () =>
+    lossGradients(device, model, batches, {
+      ...{ norm, head, load: (layer: DecoderLayer) => store.load(layer) },
+      adapters: (layer, weights) => parameters.adapters(layer, weights, { rate: 0, seed: () => 0 }),
+      leaves: (layer) => parameters.tensors(layer),
+      collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
+    });
+  const seconds: number[] = [];
+  let check = 0;
+  for (let step = 1; step <= 10 * repeat; step++) {
+    const [, time] = await timed(async () => {
+      await gradients();
+      await adamStep(device, parameters, Infinity, { learningRate: 1e-3, weightDecay: 0, step });
+    });
+    seconds.push(time);
+    if (step === 10) check = await gradients();
+  }
+  return { seconds, check };
 }
