@@ -54,7 +54,8 @@ export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/d
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
 
 // Fine-tuning
-export { finetune, type FinetuneOptions, type TrainingPoint, type TunedModel } from "./lib/finetune/finetune.ts";
+export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
+export type { TrainingPoint } from "./lib/finetune/training_state.ts";
 export type { Example } from "./lib/finetune/examples.ts";
 export { MOE_I2_RECIPE, type Recipe } from "./lib/finetune/recipe.ts";
 export type { Target } from "./lib/finetune/adapter_sites.ts";

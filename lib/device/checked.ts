@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkedTraining } from "./checked_training.ts";
 import { checkAttention, checkRotary } from "./checks/segments.ts";
 import { checkFitness, checkGates, checkRank, checkRun } from "./checks/routing.ts";
 import * as shapes from "./checks/shapes.ts";
@@ -27,6 +28,7 @@ export function checked(device: Device, home: Home): Device {
   const weights = (...tensors: Tensor[]) => all(["F32", "BF16", "F16"], tensors);
   return {
     ...device,
+    ...checkedTraining(device, home, device.kind),
     tensor(values, shape) {
       checkValues(values, shape);
       return allOrNothing(() => device.tensor(values, shape));

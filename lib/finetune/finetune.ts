@@ -18,18 +18,7 @@ import { mergeAdapters } from "./merge_adapters.ts";
 import { Parameters, STATES } from "./parameters.ts";
 import { checkedRecipe, learningRateAt, type Recipe } from "./recipe.ts";
 import { trainedRouters } from "./trained_routers.ts";
-import { readTrainingState, writeTrainingState } from "./training_state.ts";
-
-/** One step of a training. */
-export interface TrainingPoint {
-  /** From 1 on. */
-  step: number;
-  /** Mean negative log-likelihood of the step's tokens before it was taken, in nats. */
-  loss: number;
-  learningRate: number;
-  /** Norm of the gradient over all parameters, before clipping. */
-  gradientNorm: number;
-}
+import { readTrainingState, type TrainingPoint, writeTrainingState } from "./training_state.ts";
 
 export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   /** Called after every step: the loss curve as it grows. */
@@ -144,7 +133,8 @@ export async function finetune(
     await keep();
     throw error;
   }
-  for (const [name, { value }] of parameters.all) adapters.values.set(name, await device.read(value) as Float32Array<ArrayBuffer>);
+  const trained = await arraysOf(device, parameters, ["value"]);
+  for (const name of adapters.values.keys()) adapters.values.set(name, trained.get(`value/${name}`)!);
   return { ...mergeAdapters(model, adapters), adapters, history };
 }
 
@@ -156,12 +146,11 @@ function examplesOf(step: number, examples: readonly TokenizedExample[], { seed,
   return order.slice(start, start + batch).map((i) => examples[i]);
 }
 
-async function arraysOf(device: Device, { all }: Parameters): Promise<Map<string, Float32Array<ArrayBuffer>>> {
-  const arrays = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const [name, parameter] of all) {
-    for (const state of STATES) arrays.set(`${state}/${name}`, await device.read(parameter[state]) as Float32Array<ArrayBuffer>);
-  }
-  return arrays;
+/** Parameters and moments on the host, read together: a GPU takes long for each that is waited for alone. */
+async function arraysOf(device: Device, { all }: Parameters, states: readonly (typeof STATES[number])[] = STATES) {
+  const wanted = [...all].flatMap(([name, parameter]) => states.map((state) => ({ name: `${state}/${name}`, tensor: parameter[state] })));
+  const arrays = await Promise.all(wanted.map(({ tensor }) => device.read(tensor) as Promise<Float32Array<ArrayBuffer>>));
+  return new Map(wanted.map(({ name }, i) => [name, arrays[i]]));
 }
 
 /** Tokens whose recorded activations and their gradients take about 1 GiB in one layer. */

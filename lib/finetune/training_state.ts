@@ -11,7 +11,17 @@ import { parseJsonObject } from "../checkpoint/parse_json_object.ts";
 import { readHeader } from "../checkpoint/read_header.ts";
 import { storedTensor } from "../checkpoint/stored_tensor.ts";
 import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
-import type { TrainingPoint } from "./finetune.ts";
+
+/** One step of a training. */
+export interface TrainingPoint {
+  /** From 1 on. */
+  step: number;
+  /** Mean negative log-likelihood of the step's tokens before it was taken, in nats. */
+  loss: number;
+  learningRate: number;
+  /** Norm of the gradient over all parameters, before clipping. */
+  gradientNorm: number;
+}
 
 /** Where a training stands: everything that the next step depends on. */
 export interface TrainingState {
