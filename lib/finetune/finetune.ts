@@ -31,6 +31,9 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   residentBytes?: number;
 }
 
+/** Bytes of activations held at a time. */
+const ACTIVATIONS = 2 ** 30;
+
 /** A fine-tuned model: its weights include the adapters. */
 export interface TunedModel extends Model {
   adapters: Adapters;
@@ -41,7 +44,8 @@ export interface TunedModel extends Model {
  * Trains low-rank adapters on attention and experts (LoRA; MoE-I², third stage) by AdamW on the mean token loss, the rest of the model frozen. On a
  * low-rank expert both factors get an adapter.
  *
- * A step holds the input of every layer, one layer's weights, and the activations of at most about 1 GiB in one layer at a time.
+ * A step of a small model keeps its activations, up to about 1 GiB; a larger one holds the input of every layer, one layer's weights, and at most about
+ * 1 GiB of activations in one layer, and runs every layer twice. The bits are the same.
  *
  * @param model Any model. Its weights are not changed.
  * @param examples Text, prompts with completions (only completions count), or Alpaca's fields.
@@ -90,19 +94,20 @@ export async function finetune(
   using store = new LayerStore(device, model, residentBytes);
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
-  const history = saved?.history ?? [];
-  let done = saved?.step ?? 0, kept = done;
-  const keep = async () => {
-    if (checkpoint === undefined || kept === done) return;
+  const history = saved?.history ?? [], bytes = activationBytes(model);
+  let done = saved?.step ?? 0, written = done;
+  const save = async () => {
+    if (checkpoint === undefined || written === done) return;
     await writeTrainingState(checkpoint, { step: done, history, recipe: told, arrays: await arraysOf(device, parameters) });
-    kept = done;
+    written = done;
   };
   try {
     await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
     while (done < steps) {
       const chosen = examplesOf(done, usable, recipe, perEpoch), learningRate = learningRateAt(done, steps, recipe);
       const seed = (place: string) => random(recipe.seed, `dropout ${done} ${place}`).below(2 ** 32);
-      const loss = await lossGradients(device, model, packExamples(chosen, batchTokens(model)), {
+      const loss = await lossGradients(device, model, packExamples(chosen, Math.max(256, Math.floor(ACTIVATIONS / bytes))), {
+        keep: store.resident && chosen.reduce((n, { ids }) => n + ids.length, 0) * model.layers.length * bytes <= ACTIVATIONS,
         signal: options.signal,
         norm,
         head,
@@ -126,11 +131,11 @@ export async function finetune(
       const point = { step: ++done, loss, learningRate, gradientNorm };
       history.push(point);
       onStep?.(point);
-      if (done % checkpointEvery === 0 || done === steps) await keep();
+      if (done % checkpointEvery === 0 || done === steps) await save();
       await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
     }
   } catch (error) {
-    await keep();
+    await save();
     throw error;
   }
   const trained = await arraysOf(device, parameters, ["value"]);
@@ -153,10 +158,9 @@ async function arraysOf(device: Device, { all }: Parameters, states: readonly (t
   return new Map(wanted.map(({ name }, i) => [name, arrays[i]]));
 }
 
-/** Tokens whose recorded activations and their gradients take about 1 GiB in one layer. */
-function batchTokens({ config: { hidden, moe, denseIntermediate } }: Model): number {
-  const numbers = 24 * hidden + moe.topK * (6 * hidden + 8 * moe.intermediate) + 8 * Math.max(moe.shared, denseIntermediate);
-  return Math.max(256, Math.floor(2 ** 30 / (4 * numbers)));
+/** Bytes of a token's recorded activations and their gradients in one layer, about. */
+function activationBytes({ config: { hidden, moe, denseIntermediate } }: Model): number {
+  return 4 * (24 * hidden + moe.topK * (6 * hidden + 8 * moe.intermediate) + 8 * Math.max(moe.shared, denseIntermediate));
 }
 
 /** SHA-256 of the examples' tokens. */

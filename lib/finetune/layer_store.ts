@@ -20,6 +20,11 @@ export class LayerStore implements Disposable {
     if (model.layers.reduce((n, layer) => n + layerBytes(layer), 0) <= resident) this.#kept = new Map();
   }
 
+  /** Do layers stay? */
+  get resident(): boolean {
+    return this.#kept !== undefined;
+  }
+
   /** The caller disposes what it gets; what is kept stays. */
   async load(layer: DecoderLayer): Promise<LoadedLayer> {
     const kept = this.#kept?.get(layer);

@@ -22,6 +22,8 @@ export interface LossGradientsOptions {
   head: Tensor;
   /** Brings a layer's weights to the device; the caller of it disposes them. */
   load: (layer: DecoderLayer) => Promise<LoadedLayer>;
+  /** Keep all activations from the way there; the weights that `load` gives must outlive the call. @default false */
+  keep?: boolean;
   /** Corrections of a layer's weights, for one batch. */
   adapters?: (layer: DecoderLayer, weights: LoadedLayer, batch: number) => LayerAdapters;
   /** What gradients are taken of in a layer. */
@@ -40,7 +42,8 @@ export interface LossGradientsOptions {
  * Mean loss of all scored tokens of all batches, and its gradients.
  *
  * Only the input of every layer is kept (`layers · tokens · hidden` numbers). On the way back a layer runs again, batch by batch, this time recorded:
- * the peak is those inputs, one layer's weights, and the activations of one batch in one layer (Chen et al., 2016).
+ * the peak is those inputs, one layer's weights, and the activations of one batch in one layer (Chen et al., 2016). With `keep` the first run is
+ * recorded, which saves the second for the memory of all activations; the bits are the same.
  *
  * @returns Mean negative log-likelihood, in nats.
  */
@@ -50,23 +53,34 @@ export async function lossGradients(
   batches: readonly Batch[],
   options: LossGradientsOptions,
 ): Promise<number> {
-  const { config } = model, { signal, load, adapters, leaves, collect, ends } = options;
+  const { config } = model, { signal, load, adapters, leaves, collect, ends, keep = false } = options;
   const total = batches.reduce((n, { rows }) => n + rows.length, 0);
   using stack = new DisposableStack();
   let streams: Tensor[] = [];
   for (const { ids } of batches) streams.push(stack.use(await embed(device, model, ids)));
-  const inputs: Tensor[][] = [];
+  /** Takes a batch through a layer on a tape; recorded, if gradients are to be taken. */
+  const run = (tape: Tape, layer: DecoderLayer, weights: LoadedLayer, b: number, input: Tensor, recorded: boolean) => {
+    const stream = new Recorded(input), watched = recorded ? [input, ...leaves(layer, weights)] : [];
+    for (const leaf of watched) tape.watch(leaf);
+    forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, batches[b].segments);
+    return { tape, input, output: stream.value, watched };
+  };
+  const inputs: Tensor[][] = [], runs: ReturnType<typeof run>[][] = [];
   for (const layer of model.layers) {
     using weights = await load(layer);
     inputs.push(streams);
-    const next: Tensor[] = [];
-    for (const [b, { segments }] of batches.entries()) {
+    const next: Tensor[] = [], kept: ReturnType<typeof run>[] = [];
+    for (const [b, input] of streams.entries()) {
       await pause(signal);
-      using tape = new Tape(device);
-      const stream = new Recorded(streams[b]);
-      forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, segments);
-      next.push(stack.use(device.widen(stream.value)));
+      if (keep) {
+        kept.push(run(stack.use(new Tape(device)), layer, weights, b, input, true));
+        next.push(kept[b].output);
+      } else {
+        using tape = new Tape(device);
+        next.push(stack.use(device.widen(run(tape, layer, weights, b, input, false).output)));
+      }
     }
+    runs.push(kept);
     streams = next;
   }
 
@@ -74,15 +88,13 @@ export async function lossGradients(
   // Owned one by one from here on: each layer replaces them.
   using slopes = new Slopes(gradients);
   for (const [l, layer] of [...model.layers.entries()].toReversed()) {
-    using weights = await load(layer);
-    for (const [b, { segments }] of batches.entries()) {
+    using weights = keep ? undefined : await load(layer);
+    for (const b of batches.keys()) {
       await pause(signal);
-      using tape = new Tape(device);
-      const input = inputs[l][b], stream = new Recorded(input), watched = [...leaves(layer, weights)];
-      tape.watch(input);
-      for (const leaf of watched) tape.watch(leaf);
-      forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, segments);
-      tape.backward(stream.value, slopes.take(b));
+      using fresh = keep ? undefined : new Tape(device);
+      const { tape, input, output, watched } = fresh ? run(fresh, layer, weights!, b, inputs[l][b], true) : runs[l][b];
+      using _tape = tape;
+      tape.backward(output, slopes.take(b));
       slopes.values[b] = tape.take(input)!;
       for (const leaf of watched) {
         const gradient = tape.take(leaf);

@@ -223,7 +223,7 @@ export async function loraStep(device: Device, folder: string, repeat: number): 
   const batches = batchSequences(model.config, Array.from({ length: 8 }, (_, i) => ids.subarray(i * 128, (i + 1) * 128)), 8 * 128);
   const gradients = () =>
     lossGradients(device, model, batches, {
-      ...{ norm, head, load: (layer: DecoderLayer) => store.load(layer) },
+      ...{ norm, head, keep: true, load: (layer: DecoderLayer) => store.load(layer) },
       adapters: (layer, weights) => parameters.adapters(layer, weights, { rate: 0, seed: () => 0 }),
       leaves: (layer) => parameters.tensors(layer),
       collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
