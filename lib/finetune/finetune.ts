@@ -17,10 +17,16 @@ import { lossGradients } from "./loss_gradients.ts";
 import { mergeAdapters } from "./merge_adapters.ts";
 import { Parameters, STATES } from "./parameters.ts";
 import { checkedRecipe, learningRateAt, type Recipe } from "./recipe.ts";
+import { checkTeacher, teacherStream } from "./teacher.ts";
 import { trainedRouters } from "./trained_routers.ts";
 import { readTrainingState, type TrainingPoint, writeTrainingState } from "./training_state.ts";
 
 export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
+  /**
+   * Learn this model's predictions instead of the text: the loss is KL(teacher ‖ model). With `targets: ["router"]` this fits the routers of a pruned
+   * model to the experts that are left (router distillation, arXiv 2603.02217). Final norm and head must be those of the model. @default none
+   */
+  teacher?: Model;
   /** Called after every step: the loss curve as it grows. */
   onStep?: (point: TrainingPoint) => void;
   /** A folder for the state of the training, which continues from there to the same bits. @default none */
@@ -71,13 +77,19 @@ export async function finetune(
   examples: readonly Example[],
   options: FinetuneOptions = {},
 ): Promise<TunedModel> {
-  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep } = options;
+  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep, teacher } = options;
+  if (teacher) checkTeacher(model, teacher);
   const usable = examples.map((example, i) => tokenizeExample(model.tokenizer, example, recipe.maxLength, i)).filter((e) =>
     e.first < e.ids.length
   );
   if (usable.length === 0) throw new RangeError(`Cannot fine-tune: none of the ${examples.length} examples has a token to learn`);
   const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
-  const told = { ...recipe, examples: await fingerprint(usable), model: model.checkpoint.source.location };
+  const told = {
+    ...recipe,
+    examples: await fingerprint(usable),
+    model: model.checkpoint.source.location,
+    teacher: teacher?.checkpoint.source.location,
+  };
   const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told);
   const adapters = createAdapters(model, recipe);
   for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
@@ -92,6 +104,7 @@ export async function finetune(
     saved && ((name, state) => saved.arrays.get(`${state}/${name}`)!),
   );
   using store = new LayerStore(device, model, residentBytes);
+  using teacherStore = teacher && new LayerStore(device, teacher, residentBytes);
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
   const history = saved?.history ?? [], bytes = activationBytes(model);
@@ -106,7 +119,9 @@ export async function finetune(
     while (done < steps) {
       const chosen = examplesOf(done, usable, recipe, perEpoch), learningRate = learningRateAt(done, steps, recipe);
       const seed = (place: string) => random(recipe.seed, `dropout ${done} ${place}`).below(2 ** 32);
-      const loss = await lossGradients(device, model, packExamples(chosen, Math.max(256, Math.floor(ACTIVATIONS / bytes))), {
+      const batches = packExamples(chosen, Math.max(256, Math.floor(ACTIVATIONS / bytes)));
+      const loss = await lossGradients(device, model, batches, {
+        teacher: teacher && ((batch) => teacherStream(device, teacher, teacherStore!, batches[batch], options.signal)),
         keep: store.resident && chosen.reduce((n, { ids }) => n + ids.length, 0) * model.layers.length * bytes <= ACTIVATIONS,
         signal: options.signal,
         norm,

@@ -26,6 +26,11 @@ export interface LossGradientsOptions {
   keep?: boolean;
   /** Corrections of a layer's weights, for one batch. */
   adapters?: (layer: DecoderLayer, weights: LoadedLayer, batch: number) => LayerAdapters;
+  /**
+   * The residual stream of another model after its last layer, for one batch: gradients are then of KL(other ‖ this), the mean over scored tokens, where
+   * final norm and head are the same. The loss that comes back is still that of the targets.
+   */
+  teacher?: (batch: number) => Promise<Tensor>;
   /** What gradients are taken of in a layer. */
   leaves: (layer: DecoderLayer, weights: LoadedLayer) => Iterable<Leaf>;
   /** Is given the gradient of a leaf for one batch, and owns it. */
@@ -113,7 +118,7 @@ async function atEnd(
   batches: readonly Batch[],
   streams: readonly Tensor[],
   total: number,
-  { norm, head, ends }: LossGradientsOptions,
+  { norm, head, ends, teacher }: LossGradientsOptions,
 ): Promise<{ loss: number; gradients: Tensor[] }> {
   using made = new DisposableStack();
   const gradients: Tensor[] = [], { normEpsilon, hidden } = model.config;
@@ -132,6 +137,15 @@ async function atEnd(
     for (const value of await device.read(losses)) loss += value / total;
     const { x: slope, head: toHead } = device.vjp.crossEntropy(x, head, wanted, share, { head: ends !== undefined });
     using toX = slope;
+    if (teacher) {
+      // Both gradients are (softmax - target) · head: their difference is (softmax - teacher's softmax) · head, whatever the target.
+      using other = await teacher(b);
+      using theirs = device.gather(other, picked);
+      using y = device.rmsNorm(theirs, norm, normEpsilon);
+      using toTheirs = device.vjp.crossEntropy(y, head, wanted, share).x;
+      device.scale(toTheirs, -1);
+      device.add(toX, toTheirs);
+    }
     if (toHead) ends!.head(toHead);
     if (ends) ends.norm(device.vjp.rmsNormGain(toX, last, hidden, normEpsilon));
     using toLast = device.vjp.rmsNorm(toX, last, norm, normEpsilon);

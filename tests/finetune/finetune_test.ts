@@ -87,6 +87,23 @@ testOnDevices("finetune() wins back what pruning cost", async (device) => {
   assert(cut - after > 0.3 * (cut - before), `nll ${before} dense, ${cut} pruned, ${after} after 40 steps`);
 }, fastDevices);
 
+testOnDevices("finetune() fits the routers of a pruned model to the predictions of the whole one", async (device) => {
+  const { model, heldOut, calibration } = await openFixture("tiny-qwen2-moe");
+  const pruned = pruneExperts(model, { layers: [0, 1, 2, 3].map((layer) => ({ layer, drop: [0, 1, 2, 3, 4, 5, 6, 7] })) });
+  const texts = calibration.slice(0, 16).map((ids) => model.tokenizer.decode(ids.subarray(1)));
+  const tuned = await finetune(device, pruned, texts, { teacher: model, targets: ["router"], epochs: 3, batch: 4, learningRate: 1e-2 });
+  const [dense, cut, after] = await Promise.all([model, pruned, tuned].map(async (m) => (await perplexity(device, m, heldOut)).nll));
+  assert(cut - after > 0.1 * (cut - dense), `nll ${dense} dense, ${cut} pruned, ${after} with fitted routers`);
+  assertEquals([...tuned.adapters.values.keys()], [0, 1, 2, 3].map((layer) => `${layer}/router/weight`));
+  const { model: other } = await openFixture("tiny-deepseek-v2");
+  const odd = { ...other, config: { ...other.config, vocabulary: 5 } };
+  await assertRejects(
+    () => finetune(device, pruned, texts, { teacher: odd }),
+    RangeError,
+    'its "vocabulary" is 5, that of the model is 1024',
+  );
+}, fastDevices);
+
 testOnDevices("finetune() names what it cannot do", async (device) => {
   const { model } = await openFixture("tiny-mixtral");
   const refused = (options: FinetuneOptions, message: string) =>

@@ -1,13 +1,18 @@
 import { assert, assertAlmostEquals } from "@std/assert";
 import { createAdapters } from "../../lib/finetune/adapters.ts";
 import { TARGETS } from "../../lib/finetune/adapter_sites.ts";
+import { LayerStore } from "../../lib/finetune/layer_store.ts";
 import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
+import { mergeAdapters } from "../../lib/finetune/merge_adapters.ts";
 import { Parameters } from "../../lib/finetune/parameters.ts";
+import { teacherStream } from "../../lib/finetune/teacher.ts";
 import { trainedRouters } from "../../lib/finetune/trained_routers.ts";
 import type { Device, Tensor } from "../../lib/device/device.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
 import { loadLayer, vector } from "../../lib/model/load_layer.ts";
+import { logits } from "../../lib/model/logits.ts";
 import type { Model } from "../../lib/model/model.ts";
+import { pruneExperts } from "../../lib/model/prune_experts.ts";
 import { fastDevices, full, noise, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { GRADIENTS } from "../references/gradients.ts";
@@ -41,8 +46,9 @@ async function withAdapters(
   sequences: Uint32Array[],
   values: Map<string, Float32Array<ArrayBuffer>>,
   dropout = 0,
+  teacher?: () => Promise<Tensor>,
 ) {
-  using parameters = new Parameters(device, model, { rank: 2, alpha: 3, values }, TARGETS);
+  using parameters = new Parameters(device, model, { rank: 2, alpha: 3, values }, teacher ? ["router"] : TARGETS);
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
   const loss = await lossGradients(device, model, batchSequences(model.config, sequences, 64), {
@@ -52,6 +58,7 @@ async function withAdapters(
     adapters: (layer, weights) => parameters.adapters(layer, weights, { rate: dropout, seed: (name) => name.length }),
     leaves: (layer) => parameters.tensors(layer),
     collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
+    teacher,
   });
   const gradients = new Map<string, Float32Array>();
   for (const [name, { gradient }] of parameters.all) gradients.set(name, gradient ? await device.read(gradient) : new Float32Array());
@@ -85,4 +92,35 @@ for (const [router, variant] of Object.entries(variants)) {
       });
     }, fastDevices);
   }
+}
+
+testOnDevices("gradients towards a teacher are those of the Kullback-Leibler divergence", async (device) => {
+  await withModel(ROUTERS["renormalising"], async (teacher, sequences) => {
+    const model = pruneExperts(teacher, { layers: [{ layer: 1, drop: [2, 4] }] }), ids = sequences[0], { vocabulary } = model.config;
+    const values = await trainedRouters(model, ["router"]), theirs = logSoftmax(await logits(device, teacher, ids), vocabulary);
+    const divergence = async (values: Map<string, Float32Array<ArrayBuffer>>) => {
+      const ours = logSoftmax(await logits(device, mergeAdapters(model, { rank: 1, alpha: 1, values }), ids), vocabulary);
+      let sum = 0;
+      for (let i = 0; i < (ids.length - 1) * vocabulary; i++) sum += Math.exp(theirs[i]) * (theirs[i] - ours[i]);
+      return sum / (ids.length - 1);
+    };
+    using store = new LayerStore(device, teacher, Infinity);
+    const [batch] = batchSequences(model.config, [ids], 64);
+    const { gradients } = await withAdapters(device, model, [ids], values, 0, () => teacherStream(device, teacher, store, batch));
+    const slope = normOf(gradients.values()), step = 1e-4 / slope;
+    const moved = (sign: number) =>
+      new Map([...values].map(([name, v]) => [name, v.map((x, i) => x + sign * step * gradients.get(name)![i])]));
+    const measured = (await divergence(moved(1)) - await divergence(moved(-1))) / (2 * step);
+    assertAlmostEquals(measured, slope ** 2, 0.03 * slope ** 2);
+  });
+}, fastDevices);
+
+function logSoftmax(logits: Float32Array, width: number): Float64Array {
+  const result = new Float64Array(logits.length);
+  for (let start = 0; start < logits.length; start += width) {
+    const row = logits.subarray(start, start + width), most = Math.max(...row);
+    const total = most + Math.log(row.reduce((sum, v) => sum + Math.exp(v - most), 0));
+    row.forEach((v, i) => result[start + i] = v - total);
+  }
+  return result;
 }
