@@ -66,7 +66,7 @@ export { saveAdapters } from "./lib/finetune/save_adapters.ts";
 // Saved models
 export type { Form } from "./lib/export/form.ts";
 export { readRecord } from "./lib/export/read_record.ts";
-export type { ModelRecord, Provenance } from "./lib/export/record.ts";
+export type { ModelRecord, Provenance } from "./lib/export/model_record.ts";
 export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/save_model.ts";
 
 // Evaluation

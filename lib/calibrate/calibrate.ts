@@ -8,7 +8,7 @@ import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import { type Device, NO_EXPERT } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
-import { expectStage } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { walk } from "../model/walk.ts";

@@ -6,7 +6,8 @@
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import type { Device, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
-import { expect, expectLayers, expectStage } from "../model/expect.ts";
+import { expect, expectLayers } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import { type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";

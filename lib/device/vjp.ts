@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { AttentionOptions, Experts, Heads, Ranking, RouterRule, Tensor } from "./device.ts";
+import type { AttentionOptions, Experts, Heads, Ranking, RouterRule, Tensor } from "./types.ts";
 
 /** Stored matrices of a layer's experts that are applied together: dense ones, or factors of low-rank ones; the right factor is applied first. */
 export interface ExpertPart {

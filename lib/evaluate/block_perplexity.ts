@@ -5,7 +5,8 @@
  */
 
 import type { Device } from "../device/device.ts";
-import { expect, expectStage } from "../model/expect.ts";
+import { expect } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { beginning, type BosRule } from "./encode_requests.ts";

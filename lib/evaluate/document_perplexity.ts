@@ -6,7 +6,8 @@
 
 import type { Device } from "../device/device.ts";
 import { isToken } from "../model/batch.ts";
-import { expect, expectStage } from "../model/expect.ts";
+import { expect } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { pause, type StageOptions } from "../model/stage_options.ts";
 import { beginning, type BosRule, type TokenRequest } from "./encode_requests.ts";

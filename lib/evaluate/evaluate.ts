@@ -6,7 +6,8 @@
 
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
-import { expect, expectStage } from "../model/expect.ts";
+import { expect } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { countParameters } from "./count_parameters.ts";

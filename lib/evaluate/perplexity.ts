@@ -6,7 +6,7 @@
 
 import type { Device } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
-import { expectStage } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { tokenLosses } from "../model/token_losses.ts";

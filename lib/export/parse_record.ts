@@ -6,7 +6,7 @@
 
 import { isObject, parseJsonObject } from "../checkpoint/parse_json_object.ts";
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
-import type { ModelRecord } from "./record.ts";
+import type { ModelRecord } from "./model_record.ts";
 import { recipeHash } from "./recipe_hash.ts";
 
 /**

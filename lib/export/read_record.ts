@@ -8,7 +8,7 @@ import { openSource } from "../checkpoint/open_source.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
 import { expect } from "../model/expect.ts";
 import { parseRecord } from "./parse_record.ts";
-import type { ModelRecord } from "./record.ts";
+import type { ModelRecord } from "./model_record.ts";
 
 /**
  * Reads the winnow.json of a model that `saveModel` wrote. With the original model it is enough to make the same model again, or one of another ratio:

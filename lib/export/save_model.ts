@@ -13,14 +13,16 @@ import { widen } from "../device/cpu/widen.ts";
 import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { ARCHITECTURES } from "../model/architectures.ts";
 import { assembleModel, type KeptLayer } from "../model/assemble_model.ts";
-import { expect, expectModel } from "../model/expect.ts";
+import { expect } from "../model/expect.ts";
+import { expectModel } from "../model/expect_stage.ts";
 import { keptOf, type WinnowConfig } from "../model/kept_layers.ts";
 import type { Model, RowSource } from "../model/model.ts";
 import { parseConfig } from "../model/parse_config.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { type Form, formOf } from "./form.ts";
 import modelingWinnow from "./modeling_winnow.py" with { type: "text" };
-import { type Provenance, recordOf } from "./record.ts";
+import type { Provenance } from "./model_record.ts";
+import { recordOf } from "./record.ts";
 
 export interface SaveModelOptions extends StageOptions {
   /** See {@linkcode Form}. @default "native" where that can hold the model, else "remote-code" */

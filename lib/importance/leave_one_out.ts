@@ -8,7 +8,7 @@ import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
-import { expectStage } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
 import { type Model, moeLayer, moeLayers } from "../model/model.ts";
 import { advance, pause, type StageOptions } from "../model/stage_options.ts";

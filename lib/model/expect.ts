@@ -4,22 +4,9 @@
  * @module
  */
 
-import type { Device } from "../device/device.ts";
-import type { Model } from "./model.ts";
-
 /** @throws {TypeError} "Cannot `purpose`: expected `wanted`, found …", unless the condition holds. */
 export function expect(condition: boolean, purpose: string, wanted: string, found: unknown): asserts condition {
   if (!condition) throw new TypeError(`Cannot ${purpose}: expected ${wanted}, found ${inWords(found)}`);
-}
-
-/** The two arguments that every stage begins with. */
-export function expectStage(device: Device, model: Pick<Model, "config" | "layers">, purpose: string): void {
-  expect(typeof device?.linear === "function", purpose, "a device from openDevice()", device);
-  expectModel(model, purpose);
-}
-
-export function expectModel(model: Pick<Model, "config" | "layers">, purpose: string): void {
-  expect(Array.isArray(model?.layers) && model.config?.moe !== undefined, purpose, "a model from openModel()", model);
 }
 
 /**

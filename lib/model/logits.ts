@@ -6,7 +6,8 @@
 
 import type { Device } from "../device/device.ts";
 import { batchSequences } from "./batch.ts";
-import { expect, expectStage } from "./expect.ts";
+import { expect } from "./expect.ts";
+import { expectStage } from "./expect_stage.ts";
 import { vector } from "./load_layer.ts";
 import type { Model } from "./model.ts";
 import { checkPlan, type PruningPlan } from "./prune_experts.ts";

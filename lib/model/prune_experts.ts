@@ -4,7 +4,8 @@
  * @module
  */
 
-import { expect, expectLayers, expectModel } from "./expect.ts";
+import { expect, expectLayers } from "./expect.ts";
+import { expectModel } from "./expect_stage.ts";
 import { type Model, type MoeLayer, moeLayer } from "./model.ts";
 import { selectRows } from "./row_selection.ts";
 
