@@ -76,9 +76,10 @@ export async function multipleChoice(
   device: Device,
   model: Model,
   items: readonly Item[],
-  { limit = Infinity, bos = "always", maxLength = longestInput(model), ...options }: MultipleChoiceOptions = {},
+  options: MultipleChoiceOptions = {},
 ): Promise<TaskResult[]> {
   expectStage(device, model, "score items");
+  const { limit = Infinity, bos = "always", maxLength = longestInput(model) } = options;
   expect(Array.isArray(items), "score items", 'a list of items with "task", "query", "choices" and "gold"', items);
   if (!(limit === Infinity || (Number.isSafeInteger(limit) && limit > 0))) {
     throw new RangeError(`Cannot score items: "limit" must be a positive whole number, received ${limit}`);
