@@ -17,12 +17,18 @@ import type { ExpertScores } from "./expert_scores.ts";
 import { importanceBatches } from "./importance_batches.ts";
 import { layerFitness, ranksNeeded } from "./layer_fitness.ts";
 import { leaveOneOutLoss } from "./leave_one_out_loss.ts";
+import { routedSquares } from "./routed_squares.ts";
 
 export interface LeaveOneOutOptions extends StageOptions {
   /** Sequences a batch: norms are taken over a batch, and added up over batches. @default 8 */
   batch?: number;
-  /** `"output"`: change of the layer's output. `"lm"`: change of the language-model loss. @default "output" */
-  loss?: "output" | "lm";
+  /**
+   * `"output"`: change of the layer's output. `"relative"`: the same, each batch's divided by the norm of the routed output, so that a layer does not
+   * count more because its outputs are larger, as they are in deep layers (ours). `"lm"`: change of the language-model loss.
+   *
+   * @default "output"
+   */
+  loss?: "output" | "relative" | "lm";
   /** Decoder layers to score; with `"lm"`, every layer costs a pass for each of its experts. @default all MoE layers */
   layers?: readonly number[];
 }
@@ -34,7 +40,7 @@ export interface LeaveOneOutOptions extends StageOptions {
  * All scores of a layer together cost 1 + 1/topK layer forwards: the change of a token's output depends only on its topK + 1 best experts.
  *
  * @param trace Of the same model. Its MoE inputs are used if they are those of all tokens; else the model is walked once more.
- * @returns Scores ≥ 0 in the unit of the layer's output; with `loss: "lm"`, in nats a token, where a negative score means that leaving it out helps.
+ * @returns Scores ≥ 0 in the unit of the layer's output; with `loss: "relative"`, without a unit, 0 where the layer gives nothing; with `"lm"`, in nats a token, where a negative score means that leaving it out helps.
  * @throws {RangeError} If the trace is of another model, `batch` is not a positive whole number, or a layer has no experts.
  *
  * @example
@@ -57,13 +63,13 @@ export async function leaveOneOut(device: Device, model: Model, trace: Trace, op
   if (!(Number.isSafeInteger(batch) && batch > 0)) {
     throw new RangeError(`Cannot score experts: "batch" must be a positive whole number of sequences, received ${batch}`);
   }
-  if (loss !== "output" && loss !== "lm") throw new TypeError(`Cannot score experts by the loss "${loss}": choose "output" or "lm"`);
+  if (!Object.hasOwn(KINDS, loss)) throw new TypeError(`Cannot score experts by the loss "${loss}": choose "output", "relative" or "lm"`);
   const layers = [...new Set(options.layers ?? moeLayers(model).map((l) => l.index))].map((index) => moeLayer(model, index));
   const scores = loss === "lm"
     ? await leaveOneOutLoss(device, model, trace.sequences, layers, batch, options)
-    : await outputChanges(device, model, trace, layers.map((l) => l.index), batch, options);
+    : await outputChanges(device, model, trace, layers.map((l) => l.index), batch, loss === "relative", options);
   return {
-    kind: loss === "lm" ? "leave-one-out, language-model loss" : "leave-one-out",
+    kind: KINDS[loss],
     topK: model.config.moe.topK,
     expertShape: { hidden: model.config.hidden, intermediate: model.config.moe.intermediate },
     layers: layers.map(({ index, block }) => ({ layer: index, experts: block.experts.map((e) => e.id), scores: scores.get(index)! })),
@@ -73,35 +79,54 @@ export async function leaveOneOut(device: Device, model: Model, trace: Trace, op
   };
 }
 
+/** What scores say of how they were computed. */
+const KINDS = { output: "leave-one-out", relative: "leave-one-out, relative", lm: "leave-one-out, language-model loss" };
+
 /** Sums of squared changes over one batch of sequences, until its norm is due. */
 class Changes {
   readonly scores = new Map<number, Float64Array>();
+  /** By layer and importance batch: for each expert, and last the squares of the routed output, if changes are relative to it. */
   #squares = new Map<number, Map<number, Float64Array>>();
 
-  constructor(readonly device: Device, readonly model: Model) {}
+  constructor(readonly device: Device, readonly model: Model, readonly relative: boolean) {}
 
   /** Adds the tokens `input` of importance batch `group`. */
   async add(layer: number, group: number, moe: LoadedMoe, input: Tensor): Promise<void> {
     const { device, model: { config } } = this, count = moe.ids.length;
     using inputs = layerFitness(device, config, moe, input, ranksNeeded(config, count, 1));
     const squares = await device.fitness(inputs, moe.ids.map((_, position) => [position]));
-    const groups = this.#squares.get(layer) ?? new Map<number, Float64Array>(), sum = groups.get(group) ?? new Float64Array(count);
+    const groups = this.#squares.get(layer) ?? new Map<number, Float64Array>(), sum = groups.get(group) ?? new Float64Array(count + 1);
     squares.forEach((value, i) => sum[i] += value);
+    if (this.relative) sum[count] += await routedSquares(device, inputs);
     this.#squares.set(layer, groups.set(group, sum));
   }
 
-  /** Σ over batches of √(Σ over the batch's tokens), in the order of the batches. */
+  /** Σ over batches of √(Σ over the batch's tokens), relative to the batch's output if so asked, in the order of the batches. */
   finish(): Map<number, Float64Array> {
     for (const [layer, groups] of this.#squares) {
       const ordered = [...groups].sort(([a], [b]) => a - b).map(([, squares]) => squares);
-      this.scores.set(layer, ordered[0].map((_, i) => ordered.reduce((total, squares) => total + Math.sqrt(squares[i]), 0)));
+      const norm = (squares: Float64Array, i: number) => {
+        if (!this.relative) return Math.sqrt(squares[i]);
+        const whole = squares[squares.length - 1];
+        return whole > 0 ? Math.sqrt(squares[i] / whole) : 0;
+      };
+      const sums = ordered[0].map((_, i) => ordered.reduce((total, squares) => total + norm(squares, i), 0));
+      this.scores.set(layer, sums.slice(0, -1));
     }
     return this.scores;
   }
 }
 
-async function outputChanges(device: Device, model: Model, trace: Trace, layers: number[], batch: number, options: StageOptions) {
-  const { config } = model, changes = new Changes(device, model), stage = "importance";
+async function outputChanges(
+  device: Device,
+  model: Model,
+  trace: Trace,
+  layers: number[],
+  batch: number,
+  relative: boolean,
+  options: StageOptions,
+) {
+  const { config } = model, changes = new Changes(device, model, relative), stage = "importance";
   const most = batchTokens(config, config.moe.topK + 1), covered = trace.layers.every((l) => l.inputs.tokens === trace.tokens);
   if (!covered) {
     const batches = importanceBatches(config, trace.sequences, batch, most);

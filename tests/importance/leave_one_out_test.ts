@@ -32,6 +32,32 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
   );
 }
 
+for (const [kind, variant] of Object.entries(ROUTERS)) {
+  testOnDevices(
+    `leaveOneOut() divides each batch's change by the norm of its routed output where asked, ${kind} router`,
+    (device) =>
+      withModel(variant, async (model, sequences) => {
+        using trace = await calibrate(device, model, sequences);
+        using part = await calibrate(device, model, sequences, { searchTokens: 5 });
+        const scores = await leaveOneOut(device, model, trace, { batch: 2, loss: "relative" });
+        assertEquals(scores.kind, "leave-one-out, relative");
+        for (const { layer, experts, scores: got } of scores.layers) {
+          const want = new Float64Array(experts.length);
+          for (const batch of [sequences.slice(0, 2), sequences.slice(2, 4), sequences.slice(4)]) {
+            const whole = await routedOutputs(device, model, batch, layer, []),
+              norm = distance(whole, whole.map((row) => row.map(() => 0)));
+            for (const [i, expert] of experts.entries()) {
+              want[i] += distance(whole, await routedOutputs(device, model, batch, layer, [expert])) / norm;
+            }
+          }
+          assertClose(got, want, 1e-4, `layer ${layer}`);
+        }
+        const walked = await leaveOneOut(device, model, part, { batch: 2, loss: "relative" });
+        walked.layers.forEach(({ scores: got }, i) => assertClose(got, scores.layers[i].scores, 1e-5));
+      }),
+  );
+}
+
 testOnDevices(
   "leaveOneOut() gives the same from kept inputs and from a second walk",
   (device) =>
