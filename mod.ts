@@ -44,6 +44,7 @@ export { type PruningBudget, pruningBudget, type PruningBudgetOptions } from "./
 export type { Candidates } from "./lib/search/candidates.ts";
 export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
 export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
+export { greedySearch, type GreedySearchOptions } from "./lib/search/greedy_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
 export { planByScores } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";

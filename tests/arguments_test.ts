@@ -46,6 +46,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.pruningBudget, [scores]],
     [winnow.exhaustiveSearch, [device, model, trace, budget]],
     [winnow.geneticSearch, [device, model, trace, budget]],
+    [winnow.greedySearch, [device, model, trace, budget]],
     [winnow.receptionField, [device, model, tokens, candidates]],
     [winnow.pruneExperts, [model, plan]],
     [winnow.allocateRanks, [scores, { averageRank: 16 }]],

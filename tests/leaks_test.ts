@@ -46,6 +46,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
         "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
         "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),
+        "leaveOneOut, relative": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "relative" }),
+        greedySearch: (d, o) => winnow.greedySearch(d, model, trace, budget, o),
         exhaustiveSearch: (d, o) => winnow.exhaustiveSearch(d, model, trace, budget, o),
         geneticSearch: (d, o) => winnow.geneticSearch(d, model, trace, budget, { ...o, population: 4, generations: 1 }),
         receptionField: (d, o) => winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, keep: 2 }),

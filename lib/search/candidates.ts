@@ -18,7 +18,7 @@ export interface LayerCandidates {
   evaluated: number;
   /** How many sets of that size there are. */
   possible: number;
-  /** Least loss after the first population and after each generation; a single entry where all sets were tried. */
+  /** Least loss after the first population and each generation, or after greedy removal and each round of swaps; a single entry where all sets were tried. */
   history: number[];
 }
 

@@ -24,9 +24,9 @@ export interface SearchableLayer {
   drop: number;
   /** Losses of sets, each set sorted. A set that was priced before costs nothing. */
   price(sets: readonly number[][]): Promise<number[]>;
-  /** The `count` best sets priced so far; equal losses in order of their positions. */
+  /** The `count` best sets of `drop` experts priced so far; equal losses in order of their positions. */
   best(count: number): { set: number[]; loss: number }[];
-  /** Different sets priced so far. */
+  /** Different sets priced so far, of any size. */
   evaluated(): number;
 }
 
@@ -115,7 +115,8 @@ function pricedLayer(device: Device, parts: FitnessInputs[], layer: number, expe
       [...fresh].forEach(([key, set], i) => known.set(key, { set, loss: Math.sqrt(squares[i]) }));
       return sets.map((set) => known.get(set.join())!.loss);
     },
-    best: (count) => [...known.values()].sort((a, b) => a.loss - b.loss || compare(a.set, b.set)).slice(0, count),
+    best: (count) =>
+      [...known.values()].filter(({ set }) => set.length === drop).sort((a, b) => a.loss - b.loss || compare(a.set, b.set)).slice(0, count),
     evaluated: () => known.size,
   };
 }
