@@ -52,6 +52,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         geneticSearch: (d, o) => winnow.geneticSearch(d, model, trace, budget, { ...o, population: 4, generations: 1 }),
         receptionField: (d, o) => winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, keep: 2 }),
         decomposeExperts: (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, method: "subspace", iterations: 1 }),
+        "decomposeExperts, whitened": (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, whiten: trace }),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),

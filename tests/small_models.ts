@@ -61,6 +61,30 @@ export async function routedOutputs(
   return rows;
 }
 
+/** Inputs `[tokens][hidden]` of one layer's experts and routing weights `[tokens][experts]`, straight from the definition. */
+export async function routingOf(
+  device: Device,
+  model: Model,
+  sequences: Uint32Array[],
+  index: number,
+): Promise<{ inputs: Float32Array[]; weights: number[][] }> {
+  const result = { inputs: [] as Float32Array[], weights: [] as number[][] }, { config } = model;
+  const ids = moeLayer(model, index).block.experts.map((e) => e.id);
+  await walk(device, model, batchSequences(config, sequences, 64), {
+    stage: "test",
+    atBlock: async ({ layer, weights: { block }, input }) => {
+      if (layer.index !== index || block.kind === "dense") return;
+      using probabilities = routerProbabilities(device, block, input);
+      const p = await device.read(probabilities), x = await device.read(input);
+      for (let t = 0; t < p.length / ids.length; t++) {
+        result.inputs.push(x.slice(t * config.hidden, (t + 1) * config.hidden));
+        result.weights.push(route(p.subarray(t * ids.length, (t + 1) * ids.length), ids.map(() => false), routerRule(config, ids)));
+      }
+    },
+  });
+  return result;
+}
+
 /** Masked softmax, groups, top-k, renormalisation, scale. */
 function route(p: Float32Array, masked: boolean[], { topK, renormalise, scale, groups }: RouterRule): number[] {
   const left = Array.from(p, (v, e) => masked[e] ? 0 : v), total = left.reduce((a, b) => a + b), q = left.map((v) => v / total);

@@ -5,15 +5,28 @@
  */
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
-import type { Device, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
+import type { Trace } from "../calibrate/calibrate.ts";
+import { checkTrace } from "../calibrate/check_trace.ts";
+import type { Device, MatrixSource, TensorSource } from "../device/device.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
+import { denseMatrix } from "./dense_matrix.ts";
+import { type ExpertResponses, expertResponses } from "./expert_responses.ts";
 import { truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
+import { whitenedSvd, type WhitenedSvdOptions } from "./whitened_svd.ts";
 
-export interface DecomposeExpertsOptions extends StageOptions, TruncatedSvdOptions {}
+export interface DecomposeExpertsOptions extends StageOptions, TruncatedSvdOptions, WhitenedSvdOptions {
+  /**
+   * A trace of the same model: the factors are then those whose outputs are nearest to the matrix's over the kept inputs that are routed to the expert,
+   * not those that are nearest to its weights. Experts that met no token are decomposed by their weights.
+   *
+   * @default none (MoE-I² decomposes by the weights)
+   */
+  whiten?: Trace;
+}
 
 /** What became of one matrix. */
 export interface Decomposition {
@@ -24,6 +37,8 @@ export interface Decomposition {
   rank: number | null;
   /** ‖W - left · right‖ / ‖W‖, measured. */
   relativeError: number;
+  /** With `whiten`, ‖(W - left · right) X‖ / ‖W X‖ over the expert's kept inputs X, each times its routing weight; else null. */
+  relativeOutputError: number | null;
 }
 
 /** A model, and how far its low-rank experts are from the dense ones. Dispose it when its factors, and those of models made from it, are no longer needed. */
@@ -35,10 +50,14 @@ export interface DecomposedModel extends Model, Disposable {
  * Replaces the matrices of experts by products of two factors (MoE-I², section 4.2): gate, up and down projection of an expert all get its rank. Router,
  * shared experts, attention and embeddings stay as they are.
  *
+ * With `whiten`, the error of the expert's outputs in calibration is minimised instead of that of its weights, at the same ranks and sizes: see
+ * {@linkcode DecomposeExpertsOptions.whiten}.
+ *
  * Matrices are read, decomposed and put aside one by one. The factors are kept in float32, in memory up to 512 MiB and in a temporary file beyond.
  *
  * @param ranks Experts that it does not list stay dense, as do matrices that factors of that rank would not make smaller.
- * @throws {RangeError} If the plan names a layer or expert twice or that the model has not, or a rank is out of range.
+ * @throws {RangeError} If the plan names a layer or expert twice or that the model has not, a rank or option is out of range, or the trace is of another
+ * model, such as the one before pruning.
  *
  * @example
  * ```ts
@@ -60,6 +79,9 @@ export async function decomposeExperts(
 ): Promise<DecomposedModel> {
   expectStage(device, model, "decompose");
   checkRanks(model, ranks, "decompose");
+  const { whiten, ridge = 0.01 } = options;
+  if (whiten !== undefined) checkTrace(model, whiten, "decompose");
+  if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot decompose: "ridge" must be above 0 and finite, received ${ridge}`);
   const scratch = new Scratch();
   try {
     return await decomposed(device, model, ranks, scratch, options);
@@ -82,20 +104,24 @@ async function decomposed(
   await advance(options, { stage: "decompose", done, total, unit: "experts" });
   for (const [at, layer] of layers.entries()) {
     if (layer.block.kind === "dense") continue;
-    const experts: Expert[] = [];
-    for (const expert of layer.block.experts) {
-      const rank = ranks.layers.find((l) => l.layer === layer.index)?.experts.find((e) => e.expert === expert.id)?.rank;
+    const experts: Expert[] = [], planned = ranks.layers.find((l) => l.layer === layer.index)?.experts ?? [];
+    const moe = { ...layer, block: layer.block };
+    for await (const { expert, responses } of encountered(device, model, moe, planned, largest, options)) {
+      const rank = planned.find((e) => e.expert === expert.id)?.rank;
       if (rank === undefined) experts.push(expert);
       else {
         const factors = async (matrix: Decomposition["matrix"]): Promise<MatrixSource> => {
           const record = { layer: layer.index, expert: expert.id, matrix };
           if (rank > largest) {
-            decomposition.push({ ...record, rank: null, relativeError: 0 });
+            decomposition.push({ ...record, rank: null, relativeError: 0, relativeOutputError: options.whiten ? 0 : null });
             return expert[matrix];
           }
           using dense = await denseMatrix(device, expert[matrix]);
-          const { left, right, relativeError } = await truncatedSvd(device, dense, rank, options), [rows, columns] = dense.shape;
-          decomposition.push({ ...record, rank, relativeError });
+          const [rows, columns] = dense.shape,
+            { left, right, relativeError, relativeOutputError } = responses
+              ? await whitenedSvd(device, dense, responses[matrix], rank, options)
+              : { relativeOutputError: null, ...await truncatedSvd(device, dense, rank, options) };
+          decomposition.push({ ...record, rank, relativeError, relativeOutputError });
           return {
             left: storedSource(await scratch.store(left), [rows, rank]),
             right: storedSource(await scratch.store(right), [rank, columns]),
@@ -108,6 +134,25 @@ async function decomposed(
     layers[at] = { ...layer, block: { ...layer.block, experts } };
   }
   return { ...model, layers, decomposition, [Symbol.dispose]: () => scratch[Symbol.dispose]() };
+}
+
+/** The experts of a layer, those that are to be whitened with what they meet. */
+async function* encountered(
+  device: Device,
+  model: Model,
+  layer: MoeLayer,
+  planned: RankPlan["layers"][0]["experts"],
+  largest: number,
+  { whiten, signal }: DecomposeExpertsOptions,
+): AsyncGenerator<{ expert: Expert; responses?: ExpertResponses }> {
+  const { experts } = layer.block, low = experts.filter(({ id }) => planned.some((p) => p.expert === id && p.rank <= largest));
+  if (!whiten || low.length === 0) return yield* experts.map((expert) => ({ expert }));
+  const met = expertResponses(device, model, layer, whiten, low, signal);
+  try {
+    for (const expert of experts) yield low.includes(expert) ? (await met.next()).value! : { expert };
+  } finally {
+    await met.return(undefined);
+  }
 }
 
 /** @throws {TypeError} If it is no plan of ranks. @throws {RangeError} If it does not fit the model. */
@@ -133,19 +178,6 @@ function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["exper
       );
     }
   }
-}
-
-/** A matrix in float32; one that is a product already is multiplied out. */
-async function denseMatrix(device: Device, source: MatrixSource): Promise<Tensor> {
-  const load = async (part: TensorSource) => {
-    using stored = await device.load(part);
-    return device.widen(stored);
-  };
-  if (!("left" in source)) return await load(source);
-  using left = await load(source.left);
-  using right = await load(source.right);
-  using columns = device.transpose(right);
-  return device.linear(left, columns);
 }
 
 function storedSource(stored: Stored, shape: number[]): TensorSource {
