@@ -52,6 +52,8 @@ export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
+export { allocateRanksGlobally, type AllocateRanksGloballyOptions } from "./lib/decompose/allocate_ranks_globally.ts";
+export { type ExpertSpectra, expertSpectra, type ExpertSpectraOptions } from "./lib/decompose/expert_spectra.ts";
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
 
 // Fine-tuning

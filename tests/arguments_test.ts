@@ -24,6 +24,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const small = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] }, folder = await Deno.makeTempDir();
   const raw = JSON.parse(await Deno.readTextFile(`${folderOf("tiny-mixtral")}/config.json`));
+  const spectra = await winnow.expertSpectra(device, model);
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
   const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
   const plan = { layers: [{ layer: 0, drop: [1] }] };
@@ -51,6 +52,8 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.pruneExperts, [model, plan]],
     [winnow.allocateRanks, [scores, { averageRank: 16 }]],
     [winnow.decomposeExperts, [device, model, small]],
+    [winnow.expertSpectra, [device, model]],
+    [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
     [winnow.perplexity, [device, model, tokens]],
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],

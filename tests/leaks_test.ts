@@ -53,6 +53,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         receptionField: (d, o) => winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, keep: 2 }),
         decomposeExperts: (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, method: "subspace", iterations: 1 }),
         "decomposeExperts, whitened": (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, whiten: trace }),
+        expertSpectra: (d, o) => winnow.expertSpectra(d, model, o),
+        "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, model, { ...o, whiten: trace }),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
