@@ -93,8 +93,11 @@ export type { DatasetOptions } from "./lib/evaluate/datasets/open_dataset.ts";
 export type { Column, Columns } from "./lib/evaluate/datasets/parquet_rows.ts";
 export { type Compression, countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
+export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } from "./lib/evaluate/block_output_loss.ts";
+export { type AblationLadder, ablationLadder, type AblationLadderOptions, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
 
 // Displays
 export { terminalProgress } from "./lib/display/terminal_progress.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";
+export { ladderTable } from "./lib/display/ladder_table.ts";
 export { stageTable } from "./lib/display/stage_table.ts";

@@ -25,6 +25,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const small = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] }, folder = await Deno.makeTempDir();
   const raw = JSON.parse(await Deno.readTextFile(`${folderOf("tiny-mixtral")}/config.json`));
   const spectra = await winnow.expertSpectra(device, model);
+  const ladder = await winnow.ablationLadder(device, model, tokens, { heldOut: tokens, rows: ["least important"] });
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
   const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
   const plan = { layers: [{ layer: 0, drop: [1] }] };
@@ -58,6 +59,9 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],
     [winnow.evaluate, [device, model, { heldOut: tokens }]],
+    [winnow.blockOutputLoss, [device, model, model, tokens]],
+    [winnow.ablationLadder, [device, model, tokens, { heldOut: tokens, rows: ["least important"] }]],
+    [winnow.ladderTable, [ladder]],
     [winnow.comparisonTable, [{ dense: evaluation }]],
     [winnow.stageTable, [{ calibrate: 1 }]],
   ];

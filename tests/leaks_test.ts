@@ -57,6 +57,9 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, model, { ...o, whiten: trace }),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
+        blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),
+        ablationLadder: (d, o) =>
+          winnow.ablationLadder(d, model, sequences, { ...o, heldOut: sequences, rows: ["all options"], averageRank: 5 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
       };
       for (const [name, run] of Object.entries(stages)) {

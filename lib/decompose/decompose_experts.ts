@@ -79,7 +79,7 @@ export async function decomposeExperts(
 ): Promise<DecomposedModel> {
   expectStage(device, model, "decompose");
   checkRanks(model, ranks, "decompose");
-  const { whiten, ridge = 0.01 } = options;
+  const { whiten, ridge = 0.03 } = options;
   if (whiten !== undefined) checkTrace(model, whiten, "decompose");
   if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot decompose: "ridge" must be above 0 and finite, received ${ridge}`);
   const scratch = new Scratch();

@@ -19,7 +19,7 @@ export interface WhitenedSvdOptions {
   /**
    * Added to every eigenvalue of the inputs' Gram matrix, as a share of their mean: what an error costs in directions that calibration never saw.
    *
-   * @default 0.01
+   * @default 0.03 (on the fixtures anything from 0.001 to 0.1 does about as well)
    */
   ridge?: number;
 }
@@ -105,7 +105,7 @@ export async function whitened(
   device: Device,
   matrix: Tensor,
   { gram, energy }: Responses,
-  { ridge = 0.01 }: WhitenedSvdOptions = {},
+  { ridge = 0.03 }: WhitenedSvdOptions = {},
 ): Promise<Whitened> {
   const [rows, columns] = matrix.shape, smaller = Math.min(rows, columns);
   if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot decompose: "ridge" must be above 0 and finite, received ${ridge}`);

@@ -16,6 +16,7 @@ import { type DecoderLayer, type Model, type MoeLayer, moeLayer, moeLayers } fro
 import { checkDrop, pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
 import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import type { Candidates } from "./candidates.ts";
+import { decoderBlocks } from "./decoder_blocks.ts";
 
 export interface ReceptionFieldOptions extends StageOptions {
   /** Candidates a layer, K. @default 3 (MoE-I²) */
@@ -116,18 +117,6 @@ function setsOf(candidates: Candidates, layer: MoeLayer, keep: number): number[]
   if (!sets?.length) throw new RangeError(`Cannot choose candidates: layer ${layer.index} has none`);
   for (const drop of sets) checkDrop(layer, drop);
   return sets;
-}
-
-/** Decoder layers from behind one block's last MoE layer to the next one's, `size` MoE layers each. Layers behind the last MoE layer are left out. */
-function decoderBlocks({ layers }: Model, size: number): DecoderLayer[][] {
-  const blocks: DecoderLayer[][] = [], last = layers.findLastIndex((l) => l.block.kind === "moe");
-  let held = size;
-  for (const layer of layers.slice(0, last + 1)) {
-    if (held === size) blocks.push([]), held = 0;
-    blocks.at(-1)!.push(layer);
-    if (layer.block.kind === "moe") held++;
-  }
-  return blocks;
 }
 
 /**

@@ -10,7 +10,7 @@ const rowsOf = (values: Float32Array, columns: number) =>
   new Matrix(Array.from({ length: values.length / columns }, (_, i) => [...values.subarray(i * columns, (i + 1) * columns)]));
 
 /** W, inputs X `[tokens, columns]` of very different sizes along different directions, and what calibration keeps of them. */
-function example(device: Device, rows: number, columns: number, tokens: number, ridge = 0.01) {
+function example(device: Device, rows: number, columns: number, tokens: number, ridge = 0.03) {
   const w = rowsOf(noise(rows * columns, rows + 7 * columns), columns);
   const spread = rowsOf(noise(columns * columns, 3), columns), x = tokens > 0 ? rowsOf(noise(tokens * columns, 5), columns) : undefined;
   const inputs = x?.clone();

@@ -1,0 +1,161 @@
+/**
+ * What each part of the method is worth.
+ *
+ * @module
+ */
+
+import type { RankPlan } from "../decompose/allocate_ranks.ts";
+import { largestRank } from "../decompose/allocate_ranks.ts";
+import type { Device } from "../device/device.ts";
+import type { Sequences } from "../model/batch.ts";
+import { expect, expectStage } from "../model/expect.ts";
+import type { Model } from "../model/model.ts";
+import type { PruningPlan } from "../model/prune_experts.ts";
+import { advance, type StageOptions } from "../model/stage_options.ts";
+import { ladderRecipes } from "./ladder_recipes.ts";
+import { measure, type Measurement } from "./measure.ts";
+import type { Item } from "./multiple_choice.ts";
+import { SharedStages } from "./shared_stages.ts";
+
+export interface AblationLadderOptions extends StageOptions {
+  /** Sequences for the perplexity, the model's BOS first where it has one. */
+  heldOut: Sequences;
+  /** Multiple-choice items. @default none */
+  items?: readonly Item[];
+  /** Only the first so many items of each task. @default all */
+  limit?: number;
+  /** Share of all experts that every row drops. @default 0.25 (MoE-I²) */
+  ratio?: number;
+  /** Mean rank of the rows that decompose. @default 8/13 of the rank at which factors save nothing, as the paper's 512 for experts of 2048 x 1408 */
+  averageRank?: number;
+  /** Random choices, of which the first row gives the mean. @default 5 */
+  randomRuns?: number;
+  /** Of the random choices and the genetic search. @default 0 */
+  seed?: number;
+  /** Of the genetic search. @default 100 (MoE-I²) */
+  population?: number;
+  /** Of the genetic search. @default 50 (MoE-I²) */
+  generations?: number;
+  /** Candidates a layer for the reception field. @default 3 (MoE-I²) */
+  keep?: number;
+  /** MoE layers a block, of the reception field and of the loss. @default 3 (MoE-I²) */
+  block?: number;
+  /** Only these rows, and "dense". @default all */
+  rows?: readonly string[];
+  /** Fine-tunes the decomposed model for a row "+ fine-tuning"; without it there is no such row. */
+  finetune?: (model: Model) => Promise<Model>;
+}
+
+/** One way to compress, and what came of it. */
+export interface LadderRow extends Measurement {
+  row: string;
+  /** The row that this one changes in one respect; null where it stands alone. */
+  against: string | null;
+  /** Time of all stages that the row needs, had it been run alone; without evaluation. The only figures that differ from run to run. */
+  seconds: number;
+  /** Sets priced by the search and joint choices compared by the reception field. */
+  evaluations: number;
+  plan: PruningPlan;
+  ranks?: RankPlan;
+  /** The random choices one by one; the row itself has their means. */
+  runs?: (Measurement & { plan: PruningPlan })[];
+}
+
+export interface AblationLadder {
+  ratio: number;
+  averageRank: number;
+  /** The dense model first. */
+  rows: LadderRow[];
+}
+
+/**
+ * The ablation ladder of MoE-I² and the options beyond it, all at one ratio: random choice, the least important experts, genetic search with the same
+ * count in every layer, with counts by importance, with the reception field, with decomposition; then rows that change one thing each.
+ *
+ * - All rows that only prune have the same size, and so have, but for ranks rounded down, all that prune and decompose. Rows that are "half pruned" or "decomposed only"
+ *   drop half as many experts or none, and save the rest by ranks: they have the size of the former, those called "smaller" the size of the latter.
+ * - Stages that several rows need run once: one calibration, one importance of each kind, one search of each kind.
+ * - The losses are those of `blockOutputLoss` on the calibration tokens. The reception field can only lower that of the first block, by construction;
+ *   the rest of the order is what is measured here.
+ *
+ * @param tokens Calibration sequences.
+ * @throws {RangeError} If `heldOut` has no token to predict, a row is unknown, or an option is out of range for its stage.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral"), tokens = [model.tokenizer.encode("Sum: 12 + 30 = 42.")];
+ * const { rows } = await ablationLadder(device, model, tokens, { heldOut: tokens, rows: ["random", "+ reception field"] });
+ * assertEquals(rows.map((r) => r.row), ["dense", "random", "+ reception field"]);
+ * ```
+ */
+export async function ablationLadder(
+  device: Device,
+  model: Model,
+  tokens: Sequences,
+  options: AblationLadderOptions,
+): Promise<AblationLadder> {
+  const purpose = "climb the ladder";
+  expectStage(device, model, purpose);
+  const { hidden, moe: { intermediate } } = model.config;
+  expect(typeof options === "object" && options !== null, purpose, 'options with "heldOut" sequences', options);
+  const {
+    ratio = 0.25,
+    averageRank = Math.max(1, Math.floor(8 / 13 * (largestRank(hidden, intermediate) + 1))),
+    randomRuns = 5,
+    seed = 0,
+  } = options;
+  if (!(Number.isSafeInteger(randomRuns) && randomRuns > 0)) {
+    throw new RangeError(`Cannot ${purpose}: "randomRuns" must be a positive whole number, received ${randomRuns}`);
+  }
+  using stages = new SharedStages();
+  const recipes = ladderRecipes(device, model, tokens, stages, { ...options, ratio, averageRank, randomRuns, seed });
+  expect(options.rows === undefined || Array.isArray(options.rows), purpose, 'a list of names as "rows"', options.rows);
+  const unknown = options.rows?.find((name) => !recipes.some((r) => r.row === name));
+  if (unknown !== undefined) {
+    throw new RangeError(`Cannot ${purpose}: there is no row "${unknown}"; the rows are ${recipes.map((r) => `"${r.row}"`).join(", ")}`);
+  }
+  const chosen = recipes.filter(({ row }) => !options.rows || options.rows.includes(row)), total = 1 + chosen.length;
+  const nothing = { layers: [] },
+    size = async (model: Model, ranks?: RankPlan) => await measure(device, model, model, tokens, { ...options, ranks });
+  const rows: LadderRow[] = [{ row: "dense", against: null, ...await size(model), seconds: 0, evaluations: 0, plan: nothing }];
+  for (const { row, against, make } of chosen) {
+    await advance(options, { stage: "ladder", done: rows.length, total, unit: "rows" });
+    const runs: (Measurement & { plan: PruningPlan })[] = [], made = await make();
+    for (const { pruned, compressed, plan, ranks } of made.models) {
+      runs.push({ ...await measure(device, model, compressed, tokens, { ...options, ranks, sized: pruned }), plan });
+    }
+    rows.push({
+      row,
+      against,
+      ...(runs.length > 1 ? { ...meanOf(runs), runs } : runs[0]),
+      seconds: stages.seconds(made.stages),
+      evaluations: made.evaluations,
+      plan: made.models[0].plan,
+      ...(made.models[0].ranks ? { ranks: made.models[0].ranks } : {}),
+    });
+  }
+  await advance(options, { stage: "ladder", done: total, total, unit: "rows" });
+  return { ratio, averageRank, rows };
+}
+
+function meanOf(runs: readonly Measurement[]): Measurement {
+  const [first] = runs, mean = (of: (run: Measurement) => number) => runs.reduce((sum, run) => sum + of(run), 0) / runs.length;
+  return {
+    ...first,
+    perplexity: mean((r) => r.perplexity),
+    tasks: first.tasks.map((task, t) => ({
+      ...task,
+      acc: mean((r) => r.tasks[t].acc),
+      accNorm: mean((r) => r.tasks[t].accNorm),
+      stderr: mean((r) => r.tasks[t].stderr),
+    })),
+    accuracy: first.accuracy === null ? null : mean((r) => r.accuracy!),
+    accuracyError: first.accuracyError === null ? null : mean((r) => r.accuracyError!),
+    blocks: first.blocks.map(({ layers }, b) => ({ layers, loss: mean((r) => r.blocks[b].loss) })),
+    blockLoss: mean((r) => r.blockLoss),
+  };
+}

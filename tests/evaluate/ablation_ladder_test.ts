@@ -1,0 +1,119 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { ladderTable } from "../../lib/display/ladder_table.ts";
+import { type AblationLadder, ablationLadder } from "../../lib/evaluate/ablation_ladder.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { moeLayers } from "../../lib/model/model.ts";
+import { assertClose } from "../devices.ts";
+import { openFixture, references } from "../fixtures.ts";
+
+const row = ({ rows }: AblationLadder, name: string) => rows.find((r) => r.row === name)!;
+const QUICK = { population: 20, generations: 10, randomRuns: 3 };
+
+for (const name of Object.keys(references)) {
+  for (const ratio of [0.25, 0.5]) {
+    Deno.test(`the ladder on ${name} at ${100 * ratio} % goes down where it must`, async () => {
+      using device = await openDevice({ kind: "cpu" });
+      const { model, calibration, heldOut } = await openFixture(name), tokens = calibration.slice(0, 8);
+      const options = { ...QUICK, ratio, heldOut: heldOut.slice(0, 2) }, uniform = ["random", "least important", "genetic, uniform counts"];
+
+      // By construction: with equal counts, the search's set changes the first MoE layer's output least, and so the residual stream behind it.
+      const first = await ablationLadder(device, model, tokens, { ...options, rows: uniform, block: 1 });
+      const [random, least, genetic] = uniform.map((n) => row(first, n)), before = (r: typeof random) => r.blocks[0].loss;
+      assert(genetic.blocks.length === moeLayers(model).length && before(least) >= before(genetic) * (1 - 1e-5));
+      for (const run of random.runs!) assert(run.blocks[0].loss >= before(genetic) * (1 - 1e-5), "no random set beats the search's");
+      assertAlmostEquals(before(random), random.runs!.reduce((sum, r) => sum + r.blocks[0].loss, 0) / 3, 1e-6 * before(random));
+
+      // By construction: the reception field tries the genetic search's own choice. Later blocks get other inputs, so only for the first one.
+      const paper = await ablationLadder(device, model, tokens, { ...options, rows: ["genetic", "+ reception field"] });
+      assert(row(paper, "+ reception field").blocks[0].loss <= row(paper, "genetic").blocks[0].loss * (1 + 1e-5));
+
+      // Not by construction, but so it is here, over all blocks; what random choices lose on average is more than what any search does.
+      for (const better of [least, genetic, ...paper.rows.slice(1)]) {
+        assert(random.blockLoss > (better.blocks.length === random.blocks.length ? better.blockLoss : 0), `random beats ${better.row}`);
+      }
+    });
+  }
+}
+
+Deno.test("ablationLadder() gives rows of equal size, shared stages and the same figures every time", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration, heldOut, items } = await openFixture("tiny-qwen2-moe"), stages = new Map<string, number>();
+  let tuned = 0;
+  const options = {
+    ...QUICK,
+    heldOut: heldOut.slice(0, 1),
+    items: items.slice(0, 30),
+    finetune: (model: Parameters<typeof ablationLadder>[1]) => Promise.resolve((tuned++, { ...model })),
+  };
+  const onProgress = ({ stage, done, total }: { stage: string; done: number; total: number }) => {
+    if (done === total) stages.set(stage, (stages.get(stage) ?? 0) + 1);
+  };
+  const ladder = await ablationLadder(device, model, calibration.slice(0, 2), { ...options, onProgress }), { rows } = ladder;
+  assertEquals(device.live.tensors, 0);
+  assertEquals(rows.map((r) => r.row).slice(0, 8), [
+    ...["dense", "random", "least important", "genetic, uniform counts", "genetic"],
+    ...["+ reception field", "+ decomposition", "+ fine-tuning"],
+  ]);
+  const names = new Set(rows.map((r) => r.row));
+  assert(rows.every((r) => r.against === null || names.has(r.against)), "every row has the one that it changes");
+  assertEquals(ladder.averageRank, 30, "8/13 of the break-even rank");
+  assertEquals([rows[0].blockLoss, rows[0].seconds, rows[0].evaluations], [0, 0, 0]);
+  const pruned = row(ladder, "+ reception field").parameters, low = row(ladder, "+ decomposition").parameters;
+  for (const name of ["random", "least important", "genetic", "uniform counts", "relative importance", "greedy + swaps"]) {
+    assertEquals(row(ladder, name).parameters, pruned);
+  }
+  for (const name of ["whitened", "global ranks", "whitened, global ranks"]) {
+    assertEquals([row(ladder, name).parameters, row(ladder, name).bytes], [low, 2 * low]);
+  }
+  for (const name of ["half pruned, decomposed", "decomposed only", "decomposed only, whitened, global ranks"]) {
+    const { parameters } = row(ladder, name);
+    assert(parameters <= pruned && parameters > 0.985 * pruned, `${name} has ${parameters}, pruned ${pruned}`);
+  }
+  for (const name of ["half pruned, whitened, global ranks, smaller", "decomposed only, whitened, global ranks, smaller"]) {
+    const { parameters } = row(ladder, name);
+    assert(parameters <= low * 1.002 && parameters > 0.97 * low, `${name} has ${parameters}, decomposed ${low}`);
+  }
+  assertEquals(tuned, 1);
+  const same = row(ladder, "+ fine-tuning"), other = row(ladder, "+ decomposition");
+  assertClose([same.perplexity, same.blockLoss], [other.perplexity, other.blockLoss], 1e-6);
+  for (const { row: name, tasks, accuracy, accuracyError, blocks, blockLoss, seconds } of rows) {
+    assertAlmostEquals(accuracy!, tasks.reduce((sum, t) => sum + t.acc, 0) / tasks.length, 1e-12);
+    assertAlmostEquals(accuracyError!, Math.sqrt(tasks.reduce((sum, t) => sum + t.stderr ** 2, 0)) / tasks.length, 1e-2);
+    assertAlmostEquals(blockLoss, blocks.reduce((sum, b) => sum + b.loss, 0), 1e-6 * blockLoss);
+    assert(name === "dense" || name === "random" || seconds > 0, `${name} took no time`);
+  }
+  assert(row(ladder, "greedy + swaps").evaluations < row(ladder, "+ reception field").evaluations * 2);
+  // Calibrated: the dense model once, and each pruned one that is decomposed once.
+  assertEquals(
+    stages.get("calibrate"),
+    1 + new Set(rows.filter((r) => r.ranks && r.plan.layers.length > 0).map((r) => recipeOf(r.row))).size,
+  );
+  assertEquals(stages.get("ladder"), 1);
+  const bare = ({ rows }: AblationLadder) => rows.map((r) => ({ ...r, seconds: 0 }));
+  const rowsAgain = ["random", "+ reception field", "whitened, global ranks"];
+  const again = await ablationLadder(device, model, calibration.slice(0, 2), { ...options, rows: rowsAgain });
+  assertEquals(bare(again), bare(ladder).filter((r) => r.row === "dense" || rowsAgain.includes(r.row)));
+  const read = JSON.parse(JSON.stringify(ladder)), table = ladderTable(read);
+  assertEquals(table, ladderTable(ladder));
+  assertEquals(table.split("\n").length, rows.length + 2);
+});
+
+/** Which pruned model a row decomposes. */
+function recipeOf(name: string): string {
+  if (name.startsWith("half pruned, decomposed")) return "half, genetic";
+  if (name.startsWith("half")) return "half, greedy";
+  return name === "all options" ? "relative" : name.startsWith("greedy") ? "greedy" : "paper";
+}
+
+Deno.test("ablationLadder() says what it cannot do", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration, heldOut } = await openFixture("tiny-mixtral"), tokens = calibration.slice(0, 1);
+  const run = (options: Record<string, unknown>) => ablationLadder(device, model, tokens, { heldOut: heldOut.slice(0, 1), ...options });
+  await assertRejects(() => run({ rows: ["magic"] }), RangeError, 'there is no row "magic"; the rows are "random", "least important"');
+  await assertRejects(() => run({ randomRuns: 0 }), RangeError, '"randomRuns" must be a positive whole number');
+  await assertRejects(() => run({ rows: ["random"], ratio: 1 }), RangeError, '"ratio" must be at least 0 and below 1');
+  await assertRejects(() => run({ rows: ["genetic"], population: 1 }), RangeError, '"population"');
+  await assertRejects(() => run({ signal: AbortSignal.abort(new Error("stop")) }), Error, "stop");
+  await assertRejects(() => ablationLadder(device, model, tokens, undefined as never), TypeError, 'options with "heldOut"');
+  assertEquals(device.live.tensors, 0);
+});
