@@ -55,6 +55,7 @@ export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/d
 export { allocateRanksGlobally, type AllocateRanksGloballyOptions } from "./lib/decompose/allocate_ranks_globally.ts";
 export { type ExpertSpectra, expertSpectra, type ExpertSpectraOptions } from "./lib/decompose/expert_spectra.ts";
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
+export { recommended, type RecommendedModel, type RecommendedOptions } from "./lib/decompose/recommended.ts";
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";

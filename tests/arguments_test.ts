@@ -55,6 +55,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.decomposeExperts, [device, model, small]],
     [winnow.expertSpectra, [device, model]],
     [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
+    [winnow.recommended, [device, model, tokens]],
     [winnow.perplexity, [device, model, tokens]],
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],

@@ -55,6 +55,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         "decomposeExperts, whitened": (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, whiten: trace }),
         expertSpectra: (d, o) => winnow.expertSpectra(d, model, o),
         "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, model, { ...o, whiten: trace }),
+        recommended: async (d, o) => (await winnow.recommended(d, model, sequences, o))[Symbol.dispose](),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),

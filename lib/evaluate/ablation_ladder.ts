@@ -4,8 +4,7 @@
  * @module
  */
 
-import type { RankPlan } from "../decompose/allocate_ranks.ts";
-import { largestRank } from "../decompose/allocate_ranks.ts";
+import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expect, expectStage } from "../model/expect.ts";
@@ -119,12 +118,19 @@ export async function ablationLadder(
     throw new RangeError(`Cannot ${purpose}: there is no row "${unknown}"; the rows are ${recipes.map((r) => `"${r.row}"`).join(", ")}`);
   }
   const chosen = recipes.filter(({ row }) => !options.rows || options.rows.includes(row)), total = 1 + chosen.length;
-  const nothing = { layers: [] },
-    size = async (model: Model, ranks?: RankPlan) => await measure(device, model, model, tokens, { ...options, ranks });
-  const rows: LadderRow[] = [{ row: "dense", against: null, ...await size(model), seconds: 0, evaluations: 0, plan: nothing }];
+  const rows: LadderRow[] = [{
+    row: "dense",
+    against: null,
+    ...await measure(device, model, model, tokens, options),
+    seconds: 0,
+    evaluations: 0,
+    plan: { layers: [] },
+  }];
   for (const { row, against, make } of chosen) {
     await advance(options, { stage: "ladder", done: rows.length, total, unit: "rows" });
     const runs: (Measurement & { plan: PruningPlan })[] = [], made = await make();
+    using stack = new DisposableStack();
+    for (const model of made.held) stack.use(model);
     for (const { pruned, compressed, plan, ranks } of made.models) {
       runs.push({ ...await measure(device, model, compressed, tokens, { ...options, ranks, sized: pruned }), plan });
     }

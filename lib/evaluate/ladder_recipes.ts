@@ -25,6 +25,8 @@ import type { SharedStages } from "./shared_stages.ts";
 /** What a recipe makes: one model, or several whose mean counts. */
 export interface Made {
   models: { pruned: Model; compressed: Model; plan: PruningPlan; ranks?: RankPlan }[];
+  /** What is to be disposed of once they are measured. */
+  held: Disposable[];
   /** What it needs, for its seconds. */
   stages: string[];
   evaluations: number;
@@ -67,7 +69,8 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
   const nameOf = ({ counts, search, ratio }: Pruning) => `${search}, ${counts}, ${ratio}`;
   const searched = async (pruning: Pruning) => {
     const { counts, search, ratio } = pruning, drop = await budget(counts, ratio), trace = await calibration(model, "");
-    const needs = [counts === "relative" ? "relative importance" : "output importance"], { population, generations } = options;
+    const needs = [{ uniform: "calibrate", importance: "output importance", relative: "relative importance" }[counts]],
+      { population, generations } = options;
     const candidates = await stages.run(
       `search ${nameOf(pruning)}`,
       needs,
@@ -90,7 +93,7 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
   };
   const pruned = (plan: PruningPlan, stages: string[], evaluations = 0): Made => {
     const pruned = pruneExperts(model, plan);
-    return { models: [{ pruned, compressed: pruned, plan }], stages, evaluations };
+    return { models: [{ pruned, compressed: pruned, plan }], held: [], stages, evaluations };
   };
   const searchOnly = async (pruning: Pruning) => {
     const { candidates, evaluations, stage } = await searched(pruning);
@@ -113,8 +116,8 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
       ranks = allocateRanksGlobally(scores, spectra, { averageRank: spent }), needs = [`spectra ${white}${name}`];
     }
     const last = `decompose ${white} ${global} ${mean}${name}`;
-    const compressed = await stages.run(last, needs, () => decomposeExperts(device, left, ranks, { ...control, whiten }));
-    return { models: [{ pruned: left, compressed, plan, ranks }], stages: [last], evaluations };
+    const compressed = await stages.once(last, needs, () => decomposeExperts(device, left, ranks, { ...control, whiten }));
+    return { models: [{ pruned: left, compressed, plan, ranks }], held: [compressed], stages: [last], evaluations };
   };
   const paper: Pruning = { counts: "importance", search: "genetic", ratio }, beyond: Pruning = { ...paper, search: "greedy" };
   /** Drops fewer experts, and saves by ranks what that leaves to save: to the size of the rows that only prune, or of those that also decompose. */
@@ -130,15 +133,17 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
   const half: Pruning = { ...beyond, ratio: ratio / 2 }, whole: Pruning = { ...beyond, ratio: 0 };
   const finetuned = async (): Promise<Made> => {
     const made = await decomposed(paper), [one] = made.models;
-    const compressed = await stages.run("fine-tuning", made.stages, () => options.finetune!(one.compressed));
-    return { ...made, models: [{ ...one, compressed }], stages: ["fine-tuning"] };
+    using stack = new DisposableStack();
+    made.held.forEach((model) => stack.use(model));
+    const compressed = await stages.once("fine-tuning", made.stages, () => options.finetune!(one.compressed)), held = [stack.move()];
+    return { ...made, models: [{ ...one, compressed }], held, stages: ["fine-tuning"] };
   };
   const recipe = (row: string, against: string | null, make: () => Promise<Made>): Recipe => ({ row, against, make });
   return [
     recipe("random", null, async () => {
       const drop = await budget("uniform", ratio),
         runs = Array.from({ length: randomRuns }, (_, run) => pruned(randomPlan(model, drop, seed + run), []));
-      return { models: runs.flatMap((run) => run.models), stages: [], evaluations: 0 };
+      return { models: runs.flatMap((run) => run.models), held: [], stages: [], evaluations: 0 };
     }),
     recipe("least important", "random", async () => {
       const { layers } = await importance(model, ""), drop = await budget("uniform", ratio);

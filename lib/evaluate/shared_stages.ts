@@ -9,13 +9,20 @@ export class SharedStages implements Disposable {
   readonly #done = new Map<string, { value: unknown; seconds: number; needs: readonly string[] }>();
   readonly #held = new DisposableStack();
 
-  /** The result of a stage; `needs` are the stages whose results it uses. What can be disposed is, with all the rest. */
+  /** The result of a stage, kept for whoever asks again; `needs` are the stages whose results it uses. What can be disposed is, with all the rest. */
   async run<T>(name: string, needs: readonly string[], work: () => T | Promise<T>): Promise<T> {
     const known = this.#done.get(name);
     if (known) return known.value as T;
-    const start = performance.now(), value = await work();
+    const value = await this.once(name, needs, work);
     if (typeof value === "object" && value !== null && Symbol.dispose in value) this.#held.use(value as Disposable);
-    this.#done.set(name, { value, seconds: (performance.now() - start) / 1000, needs });
+    this.#done.set(name, { ...this.#done.get(name)!, value });
+    return value;
+  }
+
+  /** The result of a stage that is the caller's alone, to dispose of; only its seconds are kept. */
+  async once<T>(name: string, needs: readonly string[], work: () => T | Promise<T>): Promise<T> {
+    const start = performance.now(), value = await work();
+    this.#done.set(name, { value: undefined, seconds: (performance.now() - start) / 1000, needs });
     return value;
   }
 

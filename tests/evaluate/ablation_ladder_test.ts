@@ -16,7 +16,8 @@ for (const name of Object.keys(references)) {
       const { model, calibration, heldOut } = await openFixture(name), tokens = calibration.slice(0, 8);
       const options = { ...QUICK, ratio, heldOut: heldOut.slice(0, 2) }, uniform = ["random", "least important", "genetic, uniform counts"];
 
-      // By construction: with equal counts, the search's set changes the first MoE layer's output least, and so the residual stream behind it.
+      // With equal counts the search's set changes the first MoE layer's output least, and so the residual stream behind it: by construction where
+      // it tries all sets, else because it finds the best one.
       const first = await ablationLadder(device, model, tokens, { ...options, rows: uniform, block: 1 });
       const [random, least, genetic] = uniform.map((n) => row(first, n)), before = (r: typeof random) => r.blocks[0].loss;
       assert(genetic.blocks.length === moeLayers(model).length && before(least) >= before(genetic) * (1 - 1e-5));
@@ -24,13 +25,12 @@ for (const name of Object.keys(references)) {
       assertAlmostEquals(before(random), random.runs!.reduce((sum, r) => sum + r.blocks[0].loss, 0) / 3, 1e-6 * before(random));
 
       // By construction: the reception field tries the genetic search's own choice. Later blocks get other inputs, so only for the first one.
-      const paper = await ablationLadder(device, model, tokens, { ...options, rows: ["genetic", "+ reception field"] });
-      assert(row(paper, "+ reception field").blocks[0].loss <= row(paper, "genetic").blocks[0].loss * (1 + 1e-5));
+      const rows = [...uniform, "genetic", "+ reception field"], whole = await ablationLadder(device, model, tokens, { ...options, rows });
+      assert(row(whole, "+ reception field").blocks[0].loss <= row(whole, "genetic").blocks[0].loss * (1 + 1e-5));
 
-      // Not by construction, but so it is here, over all blocks; what random choices lose on average is more than what any search does.
-      for (const better of [least, genetic, ...paper.rows.slice(1)]) {
-        assert(random.blockLoss > (better.blocks.length === random.blocks.length ? better.blockLoss : 0), `random beats ${better.row}`);
-      }
+      // Not by construction, but so it is here, over all blocks: chance loses more than any choice. The order of the choices among each other is not
+      // the same on all checkpoints: counts by importance and the reception field can lose more over all blocks than they win in the first.
+      for (const name of rows.slice(1)) assert(row(whole, "random").blockLoss > row(whole, name).blockLoss, `random beats "${name}"`);
     });
   }
 }
