@@ -41,7 +41,10 @@ export interface AblationLadderOptions extends StageOptions {
   block?: number;
   /** Only these rows, and "dense". @default all */
   rows?: readonly string[];
-  /** Fine-tunes the decomposed model for a row "+ fine-tuning"; without it there is no such row. */
+  /**
+   * Fine-tunes the model of "+ decomposition" for a row "+ fine-tuning", such as `async (model) => …finetune(device, model, examples)…`; without it there
+   * is no such row. Both models are disposed of once they are measured.
+   */
   finetune?: (model: Model) => Promise<Model>;
 }
 

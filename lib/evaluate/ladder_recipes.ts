@@ -135,7 +135,9 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
     const made = await decomposed(paper), [one] = made.models;
     using stack = new DisposableStack();
     made.held.forEach((model) => stack.use(model));
-    const compressed = await stages.once("fine-tuning", made.stages, () => options.finetune!(one.compressed)), held = [stack.move()];
+    const compressed = await stages.once("fine-tuning", made.stages, () => options.finetune!(one.compressed));
+    if (Symbol.dispose in compressed) stack.use(compressed as Model & Disposable);
+    const held = [stack.move()];
     return { ...made, models: [{ ...one, compressed }], held, stages: ["fine-tuning"] };
   };
   const recipe = (row: string, against: string | null, make: () => Promise<Made>): Recipe => ({ row, against, make });
