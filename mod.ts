@@ -95,7 +95,8 @@ export type { Column, Columns } from "./lib/evaluate/datasets/parquet_rows.ts";
 export { type Compression, countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
 export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } from "./lib/evaluate/block_output_loss.ts";
-export { type AblationLadder, ablationLadder, type AblationLadderOptions, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
+export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
+export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
 
 // Displays
 export { terminalProgress } from "./lib/display/terminal_progress.ts";

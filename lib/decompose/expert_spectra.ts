@@ -7,7 +7,7 @@
 import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
-import { expectStage } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import { type Expert, type Model, type MoeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { denseMatrix } from "./dense_matrix.ts";

@@ -7,46 +7,15 @@
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
-import { expect, expectStage } from "../model/expect.ts";
+import { expect } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
+import { advance } from "../model/stage_options.ts";
+import type { AblationLadderOptions } from "./ladder_options.ts";
 import { ladderRecipes } from "./ladder_recipes.ts";
 import { measure, type Measurement } from "./measure.ts";
-import type { Item } from "./multiple_choice.ts";
 import { SharedStages } from "./shared_stages.ts";
-
-export interface AblationLadderOptions extends StageOptions {
-  /** Sequences for the perplexity, the model's BOS first where it has one. */
-  heldOut: Sequences;
-  /** Multiple-choice items. @default none */
-  items?: readonly Item[];
-  /** Only the first so many items of each task. @default all */
-  limit?: number;
-  /** Share of all experts that every row drops. @default 0.25 (MoE-I²) */
-  ratio?: number;
-  /** Mean rank of the rows that decompose. @default 8/13 of the rank at which factors save nothing, as the paper's 512 for experts of 2048 x 1408 */
-  averageRank?: number;
-  /** Random choices, of which the first row gives the mean. @default 5 */
-  randomRuns?: number;
-  /** Of the random choices and the genetic search. @default 0 */
-  seed?: number;
-  /** Of the genetic search. @default 100 (MoE-I²) */
-  population?: number;
-  /** Of the genetic search. @default 50 (MoE-I²) */
-  generations?: number;
-  /** Candidates a layer for the reception field. @default 3 (MoE-I²) */
-  keep?: number;
-  /** MoE layers a block, of the reception field and of the loss. @default 3 (MoE-I²) */
-  block?: number;
-  /** Only these rows, and "dense". @default all */
-  rows?: readonly string[];
-  /**
-   * Fine-tunes the model of "+ decomposition" for a row "+ fine-tuning", such as `async (model) => …finetune(device, model, examples)…`; without it there
-   * is no such row. Both models are disposed of once they are measured.
-   */
-  finetune?: (model: Model) => Promise<Model>;
-}
 
 /** One way to compress, and what came of it. */
 export interface LadderRow extends Measurement {

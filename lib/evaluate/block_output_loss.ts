@@ -8,7 +8,7 @@ import type { Device, Tensor } from "../device/device.ts";
 import { batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
-import { expectModel, expectStage } from "../model/expect.ts";
+import { expectModel, expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { advance, pause, type StageOptions } from "../model/stage_options.ts";

@@ -19,7 +19,7 @@ import { geneticSearch } from "../search/genetic_search.ts";
 import { greedySearch } from "../search/greedy_search.ts";
 import { type PruningBudget, pruningBudget } from "../search/pruning_budget.ts";
 import { receptionField } from "../search/reception_field.ts";
-import type { AblationLadderOptions } from "./ablation_ladder.ts";
+import type { AblationLadderOptions } from "./ladder_options.ts";
 import type { SharedStages } from "./shared_stages.ts";
 
 /** What a recipe makes: one model, or several whose mean counts. */
