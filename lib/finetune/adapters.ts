@@ -5,7 +5,8 @@
  */
 
 import { random } from "../calibrate/random.ts";
-import type { Model } from "../model/model.ts";
+import { expect } from "../model/expect.ts";
+import type { DecoderLayer, Model } from "../model/model.ts";
 import { adapterSites, type Site, type Target } from "./adapter_sites.ts";
 
 /**
@@ -35,6 +36,33 @@ export function adapterShapes(site: Site, rank: number): Record<string, readonly
     case "router":
       return { weight: [site.shape] };
   }
+}
+
+/** @throws {TypeError} If these are no adapters. */
+export function expectAdapters(adapters: Adapters, purpose: string): void {
+  const { rank, alpha, values } = adapters ?? {}, counts = Number.isSafeInteger(rank) && rank >= 1 && Number.isFinite(alpha);
+  const holds = counts && values instanceof Map && [...values.values()].every((numbers) => numbers instanceof Float32Array);
+  expect(holds, purpose, 'adapters from finetune(), with "rank", "alpha" and "values"', adapters);
+}
+
+/**
+ * The matrices of a site's adapter, by the ends of their names; undefined where it has none.
+ *
+ * @throws {RangeError} If one is absent, or has another size than the model needs.
+ */
+export function adapterOf(
+  { rank, values }: Adapters,
+  layer: DecoderLayer,
+  site: Site,
+  purpose: string,
+): Record<string, Float32Array<ArrayBuffer>> | undefined {
+  const name = `${layer.index}/${site.key}`, shapes = Object.entries(adapterShapes(site, rank));
+  if (!shapes.some(([end]) => values.has(`${name}/${end}`))) return undefined;
+  return Object.fromEntries(shapes.map(([end, matrices]) => {
+    const numbers = values.get(`${name}/${end}`), wanted = sizeOf(matrices);
+    if (numbers?.length === wanted) return [end, numbers];
+    throw new RangeError(`Cannot ${purpose} "${name}/${end}": it has ${numbers?.length ?? 0} numbers, the model needs ${wanted}`);
+  }));
 }
 
 /** Elements of all matrices. */

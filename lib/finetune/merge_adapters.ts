@@ -6,9 +6,10 @@
 
 import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
 import { widen } from "../device/cpu/widen.ts";
+import { expectModel } from "../model/expect.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { adapterSites, type Site } from "./adapter_sites.ts";
-import { type Adapters, adapterShapes, sizeOf } from "./adapters.ts";
+import { adapterOf, type Adapters, adapterShapes, expectAdapters, sizeOf } from "./adapters.ts";
 
 /** A product to add to a matrix: up `[out, rank]` · down `[rank, in]`. */
 interface Update {
@@ -21,6 +22,7 @@ interface Update {
  * every stage takes it as it takes any other model.
  *
  * @param model The model that the adapters were trained on, or one with the same shapes.
+ * @throws {TypeError} If these are no adapters.
  * @throws {RangeError} If the model has no place for an adapter, or one of another shape.
  *
  * @example
@@ -33,6 +35,8 @@ interface Update {
  * ```
  */
 export function mergeAdapters(model: Model, adapters: Adapters): Model {
+  expectModel(model, "merge adapters");
+  expectAdapters(adapters, "merge adapters");
   const used = new Set<string>();
   const layers = model.layers.map((layer) => mergeLayer(model, layer, adapters, used));
   const unused = [...adapters.values.keys()].find((name) => !used.has(name));
@@ -40,23 +44,13 @@ export function mergeAdapters(model: Model, adapters: Adapters): Model {
   return { ...model, layers };
 }
 
-function mergeLayer(model: Model, layer: DecoderLayer, { rank, alpha, values }: Adapters, used: Set<string>): DecoderLayer {
-  const scale = alpha / rank;
+function mergeLayer(model: Model, layer: DecoderLayer, adapters: Adapters, used: Set<string>): DecoderLayer {
+  const { rank, alpha } = adapters, scale = alpha / rank;
   let merged = layer;
   for (const site of adapterSites(model, layer)) {
-    const name = `${layer.index}/${site.key}`, shapes = adapterShapes(site, rank);
-    if (!Object.keys(shapes).some((end) => values.has(`${name}/${end}`))) continue;
-    const take = (end: string) => {
-      const numbers = values.get(`${name}/${end}`), wanted = sizeOf(shapes[end]);
-      if (numbers?.length !== wanted) {
-        throw new RangeError(
-          `Cannot merge the adapter "${name}/${end}": it has ${numbers?.length ?? 0} numbers, the model needs ${wanted}`,
-        );
-      }
-      used.add(`${name}/${end}`);
-      return numbers;
-    };
-    const parts = Object.fromEntries(Object.keys(shapes).map((end) => [end, take(end)]));
+    const parts = adapterOf(adapters, layer, site, "merge the adapter"), shapes = adapterShapes(site, rank);
+    if (!parts) continue;
+    for (const end of Object.keys(parts)) used.add(`${layer.index}/${site.key}/${end}`);
     merged = replace(merged, site, (source, index) => {
       if (site.kind === "router") return whole(source, parts.weight);
       if (site.kind === "linear") {

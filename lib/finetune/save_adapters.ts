@@ -6,10 +6,13 @@
 
 import { join, resolve } from "node:path";
 import { draftFolder } from "../checkpoint/draft_folder.ts";
+import { expectOwnFolder } from "../checkpoint/expect_own_folder.ts";
 import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { type Architecture, ARCHITECTURES } from "../model/architectures.ts";
 import { type Model, moeLayers } from "../model/model.ts";
-import { adapterSites, type ExpertSite } from "./adapter_sites.ts";
+import { expect, expectModel } from "../model/expect.ts";
+import { adapterSites } from "./adapter_sites.ts";
+import { adapterOf, expectAdapters } from "./adapters.ts";
 import type { TunedModel } from "./finetune.ts";
 
 /** A matrix to be written. */
@@ -25,6 +28,7 @@ interface Matrix {
  * @param tuned What `finetune` gave.
  * @param folder The target; one that holds adapters is replaced.
  * @param base Path or name of the checkpoint that PEFT should load under them: the untuned model as `saveModel` wrote it in native form.
+ * @throws {RangeError} If the adapters do not fit the model, which was pruned since.
  * @throws {Error} If PEFT can load no such base or adapter: low-rank experts, unequal counts of experts, routers trained as a whole, shared experts or
  * dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
  *
@@ -35,31 +39,37 @@ interface Matrix {
  * ```
  */
 export async function saveAdapters(tuned: TunedModel, folder: string, base: string): Promise<void> {
+  const purpose = "write adapters";
+  expectModel(tuned, purpose);
+  expectAdapters(tuned.adapters, purpose);
+  expect(typeof folder === "string" && folder !== "", purpose, "the path of a folder", folder);
+  expect(typeof base === "string" && base !== "", purpose, "the path or name of the base model", base);
   refuseUnloadable(tuned, folder);
   const { rank, alpha } = tuned.adapters, tensors = new Map<string, Matrix>(), modules = new Set<string>();
   for (const layer of tuned.layers) {
     const place = `base_model.model.model.layers.${layer.index}`, sites = adapterSites(tuned, layer);
-    const value = (key: string, end: string) => tuned.adapters.values.get(`${layer.index}/${key}/${end}`);
     const put = (name: string, down: Matrix, up: Matrix) => {
       tensors.set(`${place}.${name}.lora_A.weight`, down);
       tensors.set(`${place}.${name}.lora_B.weight`, up);
     };
+    const experts: Partial<Record<"gate" | "up" | "down", ExpertAdapters>> = {};
     for (const site of sites) {
-      if (site.kind !== "linear" || !value(site.key, "down")) continue;
+      const found = adapterOf(tuned.adapters, layer, site, "write the adapter");
+      if (!found || site.kind === "router") continue;
+      const { down, ...ups } = found;
+      if (site.kind === "experts") {
+        const [rows, columns] = site.shapes[0];
+        experts[site.part.kind] = { count: site.shapes.length, rows, columns, down, up: ups.up };
+        continue;
+      }
       const module = moduleOf(tuned, site.key), rows = site.pieces.reduce((n, piece) => n + piece.rows, 0);
-      const up = site.pieces.length > 1 ? site.pieces.flatMap((_, i) => [...value(site.key, `up.${i}`)!]) : value(site.key, "up")!;
+      const up = Float32Array.from(Object.values(ups).flatMap((numbers) => [...numbers]));
       modules.add(module);
-      put(module, { shape: [rank, site.columns], values: value(site.key, "down")! }, {
-        shape: [rows, rank],
-        values: Float32Array.from(up),
-      });
+      put(module, { shape: [rank, site.columns], values: down }, { shape: [rows, rank], values: up });
     }
-    const experts = sites.filter((site): site is ExpertSite => site.kind === "experts" && value(site.key, "down") !== undefined);
-    if (experts.length === 0) continue;
-    const [gate, up, down] = ["gate", "up", "down"].map((kind) => {
-      const site = experts.find((s) => s.part.kind === kind)!, [rows, columns] = site.shapes[0];
-      return { count: site.shapes.length, rows, columns, down: value(site.key, "down")!, up: value(site.key, "up")! };
-    });
+    const { gate, up, down } = experts;
+    if (!gate && !up && !down) continue;
+    if (!gate || !up || !down) throw unloadable(folder, `layer ${layer.index} has adapters of some expert matrices only`);
     put("mlp.experts.base_layer", ...stacked(rank, [gate, up]));
     put("mlp.experts", ...stacked(rank, [down]));
   }
@@ -75,7 +85,7 @@ export async function saveAdapters(tuned: TunedModel, folder: string, base: stri
 
 function refuseUnloadable(tuned: TunedModel, folder: string): void {
   const refuse = (why: string) => {
-    throw new Error(`Cannot write adapters to "${folder}": ${why}; save the merged model with saveModel instead`);
+    throw unloadable(folder, why);
   };
   const layers = moeLayers(tuned), counts = new Set(layers.map((l) => l.block.experts.length));
   if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
@@ -84,9 +94,13 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   const names = [...tuned.adapters.values.keys()], { architecture } = tuned.config;
   if (names.some((name) => name.includes("/router/"))) refuse("routers were trained as a whole, which is no adapter");
   // PEFT 0.21 takes what ends in "gate_proj" for the fused parameter of the routed experts, except on Qwen2-MoE.
-  if (architecture !== "qwen2_moe" && names.some((name) => /\/(shared|dense)\//.test(name))) {
+  if (architecture !== "qwen2_moe" && names.some((name) => /^\d+\/(shared|dense)\//.test(name))) {
     refuse(`it has adapters of shared experts or dense layers, which PEFT takes for those of routed experts on ${architecture}`);
   }
+}
+
+function unloadable(folder: string, why: string): Error {
+  return new Error(`Cannot write adapters to "${folder}": ${why}; save the merged model with saveModel instead`);
 }
 
 /** Module of a weight below its layer. */
@@ -132,11 +146,7 @@ const FILES = ["adapter_config.json", "adapter_model.safetensors"];
 
 async function write(target: string, tensors: ReadonlyMap<string, Matrix>, config: string): Promise<void> {
   await using draft = await draftFolder(target);
-  const names = await Array.fromAsync(Deno.readDir(target), ({ name }) => name).catch(() => []);
-  const strange = names.find((name) => !FILES.includes(name));
-  if (strange !== undefined) {
-    throw new Error(`Cannot write adapters to "${target}": it holds "${strange}", expected an empty or new folder`);
-  }
+  await expectOwnFolder(target, FILES, "adapters");
   await writeSafetensors(
     join(draft.path, FILES[1]),
     [...tensors].map(([name, { shape, values }]) => ({

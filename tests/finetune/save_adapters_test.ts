@@ -93,9 +93,19 @@ Deno.test("saveAdapters() refuses what PEFT cannot load, and folders that hold s
       assertRejects(() => saveAdapters(tunedOf(model, targets), `${folder}/adapter`, "base"), Error, why);
     await refused(pruneExperts(model, { layers: [{ layer: 1, drop: [3] }] }), ["attention"], "layers hold 15 or 16 experts");
     await refused(model, ["attention", "shared"], "takes for those of routed experts on deepseek_v2; save the merged model with saveModel");
+    const some = tunedOf(model, ["experts"]);
+    for (const name of some.adapters.values.keys()) if (name.startsWith("1/experts/up")) some.adapters.values.delete(name);
+    await assertRejects(() => saveAdapters(some, `${folder}/adapter`, "base"), Error, "layer 1 has adapters of some expert matrices only");
+    const layers = [1, 2, 3].map((layer) => ({ layer, drop: [3] })), since = pruneExperts(tunedOf(model, ["experts"]), { layers });
+    await assertRejects(
+      () => saveAdapters({ ...tunedOf(model, ["experts"]), ...since }, `${folder}/adapter`, "base"),
+      RangeError,
+      'Cannot write the adapter "1/experts/gate/dense/down": it has 6144 numbers, the model needs 5760',
+    );
     assertEquals([...Deno.readDirSync(folder)], []);
     await Deno.writeTextFile(`${folder}/notes.txt`, "mine");
     await assertRejects(() => saveAdapters(tunedOf(model, ["attention"]), folder, "base"), Error, 'it holds "notes.txt"');
+    await assertRejects(() => saveAdapters(tunedOf(model, ["attention"]), `${folder}/notes.txt`, "base"), Error, "it is no folder");
     assertEquals(await Deno.readTextFile(`${folder}/notes.txt`), "mine");
   } finally {
     await Deno.remove(folder, { recursive: true });
