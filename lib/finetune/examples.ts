@@ -5,7 +5,9 @@
  */
 
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
-import type { Batch } from "../model/batch.ts";
+import { type Batch, isToken } from "../model/batch.ts";
+import { expect } from "../model/expect.ts";
+import type { Model } from "../model/model.ts";
 
 /** Something to learn from: plain text, a prompt with its completion, or an instruction in Alpaca's fields. */
 export type Example =
@@ -22,7 +24,7 @@ export interface TokenizedExample {
 
 /**
  * Tokens of an example. Text begins with BOS where the model has one, and all its tokens count; of a prompt and its completion only the completion
- * counts, and EOS ends it.
+ * counts, from the first token that is not the prompt's alone, and EOS ends it.
  *
  * @param maxLength Tokens kept, from the front.
  * @throws {TypeError} If it has none of the four forms.
@@ -30,10 +32,14 @@ export interface TokenizedExample {
 export function tokenizeExample(tokenizer: Tokenizer, example: Example, maxLength: number, index: number): TokenizedExample {
   const start = tokenizer.bos === undefined ? [] : [tokenizer.bos];
   const { prompt, text } = fields(example, index);
-  const asked = prompt === undefined ? [] : [...tokenizer.encode(prompt)];
+  const asked = prompt === undefined ? [] : [...tokenizer.encode(prompt)], read = [...tokenizer.encode((prompt ?? "") + text)];
   const end = prompt === undefined || tokenizer.eos === undefined ? [] : [tokenizer.eos];
-  const ids = Uint32Array.from([...start, ...tokenizer.encode((prompt ?? "") + text), ...end]).slice(0, maxLength);
-  return { ids, first: Math.max(1, start.length + asked.length) };
+  // A token may hold the end of the prompt and the beginning of the completion.
+  const same = asked.findIndex((id, i) => id !== read[i]);
+  return {
+    ids: Uint32Array.from([...start, ...read, ...end]).slice(0, maxLength),
+    first: Math.max(1, start.length + (same < 0 ? asked.length : same)),
+  };
 }
 
 function fields(example: Example, index: number): { prompt?: string; text: string } {
@@ -49,6 +55,28 @@ function fields(example: Example, index: number): { prompt?: string; text: strin
     `Cannot train on example ${index}: it has the fields ${Object.keys(parts).join(", ") || "(none)"}, ` +
       `expected "text", "prompt" and "completion", or "instruction" and "output"`,
   );
+}
+
+/**
+ * The examples that have a token to learn. Others, such as those whose completion lies beyond `maxLength`, are left out.
+ *
+ * @throws {RangeError} If there are none, or the tokenizer gives a token that the model does not have.
+ */
+export function tokenizeExamples(
+  { tokenizer, config: { vocabulary } }: Model,
+  examples: readonly Example[],
+  maxLength: number,
+): TokenizedExample[] {
+  expect(Array.isArray(examples), "fine-tune", "a list of examples", examples);
+  const usable = examples.map((example, i) => {
+    const tokenized = tokenizeExample(tokenizer, example, maxLength, i), unknown = tokenized.ids.find((id) => !isToken(id, vocabulary));
+    if (unknown === undefined) return tokenized;
+    throw new RangeError(
+      `Cannot train on example ${i}: the tokenizer gives token ${unknown}, but the vocabulary has ${vocabulary} entries`,
+    );
+  }).filter(({ ids, first }) => first < ids.length);
+  if (usable.length > 0) return usable;
+  throw new RangeError(`Cannot fine-tune: none of the ${examples.length} examples has a token to learn`);
 }
 
 /** Packs examples, in order, into batches of at most so many tokens; a longer one is a batch of its own. */

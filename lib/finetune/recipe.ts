@@ -32,7 +32,7 @@ export interface Recipe {
   clip: number;
   /** Of the first adapters, the order of examples, and dropout. @default 0 */
   seed: number;
-  /** Tokens of an example that are used, from the front. @default 256 */
+  /** Tokens of an example that are used, from the front; one whose completion lies beyond them is left out. @default 256 */
   maxLength: number;
 }
 
@@ -58,34 +58,37 @@ const DEFAULTS: Recipe = {
  */
 export const MOE_I2_RECIPE: Partial<Recipe> = { batch: 64, learningRate: 1e-4, epochs: 2 };
 
-/** A whole recipe. @throws {RangeError|TypeError} If a value makes no sense, by name. */
+/** A whole recipe, its targets in their order. @throws {RangeError|TypeError} If a value makes no sense, by name. */
 export function checkedRecipe(asked: Partial<Recipe>): Recipe {
-  const recipe = {
-    ...DEFAULTS,
-    ...Object.fromEntries(Object.entries(asked).filter(([name, value]) => name in DEFAULTS && value !== undefined)),
-  } as Recipe;
+  const given = Object.entries(asked).filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && value !== undefined);
+  const recipe = { ...DEFAULTS, ...Object.fromEntries(given) } as Recipe, { targets } = recipe;
   const whole = (value: number) => Number.isSafeInteger(value) && value >= 1;
+  const number = (value: unknown) => typeof value === "number";
   const rules: [keyof Recipe, string, boolean][] = [
     ...(["rank", "batch", "maxLength"] as const).map((name) =>
       [name, "a whole number of at least 1", whole(recipe[name])] as [keyof Recipe, string, boolean]
     ),
     ["alpha", "a positive number", recipe.alpha > 0 && Number.isFinite(recipe.alpha)],
-    ["dropout", "at least 0 and below 1", recipe.dropout >= 0 && recipe.dropout < 1],
+    ["dropout", "at least 0 and below 1", number(recipe.dropout) && recipe.dropout >= 0 && recipe.dropout < 1],
     ["learningRate", "a positive number", recipe.learningRate > 0 && Number.isFinite(recipe.learningRate)],
     ["epochs", "a positive number", recipe.epochs > 0 && Number.isFinite(recipe.epochs)],
-    ["warmup", "at least 0 and at most 1", recipe.warmup >= 0 && recipe.warmup <= 1],
+    ["warmup", "at least 0 and at most 1", number(recipe.warmup) && recipe.warmup >= 0 && recipe.warmup <= 1],
     ["schedule", '"cosine", "linear" or "constant"', ["cosine", "linear", "constant"].includes(recipe.schedule)],
     ["weightDecay", "at least 0", recipe.weightDecay >= 0 && Number.isFinite(recipe.weightDecay)],
-    ["clip", "a positive number", recipe.clip > 0],
+    ["clip", "a positive number", number(recipe.clip) && recipe.clip > 0],
     ["seed", "a whole number", Number.isSafeInteger(recipe.seed)],
-    ["targets", `some of ${TARGETS.join(", ")}`, recipe.targets.length > 0 && recipe.targets.every((t) => TARGETS.includes(t))],
+    ["targets", `some of ${TARGETS.join(", ")}`, Array.isArray(targets) && targets.length > 0 && targets.every((t) => TARGETS.includes(t))],
   ];
   for (const [name, expected, holds] of rules) {
     if (!holds) {
-      throw new RangeError(`Cannot fine-tune: "${name}" must be ${expected}, received ${JSON.stringify(recipe[name]) ?? recipe[name]}`);
+      throw new RangeError(`Cannot fine-tune: "${name}" must be ${expected}, received ${shown(recipe[name])}`);
     }
   }
-  return recipe;
+  return { ...recipe, targets: TARGETS.filter((target) => targets.includes(target)) };
+}
+
+function shown(value: unknown): string {
+  return typeof value === "string" || Array.isArray(value) ? JSON.stringify(value) : String(value);
 }
 
 /** Learning rate of a step, counted from 0. */

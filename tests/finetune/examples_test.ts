@@ -20,6 +20,10 @@ Deno.test("tokenizeExample() counts all of a text, and of a prompt's example onl
   const short = tokenizeExample(tokenizer, { instruction: "Add.", input: "", output: "3." }, 256, 0);
   assertEquals(tokenizer.decode(short.ids.slice(1, -1)), "### Instruction:\nAdd.\n\n### Response:\n3.");
   assertEquals(tokenizeExample(tokenizer, "Sum: 1 + 2 = 3.", 4, 0).ids, text.ids.slice(0, 4));
+
+  // " 3" is one token: it holds the end of this prompt, and what is to be learnt.
+  const joined = tokenizeExample(tokenizer, { prompt: "Sum: 1 + 2 = ", completion: "3." }, 256, 0);
+  assertEquals([joined.ids, joined.first], [asked.ids, asked.first]);
 });
 
 Deno.test("packExamples() predicts each counted token from the one before it, and keeps examples apart", () => {
