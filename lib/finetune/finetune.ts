@@ -6,12 +6,14 @@
 
 import { random } from "../calibrate/random.ts";
 import type { Device, Tensor } from "../device/device.ts";
+import { expect, expectStage } from "../model/expect.ts";
 import { vector } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { adamStep } from "./adam_step.ts";
 import { type Adapters, createAdapters } from "./adapters.ts";
-import { type Example, packExamples, type TokenizedExample, tokenizeExample } from "./examples.ts";
+import { type Example, packExamples, type TokenizedExample, tokenizeExamples } from "./examples.ts";
+import { examplesFingerprint, modelFingerprint } from "./fingerprint.ts";
 import { LayerStore } from "./layer_store.ts";
 import { lossGradients } from "./loss_gradients.ts";
 import { mergeAdapters } from "./merge_adapters.ts";
@@ -58,7 +60,7 @@ export interface TunedModel extends Model {
  * @returns The model with the adapters merged, lazily and in float32, beside the adapters and the loss curve.
  * @throws {RangeError} If an option makes no sense, or no example has a token to learn.
  * @throws {TypeError} If an example has none of the forms.
- * @throws {Error} If the folder of `checkpoint` holds the state of another training.
+ * @throws {Error} If the folder of `checkpoint` holds the state of another training, of another model, or anything else.
  *
  * @example
  * ```ts
@@ -77,22 +79,30 @@ export async function finetune(
   examples: readonly Example[],
   options: FinetuneOptions = {},
 ): Promise<TunedModel> {
-  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep, teacher } = options;
-  if (teacher) checkTeacher(model, teacher);
-  const usable = examples.map((example, i) => tokenizeExample(model.tokenizer, example, recipe.maxLength, i)).filter((e) =>
-    e.first < e.ids.length
+  expectStage(device, model, "fine-tune");
+  expect(
+    typeof options === "object" && options !== null && !(options instanceof Promise),
+    "fine-tune",
+    'options such as "{ rank: 8 }"',
+    options,
   );
-  if (usable.length === 0) throw new RangeError(`Cannot fine-tune: none of the ${examples.length} examples has a token to learn`);
+  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep, teacher } = options;
+  checkStore({ checkpoint, checkpointEvery, residentBytes });
+  if (teacher !== undefined) checkTeacher(model, teacher);
+  const usable = tokenizeExamples(model, examples, recipe.maxLength);
   const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
-  const told = {
-    ...recipe,
-    examples: await fingerprint(usable),
-    model: model.checkpoint.source.location,
-    teacher: teacher?.checkpoint.source.location,
-  };
-  const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told);
   const adapters = createAdapters(model, recipe);
   for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
+  const told = checkpoint === undefined
+    ? {}
+    : {
+      ...recipe,
+      examples: await examplesFingerprint(usable),
+      model: await modelFingerprint(model),
+      teacher: teacher && await modelFingerprint(teacher),
+    };
+  const sizes = new Map([...adapters.values].flatMap(([name, { length }]) => STATES.map((state) => [`${state}/${name}`, length])));
+  const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told, sizes);
   for (const name of adapters.values.keys()) {
     if (saved) adapters.values.set(name, saved.arrays.get(`value/${name}`)!);
   }
@@ -108,9 +118,9 @@ export async function finetune(
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
   const history = saved?.history ?? [], bytes = activationBytes(model);
-  let done = saved?.step ?? 0, written = done;
+  let done = saved?.step ?? 0, written = done, halfway = false;
   const save = async () => {
-    if (checkpoint === undefined || written === done) return;
+    if (checkpoint === undefined || written === done || halfway) return;
     await writeTrainingState(checkpoint, { step: done, history, recipe: told, arrays: await arraysOf(device, parameters) });
     written = done;
   };
@@ -133,16 +143,15 @@ export async function finetune(
         leaves: (layer) => parameters.tensors(layer),
         collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
       });
+      if (!Number.isFinite(loss)) throw diverged(done + 1, loss, recipe);
+      halfway = true; // until all parameters have taken the step
       const gradientNorm = await adamStep(device, parameters, recipe.clip, {
         learningRate,
         weightDecay: recipe.weightDecay,
         step: done + 1,
       });
-      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-        throw new Error(
-          `Cannot go on fine-tuning: step ${done + 1} has a loss of ${loss}; a lower learning rate than ${recipe.learningRate} may help`,
-        );
-      }
+      halfway = false;
+      if (!Number.isFinite(gradientNorm)) throw diverged(done + 1, loss, recipe);
       const point = { step: ++done, loss, learningRate, gradientNorm };
       history.push(point);
       onStep?.(point);
@@ -150,7 +159,9 @@ export async function finetune(
       await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
     }
   } catch (error) {
-    await save();
+    await save().catch((cause) => {
+      throw new Error(`${said(error)}; nor could the training be saved at step ${done}: ${said(cause)}`, { cause: error });
+    });
     throw error;
   }
   const trained = await arraysOf(device, parameters, ["value"]);
@@ -178,9 +189,21 @@ function activationBytes({ config: { hidden, moe, denseIntermediate } }: Model):
   return 4 * (24 * hidden + moe.topK * (6 * hidden + 8 * moe.intermediate) + 8 * Math.max(moe.shared, denseIntermediate));
 }
 
-/** SHA-256 of the examples' tokens. */
-async function fingerprint(examples: readonly TokenizedExample[]): Promise<string> {
-  const words = Uint32Array.from(examples.flatMap(({ ids, first }) => [ids.length, first, ...ids]));
-  const digest = await crypto.subtle.digest("SHA-256", words);
-  return new Uint8Array(digest).toHex();
+function diverged(step: number, loss: number, { learningRate }: Recipe): Error {
+  return new Error(`Cannot go on fine-tuning: step ${step} has a loss of ${loss}; a lower learning rate than ${learningRate} may help`);
+}
+
+const said = (error: unknown) => error instanceof Error ? error.message : `${error}`;
+
+function checkStore({ checkpoint, checkpointEvery, residentBytes }: FinetuneOptions): void {
+  const refuse = (name: string, wanted: string, found: unknown) => {
+    throw new RangeError(`Cannot fine-tune: "${name}" must be ${wanted}, received ${found}`);
+  };
+  if (checkpoint !== undefined && (typeof checkpoint !== "string" || checkpoint === "")) {
+    refuse("checkpoint", "the path of a folder", checkpoint);
+  }
+  if (!(Number.isSafeInteger(checkpointEvery) && checkpointEvery! >= 1)) {
+    refuse("checkpointEvery", "a whole number of at least 1", checkpointEvery);
+  }
+  if (!(typeof residentBytes === "number" && residentBytes >= 0)) refuse("residentBytes", "at least 0", residentBytes);
 }

@@ -1,0 +1,40 @@
+/**
+ * Short names for what a training was begun with.
+ *
+ * @module
+ */
+
+import { BYTES, type TensorSource } from "../device/device.ts";
+import type { DecoderLayer, Model } from "../model/model.ts";
+import type { TokenizedExample } from "./examples.ts";
+
+/** SHA-256 of the examples' tokens. */
+export async function examplesFingerprint(examples: readonly TokenizedExample[]): Promise<string> {
+  return await sha256(Uint32Array.from(examples.flatMap(({ ids, first }) => [ids.length, first, ...ids])));
+}
+
+/**
+ * SHA-256 over which experts every layer has, their ranks, and weights of the last layer: attention, router, one expert. Models that were pruned,
+ * decomposed or tuned differently differ there, wherever they lie; reading all weights would take long.
+ */
+export async function modelFingerprint(model: Model): Promise<string> {
+  const { attention, block } = model.layers.at(-1)!, parts = [JSON.stringify([model.config.architecture, model.layers.map(expertsOf)])];
+  const { gate, up, down } = block.kind === "moe" ? block.experts[0] : block;
+  const matrices = [gate, up, down].flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
+  const sources: TensorSource[] = [...Object.values(attention), ...(block.kind === "moe" ? [block.router] : []), ...matrices];
+  for (const source of sources) {
+    const bytes = new Uint8Array(source.shape.reduce((a, b) => a * b, BYTES[source.dtype]));
+    await source.read(bytes);
+    parts.push(await sha256(bytes));
+  }
+  return await sha256(new TextEncoder().encode(parts.join()));
+}
+
+function expertsOf({ block }: DecoderLayer): unknown {
+  if (block.kind === "dense") return null;
+  return block.experts.map(({ id, gate, up, down }) => [id, ...[gate, up, down].map((m) => "left" in m ? m.right.shape[0] : null)]);
+}
+
+async function sha256(data: BufferSource): Promise<string> {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", data)).toHex();
+}

@@ -1,0 +1,111 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { writeSafetensors } from "../../lib/checkpoint/write_safetensors.ts";
+import { cpuDevice } from "../../lib/device/cpu/cpu_device.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { finetune, type FinetuneOptions } from "../../lib/finetune/finetune.ts";
+import type { Model } from "../../lib/model/model.ts";
+import { openModel } from "../../lib/model/open_model.ts";
+import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { temporaryFolder } from "../checkpoint/fixtures.ts";
+import { folderOf, openFixture } from "../fixtures.ts";
+
+const EXAMPLES = ["Sum: 1 + 2 = 3.", "Sum: 2 + 2 = 4.", "Sum: 2 + 3 = 5."];
+const OPTIONS: FinetuneOptions = { rank: 1, batch: 1, epochs: 1, targets: ["attention"] };
+
+const drop = (model: Model, ...experts: number[]) => pruneExperts(model, { layers: [{ layer: 1, drop: experts }] });
+
+Deno.test("finetune() says what is wrong with a damaged state, and leaves it as it is", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), checkpoint = `${folder.path}/state`, options = { ...OPTIONS, checkpoint };
+  await finetune(device, model, EXAMPLES, options);
+  const [notes, numbers] = ["training.json", "training.safetensors"].map((name) => `${checkpoint}/${name}`);
+  const refused = async (file: string, change: (bytes: Uint8Array<ArrayBuffer>) => Promise<void>, why: string) => {
+    const whole = await Deno.readFile(file);
+    await change(whole);
+    const damaged = await Deno.readFile(file).catch(() => undefined);
+    await assertRejects(() => finetune(device, model, EXAMPLES, options), Error, why);
+    assertEquals(await Deno.readFile(file).catch(() => undefined), damaged);
+    await Deno.writeFile(file, whole);
+  };
+  const edit = (change: Record<string, unknown>) => async (bytes: Uint8Array) => {
+    await Deno.writeTextFile(notes, JSON.stringify({ ...JSON.parse(new TextDecoder().decode(bytes)), ...change }));
+  };
+  await refused(numbers, (bytes) => Deno.writeFile(numbers, bytes.subarray(0, -4)), "training.safetensors");
+  await refused(numbers, (bytes) => Deno.writeFile(numbers, bytes.subarray(0, 5)), "it has 5 bytes");
+  await refused(numbers, () => Deno.remove(numbers), 'must hold 128 F32 numbers as "value/0/attention/q_proj/down", found nothing');
+  const short = [{ name: "value/0/attention/q_proj/down", dtype: "F32" as const, shape: [2], read: () => Promise.resolve() }];
+  await refused(numbers, async () => void await Deno.remove(numbers).then(() => writeSafetensors(numbers, short)), "found F32 [2]");
+  await refused(notes, (bytes) => Deno.writeFile(notes, bytes.subarray(0, 9)), "expected a JSON object");
+  await refused(notes, edit({ recipe: undefined }), '"training.json" names no recipe');
+  await refused(notes, edit({ step: "3" }), 'as many steps as were done, found "3"');
+  await refused(notes, edit({ step: 2 }), "as many steps as were done, found 2");
+  await refused(notes, edit({ history: undefined }), "as many steps as were done, found 3");
+  assertEquals((await finetune(device, model, EXAMPLES, options)).history.length, 3);
+});
+
+Deno.test("finetune() does not continue the training of another model with the same shapes, but that of the same one anywhere", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), options = { ...OPTIONS, checkpoint: `${folder.path}/state` };
+  const tuned = await finetune(device, drop(model, 2), EXAMPLES, options);
+  for (const other of [drop(model, 3), tuned]) {
+    await assertRejects(() => finetune(device, other, EXAMPLES, options), Error, 'its "model" is');
+  }
+  await Deno.mkdir(`${folder.path}/copy`);
+  for await (const { name } of Deno.readDir(folderOf("tiny-mixtral"))) {
+    await Deno.copyFile(`${folderOf("tiny-mixtral")}/${name}`, `${folder.path}/copy/${name}`);
+  }
+  const elsewhere = drop(await openModel(`${folder.path}/copy`), 2), onStep = () => Promise.reject(new Error("nothing is left to do"));
+  const again = await finetune(device, elsewhere, EXAMPLES, { ...options, targets: ["attention", "attention"], onStep });
+  assertEquals(again.history, tuned.history);
+});
+
+Deno.test("finetune() takes no step where its state cannot be written, and replaces nobody's files", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), onStep = () => Promise.reject(new Error("a step was taken"));
+  const refused = (checkpoint: string, why: string) =>
+    assertRejects(() => finetune(device, model, EXAMPLES, { ...OPTIONS, checkpoint, onStep }), Error, why);
+  await Deno.writeTextFile(`${folder.path}/notes.txt`, "mine");
+  await refused(folder.path, 'it holds "notes.txt", expected an empty or new folder');
+  await refused(`${folder.path}/notes.txt`, "it is no folder");
+  assertEquals(await Deno.readTextFile(`${folder.path}/notes.txt`), "mine");
+});
+
+Deno.test("finetune() finds the state that a kill left beside its place", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), options = { ...OPTIONS, checkpoint: `${folder.path}/state` };
+  const { history } = await finetune(device, model, EXAMPLES, options);
+  await Deno.rename(`${folder.path}/state`, `${folder.path}/state.partial-old`);
+  const steps: number[] = [];
+  assertEquals((await finetune(device, model, EXAMPLES, { ...options, onStep: ({ step }) => steps.push(step) })).history, history);
+  assertEquals(steps, []);
+});
+
+Deno.test("finetune() saves the last whole step where the device fails in the middle of one, and says so where it cannot", async () => {
+  await using folder = await temporaryFolder();
+  using device = cpuDevice("asked for by a test", undefined);
+  const { model } = await openFixture("tiny-mixtral"), options = { ...OPTIONS, checkpoint: `${folder.path}/state`, checkpointEvery: 9 };
+  const whole = await finetune(device, model, EXAMPLES, OPTIONS), middle = whole.adapters.values.size + 3;
+  let calls = 0, lost = false;
+  const adam = (...args: Parameters<typeof device.adam>) => {
+    if (++calls === middle) throw new Error("the device failed");
+    device.adam(...args);
+  };
+  await assertRejects(() => finetune({ ...device, adam }, model, EXAMPLES, options), Error, "the device failed");
+  const kept = JSON.parse(await Deno.readTextFile(`${options.checkpoint}/training.json`).catch(() => '{"step": 0}'));
+  assertEquals(kept.step, 0, "no whole state is left to save");
+  const resumed = await finetune(device, model, EXAMPLES, options);
+  assertEquals([resumed.history, resumed.adapters], [whole.history, whole.adapters]);
+
+  const read = (tensor: Parameters<typeof device.read>[0]) => lost ? Promise.reject(new Error("the device is lost")) : device.read(tensor);
+  const onStep = () => {
+    lost = true;
+    throw new Error("stopped by the user");
+  };
+  const elsewhere = { ...options, checkpoint: `${folder.path}/elsewhere`, onStep };
+  const why = "stopped by the user; nor could the training be saved at step 1: the device is lost";
+  await assertRejects(() => finetune({ ...device, read }, model, EXAMPLES, elsewhere), Error, why);
+});
