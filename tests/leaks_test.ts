@@ -5,28 +5,33 @@ import * as winnow from "../mod.ts";
 import { Scratch } from "../lib/checkpoint/scratch.ts";
 import { cpuDevice } from "../lib/device/cpu/cpu_device.ts";
 import type { Device } from "../lib/device/device.ts";
+import { TARGETS } from "../lib/finetune/adapter_sites.ts";
 import { ROUTERS, withModel } from "./small_models.ts";
 
 /** Operations that answer with a promise. */
 const WAITING = ["load", "loadExperts", "read", "readIndices", "sync", "fitness", "eigen"];
 
 /** A device whose call number `fatal` fails. */
-function failingDevice(device: Device, fatal: number): { device: Device; calls: () => number } {
-  let calls = 0;
-  const get = (target: Device, name: Exclude<keyof Device, symbol>) => {
-    const value = target[name] as unknown;
-    if (typeof value !== "function") return value;
-    return (...args: unknown[]) => {
-      if (++calls !== fatal) return value.apply(target, args);
-      const error = new Error(`${name} failed`);
-      if (WAITING.includes(name)) return Promise.reject(error);
-      throw error;
+function failingDevice(device: Device, fatal: number): { device: Device; calls: string[] } {
+  const calls: string[] = [];
+  const watched = <T extends object>(operations: T): T => {
+    const get = (target: Record<string, unknown>, name: string) => {
+      const value = target[name];
+      if (name === "vjp") return watched(value as object);
+      if (typeof value !== "function") return value;
+      return (...args: unknown[]) => {
+        if (calls.push(name) !== fatal) return value.apply(target, args);
+        const error = new Error(`${name} failed`);
+        if (WAITING.includes(name)) return Promise.reject(error);
+        throw error;
+      };
     };
+    return new Proxy(operations, { get: get as never });
   };
-  return { device: new Proxy(device, { get: get as never }), calls: () => calls };
+  return { device: watched(device), calls };
 }
 
-/** Places in a stage at which something fails. */
+/** Places in a stage at which something fails, beside the last call of every operation. */
 const PLACES = 40;
 
 for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, shared expert": "qwen2_moe, old spellings" })) {
@@ -40,6 +45,10 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const ranks = winnow.allocateRanks(await winnow.leaveOneOut(device, model, trace), { averageRank: 5 });
       const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c.charCodeAt(0) % 96), decode: () => "" };
       const items = [{ task: "a", query: "abc", choices: [" de", " f"], gold: 0 }];
+      const [{ index, block: { experts: [{ id }] } }] = winnow.moeLayers(model);
+      const mixed = { layers: [{ layer: index, experts: [{ expert: id, rank: 3 }], sum: 3, target: 3 }] };
+      const partly = { ...await winnow.decomposeExperts(device, model, mixed), tokenizer };
+      const recipe = { targets: TARGETS, rank: 2, batch: 2, epochs: 1, dropout: 0.1 }, examples = ["abcdef", "bcd", "cdefg"];
       type Run = (device: Device, options: winnow.StageOptions) => Promise<unknown>;
       const stages: Record<string, Run> = {
         calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
@@ -61,14 +70,17 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),
         ablationLadder: (d, o) =>
           winnow.ablationLadder(d, model, sequences, { ...o, heldOut: sequences, rows: ["all options"], averageRank: 5 }),
+        finetune: (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe }),
+        "finetune, layer by layer": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, residentBytes: 0 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
       };
       for (const [name, run] of Object.entries(stages)) {
         await t.step(name, async () => {
-          const counted = failingDevice(device, 0);
-          await run(counted.device, {});
-          for (let i = 0; i < PLACES; i++) {
-            const fatal = 1 + Math.floor(i * counted.calls() / PLACES);
+          const { device: counted, calls } = failingDevice(device, 0);
+          await run(counted, {});
+          const places = Array.from({ length: PLACES }, (_, i) => Math.floor(i * calls.length / PLACES));
+          for (const place of new Set([...places, ...calls.map((name) => calls.lastIndexOf(name))])) {
+            const fatal = 1 + place;
             const { message } = await assertRejects(() => run(failingDevice(device, fatal).device, {}), Error, "failed");
             assertEquals(device.live.tensors, 0, `after "${message}" in call ${fatal}`);
           }

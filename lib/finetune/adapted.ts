@@ -134,9 +134,9 @@ function corrected<Matrix>(
       tape.push(leaf(down), toMatrix(toMiddle, dropped ?? x, down));
     }
     if (tape.flows(x)) {
-      const toKept = toInput(toMiddle, down), toAll = drop(toKept);
-      if (toAll) toKept[Symbol.dispose]();
-      tape.push(x, toAll ?? toKept);
+      if (rate === 0) return tape.push(x, toInput(toMiddle, down));
+      using toKept = toInput(toMiddle, down);
+      tape.push(x, device.dropout(toKept, rate, seed));
     }
   });
   return sum;

@@ -36,6 +36,7 @@ export class Parameters implements Disposable {
   readonly #rank: number;
   readonly #sites: ReadonlyMap<DecoderLayer, readonly Site[]>;
   readonly #byTensor = new Map<Tensor, Parameter>();
+  readonly #tensors: DisposableStack;
 
   constructor(
     device: Device,
@@ -44,6 +45,7 @@ export class Parameters implements Disposable {
     targets: readonly Target[],
     moments?: (name: string, state: "first" | "second") => Float32Array<ArrayBuffer>,
   ) {
+    using made = new DisposableStack();
     this.#scale = alpha / rank, this.#rank = rank;
     this.#sites = new Map(model.layers.map((l) => [l, adapterSites(model, l).filter(({ target }) => targets.includes(target))]));
     for (const [layer, sites] of this.#sites) {
@@ -52,7 +54,7 @@ export class Parameters implements Disposable {
           // Single matrices have their shape, stacks are flat.
           const name = `${layer.index}/${site.key}/${end}`, numbers = values.get(name)!;
           const tensor = (values: Float32Array<ArrayBuffer>) =>
-            device.tensor(values, site.kind === "experts" ? [values.length] : shapes[0]);
+            made.use(device.tensor(values, site.kind === "experts" ? [values.length] : shapes[0]));
           const moment = (state: "first" | "second") => tensor(moments?.(name, state) ?? new Float32Array(numbers.length));
           const parameter = { value: tensor(numbers), first: moment("first"), second: moment("second") };
           this.all.set(name, parameter);
@@ -60,6 +62,7 @@ export class Parameters implements Disposable {
         }
       }
     }
+    this.#tensors = made.move();
   }
 
   /** The parameters of a layer: what gradients are taken of. */
@@ -115,8 +118,6 @@ export class Parameters implements Disposable {
 
   [Symbol.dispose](): void {
     this.dropGradients();
-    for (const { value, first, second } of this.all.values()) {
-      for (const tensor of [value, first, second]) tensor[Symbol.dispose]();
-    }
+    this.#tensors[Symbol.dispose]();
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Ranking, Tensor } from "../device/device.ts";
-import type { LayerDevice } from "../model/decoder_layer.ts";
+import { changed, type LayerDevice } from "../model/decoder_layer.ts";
 import { adaptedExperts, adaptedLinear, type LayerAdapters, recordSwiglu } from "./adapted.ts";
 import type { Tape } from "./tape.ts";
 
@@ -58,9 +58,8 @@ export function recording(tape: Tape, adapters?: LayerAdapters): LayerDevice {
       const input = valueOf(x), y = tape.keep(device.widen(input));
       device.rotary(y, options);
       tape.record(y, [input], (dy) => {
-        const dx = device.widen(dy);
-        device.rotary(dx, { ...options, frequencies: options.frequencies.map((f) => -f) });
-        tape.push(input, dx);
+        const back = { ...options, frequencies: options.frequencies.map((f) => -f) }, dx = device.widen(dy);
+        tape.push(input, changed(dx, () => device.rotary(dx, back)));
       });
       (x as Recorded).value = y;
     },

@@ -122,7 +122,7 @@ export function blockOutput(
 }
 
 /** The tensor, changed in place; given back if that fails. */
-function changed(tensor: Tensor, change: () => void): Tensor {
+export function changed(tensor: Tensor, change: () => void): Tensor {
   try {
     change();
     return tensor;
