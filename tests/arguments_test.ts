@@ -15,6 +15,23 @@ const JUNK: unknown[] = [undefined, null, Promise.resolve(), {}, [], [undefined]
   layers: [{ layer: 0 }],
 }];
 
+/** What a fine-tuning may be told. */
+const MOST_OPTIONS = {
+  ...{
+    rank: 1,
+    alpha: 1,
+    dropout: 0,
+    targets: ["attention"],
+    learningRate: 1e-3,
+    batch: 1,
+    epochs: 1,
+    warmup: 0,
+    schedule: "linear",
+    clip: 1,
+  },
+  ...{ weightDecay: 0, seed: 0, maxLength: 8, checkpointEvery: 5, residentBytes: 0 },
+} satisfies winnow.FinetuneOptions;
+
 Deno.test("no public function lets a message of the engine through, whatever it is given", async (t) => {
   using device = await winnow.openDevice({ kind: "cpu" });
   const { model, calibration } = await openFixture("tiny-mixtral"), tokens = [calibration[0].subarray(0, 8)];
@@ -28,6 +45,11 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const ladder = await winnow.ablationLadder(device, model, tokens, { heldOut: tokens, rows: ["least important"] });
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
   const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
+  const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
+  const blocks = (device: winnow.Device, model: winnow.Model, texts: string[]) =>
+    winnow.blockPerplexity(device, model, texts, { length: 5 });
+  const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
+  const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
   const plan = { layers: [{ layer: 0, drop: [1] }] };
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
@@ -63,6 +85,35 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.blockOutputLoss, [device, model, model, tokens]],
     [winnow.ablationLadder, [device, model, tokens, { heldOut: tokens, rows: ["least important"] }]],
     [winnow.ladderTable, [ladder]],
+    [blocks, [device, model, texts]],
+    [winnow.documentPerplexity, [device, model, texts]],
+    [(document: winnow.Document) => winnow.documentPerplexity(device, model, [document]), [{ text: "Sum", original: "Sum" }]],
+    [winnow.wikitextDocument, ["= Tide ="]],
+    [winnow.evaluateTasks, [device, model, [task]]],
+    [(items: winnow.Item[]) => winnow.evaluateTasks(device, model, [{ ...task, items }]), [[item]]],
+    [(names: string[]) => winnow.loadTasks(names, { from: folder }), [["piqa"]]],
+    [(task: winnow.Task) => winnow.loadTasks([task], { from: folder }), [winnow.TASKS.piqa]],
+    [(corpus: "wikitext2") => winnow.loadTexts(corpus, { from: folder }), ["wikitext2"]],
+    [tune, [device, model, texts, {}]],
+    ...Object.keys(MOST_OPTIONS).map((name) =>
+      [
+        (value: unknown) =>
+          tune(device, model, texts, { ...MOST_OPTIONS, [name]: value as never, signal: AbortSignal.abort(new Error("enough")) }),
+        [MOST_OPTIONS[name as "rank"]],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.mergeAdapters, [model, adapters]],
+    ...(["rank", "alpha", "values"] as const).map((name) =>
+      [
+        (value: never) => winnow.mergeAdapters(model, { ...adapters, [name]: value }),
+        [adapters[name]],
+      ] as (typeof calls)[number]
+    ),
+    [(numbers: never) => winnow.mergeAdapters(model, { ...adapters, values: new Map([["0/attention/q_proj/up", numbers]]) }), [
+      new Float32Array(128),
+    ]],
+    [(tuned: winnow.TunedModel, base: string) => winnow.saveAdapters(tuned, `${folder}/adapters`, base), [tuned, "base"]],
+    [(adapters: winnow.Adapters) => winnow.saveAdapters({ ...tuned, adapters }, `${folder}/adapters`, "base"), [adapters]],
     [winnow.comparisonTable, [{ dense: evaluation }]],
     [winnow.stageTable, [{ calibrate: 1 }]],
   ];

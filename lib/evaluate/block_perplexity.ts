@@ -56,9 +56,14 @@ export async function blockPerplexity(
   { length = 2048, separator = "\n\n", blocks = Infinity, bos = "tokenizer", ...options }: BlockPerplexityOptions = {},
 ): Promise<BlockPerplexity> {
   expectStage(device, model, "measure perplexity");
-  expect(Array.isArray(texts), "measure perplexity", "a list of texts", texts);
+  expect(Array.isArray(texts) && texts.every((text) => typeof text === "string"), "measure perplexity", "a list of texts", texts);
   const longest = longestInput(model), fail = (why: string) => new RangeError(`Cannot measure perplexity by blocks: ${why}`);
-  if (!(length >= 2 && length <= longest)) throw fail(`"length" must be from 2 to the model's ${longest} positions, received ${length}`);
+  if (!(Number.isSafeInteger(length) && length >= 2 && length <= longest)) {
+    throw fail(`"length" must be a whole number from 2 to the model's ${longest} positions, received ${length}`);
+  }
+  if (!(blocks === Infinity || (Number.isSafeInteger(blocks) && blocks > 0))) {
+    throw fail(`"blocks" must be a positive whole number, received ${blocks}`);
+  }
   const ids = Uint32Array.from([...beginning(model.tokenizer, bos), ...model.tokenizer.encode(texts.join(separator))]);
   const count = Math.min(blocks, Math.floor(ids.length / length));
   if (!(count >= 1)) throw fail(`the texts have ${ids.length} tokens, expected at least one block of ${length}`);

@@ -69,15 +69,19 @@ export async function documentPerplexity(
   device: Device,
   model: Model,
   documents: readonly (string | Document)[],
-  { bos = "tokenizer", maxLength = longestInput(model), ...options }: DocumentPerplexityOptions = {},
+  { bos = "tokenizer", maxLength: asked, ...options }: DocumentPerplexityOptions = {},
 ): Promise<DocumentPerplexity> {
   expectStage(device, model, "measure perplexity");
   expect(Array.isArray(documents), "measure perplexity", "a list of texts", documents);
-  const { tokenizer, config: { vocabulary } } = model, first = tokenizer.bos ?? tokenizer.eos;
+  const { tokenizer, config: { vocabulary } } = model, first = tokenizer.bos ?? tokenizer.eos, maxLength = asked ?? longestInput(model);
   const fail = (why: string) => new RangeError(`Cannot measure perplexity: ${why}`);
   if (first === undefined) throw fail("the tokenizer has neither BOS nor EOS to predict a document's first token from");
   if (!(Number.isSafeInteger(maxLength) && maxLength > 0)) throw fail(`"maxLength" must be a positive whole number, received ${maxLength}`);
-  const all = documents.map((document) => typeof document === "string" ? { text: document } : document);
+  const all: Document[] = documents.map((document) => typeof document === "string" ? { text: document } : document);
+  all.forEach((document, i) => {
+    const holds = [document?.text, document?.original ?? ""].every((text) => typeof text === "string");
+    expect(holds, `measure perplexity of document ${i}`, 'a text, or texts as "text" and "original"', document);
+  });
   const requests: TokenRequest[] = [], start = beginning(tokenizer, bos);
   for (const { text } of all) {
     const tokens = [...start, ...tokenizer.encode(text)], unknown = tokens.find((id) => !isToken(id, vocabulary));

@@ -9,7 +9,7 @@ import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { beginning, type BosRule } from "./encode_requests.ts";
-import { multipleChoice, type MultipleChoiceOptions, type TaskResult } from "./multiple_choice.ts";
+import { type Item, multipleChoice, type MultipleChoiceOptions, type TaskResult } from "./multiple_choice.ts";
 import type { LoadedTask } from "./tasks/load_tasks.ts";
 import { TASK_GROUPS } from "./tasks/tasks.ts";
 
@@ -44,7 +44,7 @@ export interface BenchmarkScores {
  *
  * @param tasks What `loadTasks` gave; it serves any number of models.
  * @returns Plain data; without `logLikelihoods` small enough to share.
- * @throws {RangeError} If a task has no items, or a choice adds no token to its query, or is longer than the model can read.
+ * @throws {RangeError} If a task is listed twice, or has no items or those of another one; if a choice adds no token to its query, or is longer than the model can read.
  *
  * @example
  * ```ts
@@ -65,10 +65,16 @@ export async function evaluateTasks(
   { bos = "tokenizer", ...options }: MultipleChoiceOptions = {},
 ): Promise<BenchmarkScores> {
   expectStage(device, model, "evaluate tasks");
-  const listed = Array.isArray(tasks) && tasks.every((task) => Array.isArray(task?.items));
+  const listed = Array.isArray(tasks) && tasks.every((task) => typeof task?.task === "string" && Array.isArray(task.items));
   expect(listed, "evaluate tasks", "a list of tasks from loadTasks()", tasks);
   const empty = tasks.find(({ items }) => items.length === 0);
   if (empty) throw new RangeError(`Cannot evaluate task "${empty.task}" from "${empty.dataset}": it has no items`);
+  const twice = tasks.find(({ task }, i) => tasks.findIndex((other) => other.task === task) !== i);
+  if (twice) throw new RangeError(`Cannot evaluate task "${twice.task}": it is listed twice`);
+  for (const { task, items } of tasks) {
+    const stray = items.find((item: Item) => item?.task !== task);
+    if (stray) throw new RangeError(`Cannot evaluate task "${task}": one of its items says that it is of task "${stray?.task}"`);
+  }
   const results = await multipleChoice(device, model, tasks.flatMap(({ items }) => items), { ...options, bos });
   const scores = tasks.map(({ items: _, ...described }) => ({ ...described, ...results.find(({ task }) => task === described.task)! }));
   const groups = Object.entries(TASK_GROUPS).flatMap(([group, names]) => {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect } from "../model/expect.ts";
 import type { Document } from "./document_perplexity.ts";
 
 /** Text for text, in order. */
@@ -46,5 +47,6 @@ const REPLACEMENTS: [string | RegExp, string][] = [
  * ```
  */
 export function wikitextDocument(page: string): Document {
+  expect(typeof page === "string", "tidy a page", "a text", page);
   return { text: REPLACEMENTS.reduce((text, [from, to]) => text.replaceAll(from, to), page), original: page };
 }

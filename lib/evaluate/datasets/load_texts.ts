@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect } from "../../model/expect.ts";
 import { type DatasetOptions, openDataset } from "./open_dataset.ts";
 import { splitRows } from "./split_rows.ts";
 
@@ -33,6 +34,7 @@ export interface LoadTextsOptions extends DatasetOptions {
  * @param corpus A name of `CORPORA`, or where the texts are.
  * @param options Where the dataset lies, at which revision, and how to reach it.
  * @returns The texts, and the place that they came from: a folder or address, or `hf://datasets/owner/name@commit`.
+ * @throws {TypeError} If there is no such corpus.
  * @throws {Error} If there is no such dataset, split or column.
  *
  * @example
@@ -45,7 +47,10 @@ export async function loadTexts(
   corpus: keyof typeof CORPORA | Corpus,
   { limit, ...options }: LoadTextsOptions = {},
 ): Promise<{ texts: string[]; dataset: string }> {
-  const { repository, column, ...place } = typeof corpus === "string" ? CORPORA[corpus] : corpus;
-  const source = await openDataset(repository, options), rows = await splitRows(source, place, { [column]: "text" }, limit);
+  const place = typeof corpus === "string" && Object.hasOwn(CORPORA, corpus) ? CORPORA[corpus] : corpus as Corpus;
+  const { repository, config, split, column } = place ?? {},
+    told = [repository, config, split, column].every((text) => typeof text === "string");
+  expect(told, "load texts", `${Object.keys(CORPORA).join(" or ")}, or strings as "repository", "config", "split" and "column"`, corpus);
+  const source = await openDataset(repository, options), rows = await splitRows(source, { config, split }, { [column]: "text" }, limit);
   return { texts: rows.map((row) => row[column]), dataset: source.location };
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isObject } from "../../checkpoint/parse_json_object.ts";
 import { parallel } from "../../checkpoint/parallel.ts";
 import { remembered } from "../../checkpoint/remembered.ts";
 import { expect } from "../../model/expect.ts";
@@ -36,6 +37,7 @@ const AT_ONCE = 4;
  * @param options Where the datasets lie, at which revisions, how to reach them, and how many rows to read.
  * @returns One entry a task, in order, each task once.
  * @throws {RangeError} If there is no such task.
+ * @throws {TypeError} If something is neither a name nor a task.
  * @throws {Error} If a dataset, a split, or a column of it is not there, or a row has no such answer as it says; the sentence names file and column.
  *
  * @example
@@ -72,7 +74,16 @@ export async function loadTasks(
 }
 
 function named(name: string | Task): Task[] {
-  if (typeof name !== "string") return [name];
+  if (typeof name !== "string") {
+    const texts = [name?.task, name?.repository, name?.config, name?.split].every((text) => typeof text === "string");
+    expect(
+      texts && isObject(name.columns) && typeof name.question === "function",
+      "load a task",
+      'its name, or a task such as "TASKS.piqa"',
+      name,
+    );
+    return [name];
+  }
   const tasks = (Object.hasOwn(TASK_GROUPS, name) ? TASK_GROUPS[name] : [name]).map((task) =>
     Object.hasOwn(TASKS, task) ? TASKS[task] : undefined
   );
