@@ -5,6 +5,7 @@
  */
 
 import type { AdamOptions } from "../vjp.ts";
+import { dropoutKey, mixBits } from "../mix_bits.ts";
 import { exp } from "./exp.ts";
 import type { Cpu } from "./linear.ts";
 import { CpuTensor } from "./tensor.ts";
@@ -93,15 +94,9 @@ export function combineVjp(cpu: Cpu, dy: CpuTensor, outputs: CpuTensor, gates: C
 /** Keeps element i where a hash of seed and i is at least rate · 2³². */
 export function dropout(cpu: Cpu, x: CpuTensor, rate: number, seed: number): CpuTensor {
   const result = new CpuTensor(cpu.memory, "F32", x.shape), y = result.f32, data = x.f32;
-  const least = Math.floor(rate * 2 ** 32), factor = 1 / (1 - rate), key = mix((seed + 0x9e3779b9) | 0);
-  for (let i = 0; i < data.length; i++) y[i] = mix(mix(i) ^ key) >= least ? data[i] * factor : 0;
+  const least = Math.floor(rate * 2 ** 32), factor = 1 / (1 - rate), key = dropoutKey(seed);
+  for (let i = 0; i < data.length; i++) y[i] = mixBits(mixBits(i) ^ key) >= least ? data[i] * factor : 0;
   return result;
-}
-
-function mix(x: number): number {
-  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
-  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
-  return (x ^ (x >>> 16)) >>> 0;
 }
 
 export function scale(x: CpuTensor, factor: number): void {

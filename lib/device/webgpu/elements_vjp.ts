@@ -9,6 +9,7 @@ import dropoutSource from "../../../kernels/dropout.wgsl" with { type: "text" };
 import scaleSource from "../../../kernels/scale.wgsl" with { type: "text" };
 import swigluSource from "../../../kernels/swiglu_vjp.wgsl" with { type: "text" };
 import type { Tensor } from "../device.ts";
+import { dropoutKey } from "../mix_bits.ts";
 import type { AdamOptions } from "../vjp.ts";
 import type { Gpu } from "./gpu.ts";
 import type { Kernel } from "./pipelines.ts";
@@ -29,16 +30,10 @@ export function dropout(gpu: Gpu, x: Tensor, rate: number, seed: number): GpuTen
   const y = gpu.tensor("F32", x.shape), least = Math.floor(rate * 2 ** 32);
   if (least >= 2 ** 32) gpu.clear(y);
   else {
-    const key = mix((seed + 0x9e3779b9) | 0), factor = word(1 / (1 - rate));
+    const key = dropoutKey(seed), factor = word(1 / (1 - rate));
     each(gpu, DROPOUT, [onGpu(x), y], ({ first }) => [first, key, least, factor]);
   }
   return y;
-}
-
-function mix(x: number): number {
-  x = Math.imul(x ^ (x >>> 16), 0x7feb352d);
-  x = Math.imul(x ^ (x >>> 15), 0x846ca68b);
-  return (x ^ (x >>> 16)) >>> 0;
 }
 
 export function scale(gpu: Gpu, x: Tensor, factor: number): void {
