@@ -9,6 +9,9 @@ import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts
 import type { ModelRecord } from "./model_record.ts";
 import { recipeHash } from "./recipe_hash.ts";
 
+/** More than any model has; ids are listed one by one. */
+const EXPERTS = 65_536;
+
 /**
  * Parses and checks a record.
  *
@@ -34,9 +37,10 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
   check(format === 1, "format", "1");
   check(isObject(versions) && isText(versions.winnow) && isText(versions.deno), "versions", "those of winnow and deno");
   check(
-    isObject(original) && isText(original.architecture) && isCount(original.experts) && isText(original.location ?? ""),
+    isObject(original) && isText(original.architecture) && isCount(original.experts) && original.experts <= EXPERTS &&
+      isText(original.location ?? ""),
     "original",
-    "its architecture and experts a layer",
+    `its architecture and experts a layer, ${EXPERTS} at most`,
   );
   const ids = Array.from({ length: original.experts }, (_, id) => id);
   check(

@@ -120,6 +120,7 @@ Deno.test("readRecord() names what is missing, malformed or changed", async () =
   await refused({ format: 2 }, '"format" is 2, expected 1');
   await refused({ versions: undefined }, '"versions" is absent');
   await refused({ original: { architecture: "mixtral" } }, '"original" is {"architecture":"mixtral"}');
+  await refused({ original: { architecture: "mixtral", experts: 1e15 } }, '"original" is', "65536 at most");
   await refused({ plan: { layers: [{ layer: 0, drop: [8] }] } }, '"plan" is', "of 8");
   await refused({ plan: { layers: [{ layer: 0, drop: [3, 1] }] } }, '"plan" is');
   await refused({ plan: { layers: [{ layer: 0, drop: [3] }] }, scores: undefined }, '"recipe" is', "the hash of what stands beside it");
