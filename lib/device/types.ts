@@ -20,6 +20,8 @@ export interface Tensor extends Disposable {
 export interface TensorSource {
   readonly dtype: DType;
   readonly shape: readonly number[];
+  /** Type of the stored weight that this one was worked out from, if it was: what it is saved in. */
+  readonly origin?: DType;
   /** Fills `into`, exactly as long as the tensor, with its little-endian bytes. */
   read(into: Uint8Array): Promise<void>;
 }

@@ -29,7 +29,7 @@ export interface SaveModelOptions extends StageOptions {
   form?: Form;
   /** What winnow.json shall say about how the model was made, beyond what the model itself shows: its plan and ranks. */
   record?: Provenance;
-  /** Type of all weights. @default the original type of each tensor; the factors of low-rank experts get that of the embedding */
+  /** Type of all weights. @default the original type of each tensor, also where adapters were merged into it; the factors of low-rank experts get that of the embedding */
   dtype?: DType;
   /** Bytes of tensors in a file; more go into several files with an index. @default 5e9 */
   shardBytes?: number;
@@ -99,7 +99,7 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
   files.set("winnow.json", json);
   if (form === "remote-code") files.set("modeling_winnow.py", modelingWinnow);
   const tensors = namedTensors(model, { ...model.config.raw, ...changes }, kept).map(({ name, source }) => {
-    const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.dtype);
+    const dtype = options.dtype ?? (/\.(left|right)\.weight$/.test(name) ? model.embedding.dtype : source.origin ?? source.dtype);
     return { name, ...converted(name, source, dtype) };
   });
   const written = await writeCheckpoint(path, { tensors, files }, {

@@ -19,7 +19,7 @@ interface Update {
 
 /**
  * A model whose weights include the adapters: W + alpha / rank · up · down in float32, worked out whenever a weight is read. Nothing is stored twice, and
- * every stage takes it as it takes any other model.
+ * every stage takes it as it takes any other model. Saved, it has the types that the weights had before, unless `saveModel` is told otherwise.
  *
  * @param model The model that the adapters were trained on, or one with the same shapes.
  * @throws {TypeError} If these are no adapters.
@@ -85,9 +85,10 @@ function replace(layer: DecoderLayer, site: Site, change: (source: TensorSource,
   return { ...layer, block: { ...block, experts: block.experts.map((e, index) => ({ ...e, [kind]: matrix(e[kind], index) })) } };
 }
 
-function whole({ shape }: TensorSource, values: Float32Array<ArrayBuffer>): TensorSource {
+function whole({ dtype, origin = dtype, shape }: TensorSource, values: Float32Array<ArrayBuffer>): TensorSource {
   return {
     dtype: "F32",
+    origin,
     shape,
     read: (into) => Promise.resolve(into.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))),
   };
@@ -97,6 +98,7 @@ function corrected(source: TensorSource, { up, down }: Update, rank: number, sca
   const [rows, columns] = source.shape;
   return {
     dtype: "F32",
+    origin: source.origin ?? source.dtype,
     shape: source.shape,
     read: async (into) => {
       const raw = new Uint8Array(rows * columns * BYTES[source.dtype]), values = new Float32Array(rows * columns);

@@ -13,6 +13,7 @@ export function selectRows(source: TensorSource, picked: readonly number[]): Ten
   if (outside !== undefined) throw new RangeError(`Cannot select row ${outside} of a matrix with ${rows} rows`);
   return {
     dtype: source.dtype,
+    origin: source.origin,
     shape: [picked.length, ...rest],
     read: async (into) => {
       const whole = new Uint8Array(rows * bytes);

@@ -1,10 +1,13 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { adapterSites, TARGETS } from "../../lib/finetune/adapter_sites.ts";
 import { createAdapters } from "../../lib/finetune/adapters.ts";
 import { mergeAdapters } from "../../lib/finetune/merge_adapters.ts";
 import { decomposeExperts } from "../../lib/decompose/decompose_experts.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import type { MatrixSource, TensorSource } from "../../lib/device/device.ts";
+import { saveModel } from "../../lib/export/save_model.ts";
+import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { temporaryFolder } from "../checkpoint/fixtures.ts";
 import { assertClose, noise } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 
@@ -58,6 +61,22 @@ Deno.test("mergeAdapters() adds alpha / rank · up · down to each weight, to bo
   const [dense, tunedDense] = [mixed, merged].map((m) => m.layers[0].block);
   if (dense.kind !== "dense" || tunedDense.kind !== "dense") throw new Error("layer 0 is dense");
   assertEquals(tunedDense.gate.shape, dense.gate.shape);
+});
+
+Deno.test("a model with merged adapters is saved in the types that its weights had, of the same size", async () => {
+  const { model } = await openFixture("tiny-deepseek-v2");
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const mixed = await decomposeExperts(device, model, { layers: [{ layer: 1, sum: 5, target: 5, experts: [{ expert: 2, rank: 5 }] }] });
+  const adapters = createAdapters(mixed, { rank: 2, alpha: 3, targets: ["attention", "experts"], seed: 0 });
+  adapters.values.set("2/router/weight", new Float32Array(16 * 128));
+  const merged = pruneExperts(mergeAdapters(mixed, adapters), { layers: [{ layer: 2, drop: [0] }] });
+  const sizeOf = async (path: string) => (await Deno.stat(`${folder.path}/${path}/model.safetensors`)).size;
+  await saveModel(merged, `${folder.path}/tuned`);
+  await saveModel(pruneExperts(mixed, { layers: [{ layer: 2, drop: [0] }] }), `${folder.path}/plain`);
+  await saveModel(merged, `${folder.path}/wide`, { dtype: "F32" });
+  assertEquals(await sizeOf("tuned"), await sizeOf("plain"));
+  assert(await sizeOf("wide") > 1.9 * await sizeOf("plain"));
 });
 
 Deno.test("mergeAdapters() names adapters that do not fit", async () => {
