@@ -21,7 +21,7 @@ import type { ExpertPart, MatrixStack, SlotOrder, Training } from "./vjp.ts";
  * @param kind Of the device, for errors.
  */
 export function checkedTraining(device: Training, home: Home, kind: string): Training {
-  const { vjp } = device, orders = new WeakSet<SlotOrder>();
+  const { vjp } = device, orders = new WeakMap<SlotOrder, number>();
   const all = (types: readonly ElementType[], tensors: readonly (Tensor | undefined)[]) => {
     for (const tensor of tensors) if (tensor) checkTensor(kind, home, tensor, types);
   };
@@ -32,17 +32,18 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
     if (!orders.has(order)) throw new TypeError(`Cannot use an order of slots of another device on this ${kind} device`);
     training.checkSorted(x, order, unsorted);
   };
-  const matrices = (x: Tensor, matrices: ExpertPart | MatrixStack, side: 0 | 1) => {
+  const matrices = (x: Tensor, order: SlotOrder, matrices: ExpertPart | MatrixStack, side: 0 | 1) => {
     if ("experts" in matrices) checkExperts(kind, home, matrices.experts);
     else floats(matrices.tensor);
     training.checkMatrices(x, matrices, side);
+    training.checkCount("experts" in matrices ? matrices.experts.count : matrices.shapes.length, orders.get(order)!);
   };
   return {
     order(table, experts) {
       all(["U32"], [table]);
       training.checkTable(table, experts);
       const order = allOrNothing(() => device.order(table, experts));
-      orders.add(order);
+      orders.set(order, experts);
       return order;
     },
     sortRows(x, order) {
@@ -54,7 +55,7 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
       return allOrNothing(() => device.unsortRows(x, order));
     },
     expertLinear(x, order, used) {
-      ordered(x, order), matrices(x, used, 1);
+      ordered(x, order), matrices(x, order, used, 1);
       return allOrNothing(() => device.expertLinear(x, order, used));
     },
     dropout(x, rate, seed) {
@@ -139,12 +140,12 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
         return allOrNothing(() => vjp.crossEntropy(x, head, targets, share, options));
       },
       expertLinear(dy, order, used) {
-        ordered(dy, order), matrices(dy, used, 0);
+        ordered(dy, order), matrices(dy, order, used, 0);
         return allOrNothing(() => vjp.expertLinear(dy, order, used));
       },
       expertMatrices(dy, x, order, stack) {
         ordered(dy, order), ordered(x, order);
-        training.checkStack(stack);
+        training.checkStack(stack), training.checkCount(stack.length, orders.get(order)!);
         return allOrNothing(() => vjp.expertMatrices(dy, x, order, stack));
       },
     },

@@ -37,6 +37,14 @@ testOnDevices("training operations refuse sizes, numbers and tensors that do not
     [() => other.sortRows(foreign, order), "Cannot use an order of slots of another device"],
     [() => device.expertLinear(sorted, order, { tensor: weight, shapes: [[2, 3], [1, 3]] }), "Cannot use [4,3] as matrices of 9 numbers"],
     [
+      () => device.expertLinear(sorted, order, { tensor: weight, shapes: [[4, 3]] }),
+      "matrices of 1 experts with slots that are sorted by 2",
+    ],
+    [
+      () => device.vjp.expertMatrices(sorted, sorted, order, [[3, 3], [3, 3], [3, 3]]),
+      "matrices of 3 experts with slots that are sorted by 2",
+    ],
+    [
       () => device.expertLinear(sorted, order, { tensor: weight, shapes: [[3, 2], [3, 2]] }),
       "Cannot multiply rows [4,3] by matrices that need 2 columns",
     ],

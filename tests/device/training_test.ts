@@ -275,3 +275,13 @@ testOnDevices("adam() takes AdamW's steps", async (device) => {
   device.scale(V, -2);
   assertClose(await device.read(V), want.map((v) => -2 * v), 1e-5, "scaled");
 });
+
+testOnDevices("the gradient of gates reaches chosen experts that have no probability, unless the router renormalises", async (device) => {
+  using p = device.tensor(new Float32Array(3), [1, 3]);
+  using ranking = device.rank(p, 2);
+  using dy = device.tensor(Float32Array.of(3, 5), [1, 2]);
+  for (const renormalise of [false, true]) {
+    using dp = device.vjp.gates(dy, ranking, { topK: 2, renormalise, scale: 2 }, 3);
+    assertEquals([...await device.read(dp)].sort(), renormalise ? [0, 0, 0] : [0, 10, 6]);
+  }
+});

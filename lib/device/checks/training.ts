@@ -56,6 +56,11 @@ export function checkStack(shapes: MatrixStack["shapes"], tensor?: Tensor): void
   if (tensor && sizeOf(tensor) !== wanted) throw new RangeError(`Cannot use [${tensor.shape}] as matrices of ${wanted} numbers`);
 }
 
+/** Matrices and an order of slots must be of as many experts. */
+export function checkCount(matrices: number, experts: number): void {
+  if (matrices !== experts) throw new RangeError(`Cannot use matrices of ${matrices} experts with slots that are sorted by ${experts}`);
+}
+
 export function checkDropout(rate: number, seed: number): void {
   if (!(rate >= 0 && rate < 1)) throw new RangeError(`Cannot drop a share of ${rate}: at least 0 and below 1 is expected`);
   if (!Number.isSafeInteger(seed)) throw new RangeError(`Cannot drop by the seed ${seed}: a whole number is expected`);

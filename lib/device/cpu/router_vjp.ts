@@ -26,7 +26,7 @@ export function gatesVjp(
     let sum = 0, along = 0;
     for (let s = start; s < start + ranks; s++) sum += p[s], along += d[s] * p[s];
     for (let s = start; s < start + ranks; s++) {
-      if (chosen[s] === NO_EXPERT || sum === 0) continue;
+      if (chosen[s] === NO_EXPERT || (renormalise && sum === 0)) continue;
       dp[token * experts + chosen[s]] = scale * (renormalise ? (d[s] - along / sum) / sum : d[s]);
     }
   }

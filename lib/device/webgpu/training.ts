@@ -4,7 +4,6 @@
  * @module
  */
 
-import { allOrNothing } from "../stored.ts";
 import type { Training } from "../vjp.ts";
 import { attentionVjp } from "./attention_vjp.ts";
 import { crossEntropyVjp } from "./cross_entropy_vjp.ts";
@@ -15,18 +14,7 @@ import { linearVjp, linearWeightVjp } from "./linear_vjp.ts";
 import { combineVjp, gatedVjp, gatesVjp, rmsNormGainVjp, rmsNormVjp, softmaxVjp } from "./rows_vjp.ts";
 import { type GpuOrder, order, sortRows, unsortRows } from "./slot_order.ts";
 
-/** Operations for training; one that throws leaves no tensor behind. */
 export function training(gpu: Gpu): Training {
-  const { vjp, ...others } = operations(gpu);
-  return { ...guarded(others), vjp: guarded(vjp) };
-}
-
-function guarded<Operations extends object>(operations: Operations): Operations {
-  const entries = Object.entries(operations).map(([name, run]) => [name, (...inputs: unknown[]) => allOrNothing(() => run(...inputs))]);
-  return Object.fromEntries(entries);
-}
-
-function operations(gpu: Gpu): Training {
   return {
     order: (table, experts) => order(gpu, table, experts),
     sortRows: (x, order) => sortRows(gpu, x, order as GpuOrder),
