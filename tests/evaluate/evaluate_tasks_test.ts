@@ -23,6 +23,13 @@ Deno.test("evaluateTasks() scores tasks as multipleChoice() does, says how, and 
   assert(logLikelihoods[0][0] !== want[0].logLikelihoods[0][0]);
   assertEquals([seen[0].secondsLeft, seen.at(-1)!.secondsLeft], [undefined, 0]);
   assert(seen.slice(1, -1).every(({ secondsLeft }) => secondsLeft! > 0));
+  await assertRejects(() => evaluateTasks(device, model, [tasks[0], tasks[0]]), RangeError, 'task "compare": it is listed twice');
+  const strange = { ...task("add"), items: tasks[0].items };
+  await assertRejects(
+    () => evaluateTasks(device, model, [strange]),
+    RangeError,
+    'task "add": one of its items says that it is of task "compare"',
+  );
   const none = { ...task("add"), items: [] };
   await assertRejects(() => evaluateTasks(device, model, [none]), RangeError, 'Cannot evaluate task "add" from "by hand": it has no items');
 });

@@ -80,7 +80,7 @@ Deno.test("both kinds of perplexity say what they cannot measure", async () => {
   await assertRejects(
     () => blockPerplexity(device, model, ["a"]),
     RangeError,
-    '"length" must be from 2 to the model\'s 512 positions, received 2048',
+    '"length" must be a whole number from 2 to the model\'s 512 positions, received 2048',
   );
   await assertRejects(
     () => blockPerplexity(device, model, ["Sum"], { length: 9 }),
@@ -118,4 +118,17 @@ Deno.test("loadTexts() reads a column of texts", async () => {
   assertEquals((await loadTexts("wikitext2", { from, limit: 2 })).texts, ["", " = Tide = \n"]);
   const pages = { repository: "Salesforce/wikitext", config: "wikitext-2-raw-v1", split: "test", column: "page" };
   await assertRejects(() => loadTexts(pages, { from }), Error, 'it has no column "page", expected page, found text');
+});
+
+Deno.test("blockPerplexity() and documentPerplexity() name texts, lengths and numbers of blocks that make no sense", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), texts = ["Sum: 12 + 30 = 42."];
+  const refused = (options: { length?: number; blocks?: number }, why: string) =>
+    assertRejects(() => blockPerplexity(device, model, texts, { length: 5, ...options }), RangeError, why);
+  await refused({ blocks: 1.5 }, '"blocks" must be a positive whole number, received 1.5');
+  await refused({ blocks: NaN }, '"blocks" must be a positive whole number, received NaN');
+  await refused({ length: 4.5 }, '"length" must be a whole number from 2 to');
+  await assertRejects(() => blockPerplexity(device, model, [5 as never]), TypeError, "expected a list of texts");
+  const none = () => documentPerplexity(device, model, ["Sum", { text: 5 as never }]);
+  await assertRejects(none, TypeError, "document 1: expected a text");
 });
