@@ -102,6 +102,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
         [MOST_OPTIONS[name as "rank"]],
       ] as (typeof calls)[number]
     ),
+    [(teacher: winnow.Model) => tune(device, model, texts, { ...MOST_OPTIONS, teacher }), [model]],
     [winnow.mergeAdapters, [model, adapters]],
     ...(["rank", "alpha", "values"] as const).map((name) =>
       [

@@ -71,6 +71,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         ablationLadder: (d, o) =>
           winnow.ablationLadder(d, model, sequences, { ...o, heldOut: sequences, rows: ["all options"], averageRank: 5 }),
         finetune: (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe }),
+        "finetune, a teacher": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, targets: ["router"], teacher: model }),
         "finetune, layer by layer": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, residentBytes: 0 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
       };

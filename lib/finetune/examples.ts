@@ -4,10 +4,12 @@
  * @module
  */
 
+import { random } from "../calibrate/random.ts";
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
 import { type Batch, isToken } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
+import type { Recipe } from "./recipe.ts";
 
 /** Something to learn from: plain text, a prompt with its completion, or an instruction in Alpaca's fields. */
 export type Example =
@@ -77,6 +79,19 @@ export function tokenizeExamples(
   }).filter(({ ids, first }) => first < ids.length);
   if (usable.length > 0) return usable;
   throw new RangeError(`Cannot fine-tune: none of the ${examples.length} examples has a token to learn`);
+}
+
+/** The examples of a step: every epoch goes through all of them in an order of its own. */
+export function examplesOf(
+  step: number,
+  examples: readonly TokenizedExample[],
+  { seed, batch }: Pick<Recipe, "seed" | "batch">,
+  perEpoch: number,
+): TokenizedExample[] {
+  const epoch = Math.floor(step / perEpoch),
+    order = random(seed, `epoch ${epoch}`).sample([...examples.keys()]),
+    start = step % perEpoch * batch;
+  return order.slice(start, start + batch).map((i) => examples[i]);
 }
 
 /** Packs examples, in order, into batches of at most so many tokens; a longer one is a batch of its own. */

@@ -6,13 +6,13 @@
 
 import { random } from "../calibrate/random.ts";
 import type { Device, Tensor } from "../device/device.ts";
-import { expect, expectStage } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import { vector } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { adamStep } from "./adam_step.ts";
 import { type Adapters, createAdapters } from "./adapters.ts";
-import { type Example, packExamples, type TokenizedExample, tokenizeExamples } from "./examples.ts";
+import { type Example, examplesOf, packExamples, tokenizeExamples } from "./examples.ts";
 import { examplesFingerprint, modelFingerprint } from "./fingerprint.ts";
 import { LayerStore } from "./layer_store.ts";
 import { lossGradients } from "./loss_gradients.ts";
@@ -26,7 +26,8 @@ import { readTrainingState, type TrainingPoint, writeTrainingState } from "./tra
 export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   /**
    * Learn this model's predictions instead of the text: the loss is KL(teacher ‖ model). With `targets: ["router"]` this fits the routers of a pruned
-   * model to the experts that are left (router distillation, arXiv 2603.02217). Final norm and head must be those of the model. @default none
+   * model to the experts that are left (router distillation, arXiv 2603.02217). Final norm and head must be those of the model; `history` tells
+   * the loss on the text all the same. @default none
    */
   teacher?: Model;
   /** Called after every step: the loss curve as it grows. */
@@ -80,27 +81,19 @@ export async function finetune(
   options: FinetuneOptions = {},
 ): Promise<TunedModel> {
   expectStage(device, model, "fine-tune");
-  expect(
-    typeof options === "object" && options !== null && !(options instanceof Promise),
-    "fine-tune",
-    'options such as "{ rank: 8 }"',
-    options,
-  );
   const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep, teacher } = options;
   checkStore({ checkpoint, checkpointEvery, residentBytes });
-  if (teacher !== undefined) checkTeacher(model, teacher);
+  if (teacher !== undefined) await checkTeacher(model, teacher);
   const usable = tokenizeExamples(model, examples, recipe.maxLength);
   const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
   const adapters = createAdapters(model, recipe);
   for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
-  const told = checkpoint === undefined
-    ? {}
-    : {
-      ...recipe,
-      examples: await examplesFingerprint(usable),
-      model: await modelFingerprint(model),
-      teacher: teacher && await modelFingerprint(teacher),
-    };
+  const told = checkpoint === undefined ? {} : {
+    ...recipe,
+    examples: await examplesFingerprint(usable),
+    model: await modelFingerprint(model),
+    teacher: teacher && await modelFingerprint(teacher),
+  };
   const sizes = new Map([...adapters.values].flatMap(([name, { length }]) => STATES.map((state) => [`${state}/${name}`, length])));
   const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told, sizes);
   for (const name of adapters.values.keys()) {
@@ -167,14 +160,6 @@ export async function finetune(
   const trained = await arraysOf(device, parameters, ["value"]);
   for (const name of adapters.values.keys()) adapters.values.set(name, trained.get(`value/${name}`)!);
   return { ...mergeAdapters(model, adapters), adapters, history };
-}
-
-/** The examples of a step: every epoch goes through all of them in an order of its own. */
-function examplesOf(step: number, examples: readonly TokenizedExample[], { seed, batch }: Recipe, perEpoch: number): TokenizedExample[] {
-  const epoch = Math.floor(step / perEpoch),
-    order = random(seed, `epoch ${epoch}`).sample([...examples.keys()]),
-    start = step % perEpoch * batch;
-  return order.slice(start, start + batch).map((i) => examples[i]);
 }
 
 /** Parameters and moments on the host, read together: a GPU takes long for each that is waited for alone. */

@@ -18,14 +18,20 @@ export async function examplesFingerprint(examples: readonly TokenizedExample[])
  * decomposed or tuned differently differ there, wherever they lie; reading all weights would take long.
  */
 export async function modelFingerprint(model: Model): Promise<string> {
-  const { attention, block } = model.layers.at(-1)!, parts = [JSON.stringify([model.config.architecture, model.layers.map(expertsOf)])];
+  const { attention, block } = model.layers.at(-1)!, shape = JSON.stringify([model.config.architecture, model.layers.map(expertsOf)]);
   const { gate, up, down } = block.kind === "moe" ? block.experts[0] : block;
   const matrices = [gate, up, down].flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
   const sources: TensorSource[] = [...Object.values(attention), ...(block.kind === "moe" ? [block.router] : []), ...matrices];
+  return await sha256(new TextEncoder().encode(shape + await weightsFingerprint(sources)));
+}
+
+/** SHA-256 over the bytes of weights, one by one. */
+export async function weightsFingerprint(sources: readonly TensorSource[]): Promise<string> {
+  const parts: string[] = [];
   for (const source of sources) {
     const bytes = new Uint8Array(source.shape.reduce((a, b) => a * b, BYTES[source.dtype]));
     await source.read(bytes);
-    parts.push(await sha256(bytes));
+    parts.push(source.dtype, await sha256(bytes));
   }
   return await sha256(new TextEncoder().encode(parts.join()));
 }

@@ -6,7 +6,7 @@
 
 import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
 import { widen } from "../device/cpu/widen.ts";
-import { expectModel } from "../model/expect.ts";
+import { expectModel } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { adapterSites, type Site } from "./adapter_sites.ts";
 import { adapterOf, type Adapters, adapterShapes, expectAdapters, sizeOf } from "./adapters.ts";

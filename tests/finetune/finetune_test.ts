@@ -100,6 +100,7 @@ testOnDevices("finetune() fits the routers of a pruned model to the predictions 
     RangeError,
     'its "vocabulary" is 5, that of the model is 1024',
   );
+  await assertRejects(() => finetune(device, pruned, texts, { teacher: other }), RangeError, "its final norm is not that of the model");
 }, fastDevices);
 
 testOnDevices("finetune() names what it cannot do", async (device) => {
