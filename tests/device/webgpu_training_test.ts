@@ -80,7 +80,7 @@ testAgainstCpu("vjp.crossEntropy() agrees over a large vocabulary and many rows"
   return results;
 });
 
-/** Segments of many lengths, some rows that belong to none. */
+/** Segments of many lengths. */
 const SEGMENTS = [[0, 300], [300, 1], [301, 33], [334, 70], [404, 36]].map(([start, length]) => ({ start, length, position: 0 }));
 
 function attend(device: Device, dy: Tensor, q: readonly Heads[], k: readonly Heads[], v: Heads, heads: number, keyHeads: number): Tensor[] {
