@@ -34,9 +34,17 @@ interface Matrix {
  * dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
  *
  * @example
- * ```ts ignore
- * const tuned = await finetune(device, await openModel("out/pruned"), examples);
- * await saveAdapters(tuned, "out/adapters", "out/pruned");
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { finetune } from "./finetune.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const base = "notebooks/checkpoints/tiny-mixtral", folder = await Deno.makeTempDir();
+ * const tuned = await finetune(device, await openModel(base), ["Sum: 1 + 1 = 2."], { targets: ["attention"], epochs: 1 });
+ * await saveAdapters(tuned, folder, base);
+ * assertEquals(JSON.parse(await Deno.readTextFile(`${folder}/adapter_config.json`)).r, 8);
+ * await Deno.remove(folder, { recursive: true });
  * ```
  */
 export async function saveAdapters(tuned: TunedModel, folder: string, base: string): Promise<void> {

@@ -1,5 +1,5 @@
-import { assertEquals } from "@std/assert";
-import { packExamples, tokenizeExample } from "../../lib/finetune/examples.ts";
+import { assertEquals, assertThrows } from "@std/assert";
+import { examplesOf, packExamples, tokenizeExample, tokenizeExamples } from "../../lib/finetune/examples.ts";
 import { openFixture } from "../fixtures.ts";
 
 Deno.test("tokenizeExample() counts all of a text, and of a prompt's example only the completion and its end", async () => {
@@ -36,4 +36,21 @@ Deno.test("packExamples() predicts each counted token from the one before it, an
   assertEquals(one.segments, [{ start: 0, length: 3, position: 0 }, { start: 3, length: 4, position: 0 }]);
   assertEquals([one.rows, one.targets], [Uint32Array.of(0, 1, 5), Uint32Array.of(5, 6, 9)]);
   assertEquals([two.rows, two.targets], [Uint32Array.of(0), Uint32Array.of(4)]);
+});
+
+Deno.test("tokenizeExamples() leaves out what has nothing to learn, and names tokens that the model does not have", async () => {
+  const { model } = await openFixture("tiny-mixtral"), long = { prompt: "Sum: 1 + 2 =", completion: " 3." };
+  assertEquals(tokenizeExamples(model, ["", long, "Sum"], 5).map(({ ids }) => ids.length), [2]);
+  const small = { ...model, config: { ...model.config, vocabulary: 3 } };
+  assertThrows(() => tokenizeExamples(small, ["", "Sum"], 5), RangeError, "Cannot train on example 1: the tokenizer gives token ");
+});
+
+Deno.test("examplesOf() goes through all examples once an epoch, the last batch with what is left", () => {
+  const examples = Array.from({ length: 5 }, (_, i) => ({ ids: Uint32Array.of(i, i), first: 1 }));
+  const epoch = (e: number) =>
+    [0, 1, 2].map((step) => examplesOf(3 * e + step, examples, { seed: 1, batch: 2 }, 3).map(({ ids }) => ids[0]));
+  for (const e of [0, 1]) {
+    assertEquals(epoch(e).map((batch) => batch.length), [2, 2, 1]);
+    assertEquals(epoch(e).flat().sort(), [0, 1, 2, 3, 4]);
+  }
 });

@@ -1,4 +1,4 @@
-import { assertAlmostEquals, assertEquals } from "@std/assert";
+import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import { checkedRecipe, learningRateAt } from "../../lib/finetune/recipe.ts";
 
 Deno.test("learningRateAt() rises in a line, then falls to zero as the schedule says", () => {
@@ -12,4 +12,21 @@ Deno.test("learningRateAt() rises in a line, then falls to zero as the schedule 
   assertAlmostEquals(rates("linear")[9], 0.125);
   assertEquals(rates("constant").slice(2), new Array(8).fill(1));
   assertEquals(learningRateAt(0, 1, checkedRecipe({ warmup: 0 })), 1e-3);
+});
+
+Deno.test("learningRateAt() may rise to the end, and a single step has the whole rate", () => {
+  const recipe = checkedRecipe({ learningRate: 1, warmup: 1 });
+  assertEquals([0, 1, 2, 3].map((step) => learningRateAt(step, 4, recipe)), [0.25, 0.5, 0.75, 1]);
+  assertEquals(learningRateAt(0, 1, checkedRecipe({ learningRate: 1 })), 1);
+});
+
+Deno.test("checkedRecipe() takes numbers for numbers only, and targets in any order", () => {
+  for (const name of ["rank", "alpha", "dropout", "learningRate", "epochs", "warmup", "weightDecay", "clip", "seed"]) {
+    for (const bad of ["0.5", null, NaN, -1]) {
+      if (name === "seed" && bad === -1) continue;
+      assertThrows(() => checkedRecipe({ [name]: bad }), RangeError, `"${name}" must be`);
+    }
+  }
+  assertThrows(() => checkedRecipe({ targets: "experts" as never }), RangeError, '"targets" must be some of attention, ');
+  assertEquals(checkedRecipe({ targets: ["experts", "attention", "experts"] }), checkedRecipe({}));
 });
