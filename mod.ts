@@ -71,6 +71,7 @@ export { saveAdapters } from "./lib/finetune/save_adapters.ts";
 export type { Form } from "./lib/export/form.ts";
 export { readRecord } from "./lib/export/read_record.ts";
 export type { ModelRecord, Provenance } from "./lib/export/model_record.ts";
+export { recipeHash } from "./lib/export/recipe_hash.ts";
 export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/save_model.ts";
 
 // Evaluation

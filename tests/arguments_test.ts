@@ -58,6 +58,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [(scores: winnow.ExpertScores) => save(model, { scores }), [scores]],
     [(candidates: winnow.Candidates) => save(model, { candidates }), [candidates]],
     [winnow.readRecord, [`${folder}/model`]],
+    [winnow.recipeHash, [{ ratio: 0.25 }]],
     [winnow.planByScores, [scores, budget, candidates]],
     [winnow.projectUniform, [plan, scores]],
     [winnow.keptScores, [scores, plan]],
