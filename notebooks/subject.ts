@@ -50,9 +50,14 @@ export function scaleOf(): Scale {
   return Deno.env.get("WINNOW_SCALE") === "small" ? "small" : "full";
 }
 
-/** An embedded checkpoint (`checkpoints/tiny-…`) with its own data, or one on the hub (`hf://owner/name`) with that of the paper. */
-export async function openSubject(location: string, scale: Scale): Promise<Subject> {
-  return await (location.startsWith("hf://") ? hubSubject(location, scale) : fixture(location, scale));
+/**
+ * A model with its data: an embedded checkpoint (`checkpoints/tiny-…`) with its own, any other (`hf://owner/name`, a folder) with the data of the paper.
+ *
+ * @param datasets Where the paper's data come from: the hub, or a folder that has one folder `owner/name` a dataset.
+ */
+export async function openSubject(location: string, scale: Scale, datasets = "hf://datasets"): Promise<Subject> {
+  const own = !location.includes("://") && await Deno.stat(`${location}/tuning.jsonl`).then(() => true, () => false);
+  return await (own ? fixture(location, scale) : withPublicData(location, scale, datasets));
 }
 
 async function fixture(folder: string, scale: Scale): Promise<Subject> {
@@ -70,22 +75,24 @@ async function fixture(folder: string, scale: Scale): Promise<Subject> {
 }
 
 /** C4 to calibrate on, WikiText-2 and the seven tasks to measure, Alpaca to tune on. */
-async function hubSubject(location: string, scale: Scale): Promise<Subject> {
+async function withPublicData(location: string, scale: Scale, from: string): Promise<Subject> {
   const limit = scale === "small" ? 20 : undefined, model = await openModel(location);
   const c4 = { repository: "allenai/c4", config: "en", split: "partial-train", column: "text" }; // the hub converts only the beginning of it
-  const { texts } = await loadTexts(c4, { limit: 20_000 });
   const alpaca = { repository: "yahma/alpaca-cleaned", config: "default", split: "train" };
   const [instruction, input, output] = await Promise.all(
-    ["instruction", "input", "output"].map(async (column) => (await loadTexts({ ...alpaca, column }, { limit })).texts),
+    ["instruction", "input", "output"].map(async (column) => (await loadTexts({ ...alpaca, column }, { from, limit })).texts),
   );
   return {
     name: location.split("/").at(-1)!,
     model,
-    calibration: calibrationTokens(model.tokenizer, texts, { sequences: limit ?? 2048, length: 2048 }),
-    heldOut: (await loadTexts("wikitext2", { limit })).texts,
-    items: (await loadTasks(SEVEN, { limit })).flatMap((task) => task.items),
-    examples: instruction.map((text, i) => ({ instruction: text, input: input[i], output: output[i] })),
+    calibration: calibrationTokens(model.tokenizer, (await loadTexts(c4, { from, limit: 20_000 })).texts, {
+      sequences: limit ?? 2048,
+      length: 2048,
+    }),
+    heldOut: (await loadTexts("wikitext2", { from, limit })).texts,
+    items: (await loadTasks(SEVEN, { from, limit })).flatMap((task) => task.items),
     bos: "never", // as the harness had it when the paper was written
+    examples: instruction.map((text, i) => ({ instruction: text, input: input[i], output: output[i] })),
     recipe: MOE_I2_RECIPE,
   };
 }
