@@ -8,7 +8,7 @@ interface Cell {
   id: string;
   source: string[];
   execution_count?: number | null;
-  outputs?: { output_type: string; name?: string }[];
+  outputs?: { output_type: string; name?: string; data?: Record<string, string | string[]> }[];
 }
 
 const folder = fileURLToPath(new URL("../../notebooks/", import.meta.url)), root = fileURLToPath(new URL("../../", import.meta.url));
@@ -69,3 +69,12 @@ for (const name of names) {
     }
   });
 }
+
+Deno.test("05_fine_tuning.ipynb: training wins back 60 % of what half of the experts cost, and makes a quarter no worse", async () => {
+  const cells = await readCells("05_fine_tuning.ipynb");
+  const tables = (id: string) =>
+    (cells.find((cell) => cell.id === id)?.outputs ?? []).map(({ data }) => [data?.["text/plain"]].flat().join(""));
+  const half = tables("half").flatMap((text) => [...text.matchAll(/(\d+) % +\|/g)].map(([, percent]) => Number(percent)));
+  assert(half.length === 6 && half.every((percent) => percent >= 60), `${half}`);
+  assertEquals(tables("verdict").join().match(/\| (no|yes) +\|/g)?.map((cell) => cell.slice(2, -1).trim()), ["no", "no", "no"]);
+});
