@@ -6,10 +6,10 @@
 
 import { accompanyingFiles } from "../checkpoint/accompanying_files.ts";
 import { narrow } from "../checkpoint/narrow.ts";
+import { readWide } from "../checkpoint/read_wide.ts";
 import { reviseJson } from "../checkpoint/revise_json.ts";
 import type { Source } from "../checkpoint/source.ts";
 import { writeCheckpoint } from "../checkpoint/write_checkpoint.ts";
-import { widen } from "../device/cpu/widen.ts";
 import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { ARCHITECTURES } from "../model/architectures.ts";
 import { assembleModel, type KeptLayer } from "../model/assemble_model.ts";
@@ -171,9 +171,7 @@ function converted(name: string, source: TensorSource, dtype: DType): TensorSour
     dtype,
     shape: source.shape,
     read: async (into) => {
-      const size = source.shape.reduce((a, b) => a * b, 1), raw = new Uint8Array(size * BYTES[source.dtype]), wide = new Float32Array(size);
-      await source.read(raw);
-      widen(raw, source.dtype, 0, wide);
+      const wide = await readWide(source);
       const large = dtype === "F16" ? wide.find((value) => Math.abs(value) > HALF_MAX) : undefined;
       if (large !== undefined) {
         throw new RangeError(`Cannot save tensor "${name}" as F16: it holds ${large}, beyond 65504; choose BF16 or F32`);

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { BYTES, type TensorSource } from "../device/device.ts";
+import { tensorBytes } from "../checkpoint/write_safetensors.ts";
+import type { TensorSource } from "../device/device.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import type { TokenizedExample } from "./examples.ts";
 
@@ -29,7 +30,7 @@ export async function modelFingerprint(model: Model): Promise<string> {
 export async function weightsFingerprint(sources: readonly TensorSource[]): Promise<string> {
   const parts: string[] = [];
   for (const source of sources) {
-    const bytes = new Uint8Array(source.shape.reduce((a, b) => a * b, BYTES[source.dtype]));
+    const bytes = new Uint8Array(tensorBytes(source));
     await source.read(bytes);
     parts.push(source.dtype, await sha256(bytes));
   }

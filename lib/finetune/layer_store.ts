@@ -4,7 +4,8 @@
  * @module
  */
 
-import { BYTES, type Device, type MatrixSource, type TensorSource } from "../device/device.ts";
+import { tensorBytes } from "../checkpoint/write_safetensors.ts";
+import type { Device, MatrixSource } from "../device/device.ts";
 import { type LoadedLayer, loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 
@@ -44,7 +45,6 @@ function layerBytes({ attention, block }: DecoderLayer): number {
   const matrices: MatrixSource[] = block.kind === "dense"
     ? [block.gate, block.up, block.down]
     : [...block.experts, ...(block.shared ? [block.shared] : [])].flatMap(({ gate, up, down }): MatrixSource[] => [gate, up, down]);
-  const bytes = ({ shape, dtype }: TensorSource) => shape.reduce((a, b) => a * b, BYTES[dtype]);
   const all = [...Object.values(attention), ...matrices].flatMap((m) => "left" in m ? [m.left, m.right] : [m]);
-  return all.reduce((n, source) => n + bytes(source), 0);
+  return all.reduce((n, source) => n + tensorBytes(source), 0);
 }

@@ -65,7 +65,8 @@ export async function lossGradients(
   for (const { ids } of batches) streams.push(stack.use(await embed(device, model, ids)));
   /** Takes a batch through a layer on a tape; recorded, if gradients are to be taken. */
   const run = (tape: Tape, layer: DecoderLayer, weights: LoadedLayer, b: number, input: Tensor, recorded: boolean) => {
-    const stream = new Recorded(input), watched = recorded ? [input, ...leaves(layer, weights)] : [];
+    const stream = new Recorded(input), before = ends || layer !== model.layers[0] ? [input] : []; // nobody asks what came before the first layer
+    const watched = recorded ? [...before, ...leaves(layer, weights)] : [];
     for (const leaf of watched) tape.watch(leaf);
     forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, batches[b].segments);
     return { tape, input, output: stream.value, watched };
@@ -100,7 +101,7 @@ export async function lossGradients(
       const { tape, input, output, watched } = fresh ? run(fresh, layer, weights!, b, inputs[l][b], true) : runs[l][b];
       using _tape = tape;
       tape.backward(output, slopes.take(b));
-      slopes.values[b] = tape.take(input)!;
+      slopes.values[b] = tape.take(input);
       for (const leaf of watched) {
         const gradient = tape.take(leaf);
         if (gradient) collect(leaf, gradient);

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
-import { widen } from "../device/cpu/widen.ts";
+import { heldSource } from "../checkpoint/held_source.ts";
+import { readWide } from "../checkpoint/read_wide.ts";
+import type { MatrixSource, TensorSource } from "../device/device.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { adapterSites, type Site } from "./adapter_sites.ts";
@@ -86,12 +87,7 @@ function replace(layer: DecoderLayer, site: Site, change: (source: TensorSource,
 }
 
 function whole({ dtype, origin = dtype, shape }: TensorSource, values: Float32Array<ArrayBuffer>): TensorSource {
-  return {
-    dtype: "F32",
-    origin,
-    shape,
-    read: (into) => Promise.resolve(into.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))),
-  };
+  return { ...heldSource(values, shape), origin };
 }
 
 function corrected(source: TensorSource, { up, down }: Update, rank: number, scale: number): TensorSource {
@@ -101,9 +97,7 @@ function corrected(source: TensorSource, { up, down }: Update, rank: number, sca
     origin: source.origin ?? source.dtype,
     shape: source.shape,
     read: async (into) => {
-      const raw = new Uint8Array(rows * columns * BYTES[source.dtype]), values = new Float32Array(rows * columns);
-      await source.read(raw);
-      widen(raw, source.dtype, 0, values);
+      const values = await readWide(source);
       for (let i = 0; i < rows; i++) {
         const row = values.subarray(i * columns, (i + 1) * columns);
         for (let k = 0; k < rank; k++) {

@@ -7,6 +7,7 @@
 import { join, resolve } from "node:path";
 import { draftFolder } from "../checkpoint/draft_folder.ts";
 import { expectOwnFolder } from "../checkpoint/expect_own_folder.ts";
+import { heldSource } from "../checkpoint/held_source.ts";
 import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { type Architecture, ARCHITECTURES } from "../model/architectures.ts";
 import { type Model, moeLayers } from "../model/model.ts";
@@ -158,10 +159,7 @@ async function write(target: string, tensors: ReadonlyMap<string, Matrix>, confi
   await expectOwnFolder(target, FILES, "adapters");
   await writeSafetensors(
     join(draft.path, FILES[1]),
-    [...tensors].map(([name, { shape, values }]) => ({
-      ...{ name, dtype: "F32" as const, shape },
-      read: (into: Uint8Array) => Promise.resolve(into.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))),
-    })),
+    [...tensors].map(([name, { shape, values }]) => ({ name, ...heldSource(values, shape) })),
   );
   await Deno.writeTextFile(join(draft.path, FILES[0]), config);
   await draft.publish({ replace: true });

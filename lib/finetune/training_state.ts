@@ -8,6 +8,7 @@ import { join, resolve } from "node:path";
 import { draftFolder } from "../checkpoint/draft_folder.ts";
 import { expectOwnFolder } from "../checkpoint/expect_own_folder.ts";
 import { folderSource } from "../checkpoint/folder_source.ts";
+import { heldSource } from "../checkpoint/held_source.ts";
 import { isObject, parseJsonObject } from "../checkpoint/parse_json_object.ts";
 import type { TensorEntry } from "../checkpoint/parse_header.ts";
 import { readHeader } from "../checkpoint/read_header.ts";
@@ -43,10 +44,7 @@ export async function writeTrainingState(folder: string, { step, history, recipe
   const target = resolve(folder);
   await using draft = await draftFolder(target);
   await expectOwnFolder(target, [NUMBERS, NOTES], WHAT);
-  const tensors = [...arrays].map(([name, values]) => ({
-    ...{ name, dtype: "F32" as const, shape: [values.length] },
-    read: (into: Uint8Array) => Promise.resolve(into.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))),
-  }));
+  const tensors = [...arrays].map(([name, values]) => ({ name, ...heldSource(values, [values.length]) }));
   await writeSafetensors(join(draft.path, NUMBERS), tensors);
   await Deno.writeTextFile(join(draft.path, NOTES), JSON.stringify({ step, history, recipe }, null, 2) + "\n");
   await draft.publish({ replace: true });
