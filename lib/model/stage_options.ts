@@ -16,11 +16,33 @@ export interface Progress {
   secondsLeft?: number;
 }
 
+/**
+ * Finished parts of a long stage, kept so that a later call with the same inputs and options goes on where an earlier one ended, however that ended.
+ * A stage of `lib/flow` keeps them on disk. Names are the stage's own, such as "layer 3".
+ */
+export interface Resume {
+  /** What was kept under this name, typed arrays as such; undefined where nothing was, or where it is damaged. */
+  get(part: string): Promise<unknown>;
+  /** Keeps plain data, typed arrays among it, in place of what had this name; complete or not at all. */
+  put(part: string, value: unknown): Promise<void>;
+}
+
 export interface StageOptions {
   /** Stops the stage at its next layer, batch or generation; it then throws the signal's reason. */
   signal?: AbortSignal;
   /** Called whenever a stage has come further. */
   onProgress?: (progress: Progress) => void;
+  /** Keeps finished parts, and gives those of an earlier call. The result has the same bits. @default nothing is kept */
+  resume?: Resume;
+}
+
+/** A part of a stage as it was kept, or computed now and kept then. */
+export async function part<T>({ resume }: StageOptions, name: string, compute: () => T | Promise<T>): Promise<T> {
+  const kept = await resume?.get(name);
+  if (kept !== undefined) return kept as T;
+  const value = await compute();
+  await resume?.put(name, value);
+  return value;
 }
 
 /** Milliseconds between two pauses in which other tasks run; a pause takes about two. */

@@ -1,0 +1,28 @@
+/**
+ * What a table, chart or message looks like, for whoever shows it.
+ *
+ * @module
+ */
+
+/** The same thing by MIME type, always with text: a notebook shows the richest type that it knows, a terminal the text. */
+export interface Shown {
+  readonly "text/plain": string;
+  readonly [type: string]: unknown;
+}
+
+/**
+ * Makes a bundle that a notebook shows where it is the result of a cell.
+ *
+ * @param bundle Contents by MIME type.
+ * @returns The same, with the method that the kernel looks for.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const bold = shown({ "text/plain": "loss", "text/markdown": "**loss**" });
+ * assertEquals(Object.keys(bold), ["text/plain", "text/markdown"]);
+ * ```
+ */
+export function shown(bundle: Shown): Shown {
+  return Object.defineProperty({ ...bundle }, Symbol.for("Jupyter.display"), { value: () => bundle });
+}

@@ -1,0 +1,67 @@
+/**
+ * What a stage is.
+ *
+ * @module
+ */
+
+import type { Device, TensorSource } from "../device/device.ts";
+import type { StageOptions } from "../model/stage_options.ts";
+
+/** A stage by its name, with the type of its result. It holds no data: the definition last given under the name counts. */
+export interface Stage<T> {
+  readonly name: string;
+  /** The result's type; never there at run time. */
+  readonly result?: T;
+}
+
+/** Stages by the names under which a stage's function gets their results. */
+export type Inputs = Readonly<Record<string, Stage<unknown>>>;
+
+/** The results of inputs. */
+export type Results<I extends Inputs> = { readonly [K in keyof I]: I[K] extends Stage<infer T> ? T : never };
+
+/** What a stage's function gets beside inputs and options. Pass it on as (part of) the options of a pipeline function. */
+export interface StageContext extends StageOptions {
+  readonly device: Device;
+  /** A folder of this stage and key that outlives a stop or a kill, and goes when the stage is done: for functions that keep their own state, such as `finetune`. */
+  readonly folder: string;
+  /** Shows something while the stage runs, such as a loss curve as it grows. */
+  emit(value: unknown): void;
+}
+
+/** A computation around a pure function. */
+export interface StageDefinition<I extends Inputs, O, T> {
+  /** To be raised whenever the same inputs and options give another result than before. */
+  readonly version: number;
+  readonly inputs?: I;
+  /** Plain data. All of it is part of the key; `seed`, if there is one, is noted in the manifest. */
+  readonly options?: O;
+  /** WGSL that the result depends on: the texts themselves. */
+  readonly kernels?: readonly string[];
+  /** How the result is put on disk. @default plain data, with typed arrays */
+  readonly codec?: Codec<T>;
+  /** Whether the result is kept on disk. What is not must be quick: it is computed whenever it is needed. @default true */
+  readonly stored?: boolean;
+  run(inputs: Results<I>, options: O, context: StageContext): T | Promise<T>;
+}
+
+/** A result on its way to the disk and back. */
+export interface Encoded {
+  /** What JSON can hold. */
+  readonly json: unknown;
+  /** Large arrays by name. They are read one by one, when they are written and when they are asked for. */
+  readonly arrays: ReadonlyMap<string, StoredArray>;
+}
+
+/** An array that need not be in memory: a weight, or numbers of another type that safetensors knows. */
+export interface StoredArray extends Omit<TensorSource, "dtype"> {
+  readonly dtype: TensorSource["dtype"] | "F64" | "U32" | "I32" | "U16" | "U8";
+}
+
+export interface Codec<T> {
+  /** Of the layout; part of the key. */
+  readonly name: string;
+  encode(value: T, inputs: Readonly<Record<string, unknown>>): Encoded | Promise<Encoded>;
+  /** Also gets the results of the stage's inputs: what they hold already need not be stored twice. */
+  decode(encoded: Encoded, inputs: Readonly<Record<string, unknown>>): T | Promise<T>;
+}
