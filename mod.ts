@@ -100,7 +100,13 @@ export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
 
 // Displays
-export { terminalProgress } from "./lib/display/terminal_progress.ts";
+export { type Shown, shown } from "./lib/display/shown.ts";
+export { type Row, table, type TableCell, type TableColumn, type TableOptions } from "./lib/display/table.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";
+export { expertImportance, type ExpertImportanceOptions } from "./lib/display/expert_importance.ts";
 export { ladderTable } from "./lib/display/ladder_table.ts";
+export { lossCurve } from "./lib/display/loss_curve.ts";
 export { stageTable } from "./lib/display/stage_table.ts";
+export { statusTable } from "./lib/display/status_table.ts";
+export type { Lineage, StageStatus } from "./lib/display/stage_status.ts";
+export { terminalProgress } from "./lib/display/terminal_progress.ts";

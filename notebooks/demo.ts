@@ -65,7 +65,7 @@ const table = comparisonTable({
 for (const { layer, drop } of plan.layers) {
   console.log(`Layer ${layer} lost ${drop.length > 0 ? `experts ${drop.join(", ")}` : "no expert"}.`);
 }
-console.log(`\n${table}\n\n${stageTable(seconds)}\n`);
+console.log(`\n${table["text/plain"]}\n\n${stageTable(seconds)["text/plain"]}\n`);
 console.log(
   `Wrote ${saved.path} (${saved.bytes.toLocaleString("en")} bytes): what the last column measured, opened again with openModel().`,
 );

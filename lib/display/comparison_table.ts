@@ -4,12 +4,13 @@
  * @module
  */
 
-import { markdownTable } from "npm:markdown-table@3.0.4";
-import { expect } from "../model/expect.ts";
 import type { Evaluation } from "../evaluate/evaluate.ts";
+import { expect } from "../model/expect.ts";
+import type { Shown } from "./shown.ts";
+import { type Row, table } from "./table.ts";
 
 /**
- * A table of measured models, one a column, in Markdown that reads well on a terminal: parameters, bytes, perplexity, accuracy with its standard error.
+ * A table of measured models, one a column: parameters, bytes, perplexity, accuracy with its standard error.
  *
  * @param models Evaluations by the heading of their column; the first one is the reference for shares. Its tasks are shown; all others must have them.
  *
@@ -18,10 +19,11 @@ import type { Evaluation } from "../evaluate/evaluate.ts";
  * ```ts
  * import { assertMatch } from "@std/assert";
  * const evaluation = { perplexity: 2.5, tasks: [], parameters: 2000, bytes: 4000, activeParameters: 1000 };
- * assertMatch(comparisonTable({ dense: evaluation, pruned: { ...evaluation, parameters: 1500 } }), /1,500 \(75.0 %\)/);
+ * const compared = comparisonTable({ dense: evaluation, pruned: { ...evaluation, parameters: 1500 } });
+ * assertMatch(compared["text/plain"], /1,500 \(75.0 %\)/);
  * ```
  */
-export function comparisonTable(models: Readonly<Record<string, Evaluation>>): string {
+export function comparisonTable(models: Readonly<Record<string, Evaluation>>): Shown {
   const columns = Object.values(models ?? {}), [first] = columns;
   if (columns.length === 0) throw new RangeError("Cannot compare models: there are none");
   for (const [name, model] of Object.entries(models)) {
@@ -29,14 +31,16 @@ export function comparisonTable(models: Readonly<Record<string, Evaluation>>): s
     const missing = first.tasks.find(({ task }) => !model.tasks.some((t) => t.task === task));
     if (missing) throw new RangeError(`Cannot compare "${name}": it was not evaluated on task "${missing.task}"`);
   }
-  const row = (name: string, cell: (model: Evaluation) => string) => [name, ...columns.map(cell)];
+  const row = (name: string, cell: (model: Evaluation) => string) => ({
+    name,
+    ...Object.fromEntries(columns.map((model, i) => [`model ${i}`, cell(model)])), // names that are numbers would come first
+  });
   const sized = (size: (model: Evaluation) => number) => (model: Evaluation) =>
     size(model).toLocaleString("en") + (model === first ? "" : ` (${(100 * size(model) / size(first)).toFixed(1)} %)`);
   const percent = (share: number) => (100 * share).toFixed(1);
   const mean = ({ tasks }: Evaluation) =>
     first.tasks.reduce((sum, { task }) => sum + tasks.find((t) => t.task === task)!.acc, 0) / first.tasks.length;
-  return markdownTable([
-    ["", ...Object.keys(models)],
+  const rows: Row[] = [
     row("parameters", sized((m) => m.parameters)),
     row("active parameters a token", sized((m) => m.activeParameters)),
     row("bytes of weights", sized((m) => m.bytes)),
@@ -48,5 +52,7 @@ export function comparisonTable(models: Readonly<Record<string, Evaluation>>): s
       })
     ),
     ...(first.tasks.length > 1 ? [row("mean accuracy, %", (m) => percent(mean(m)))] : []),
-  ], { align: ["l", ...columns.map(() => "r")] });
+  ];
+  const headings = Object.keys(models).map((label, i) => [`model ${i}`, { label, align: "right" as const }]);
+  return table(rows, { columns: { name: { label: "" }, ...Object.fromEntries(headings) } });
 }

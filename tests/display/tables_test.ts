@@ -8,7 +8,9 @@ const evaluation = (...tasks: [string, number, number][]) => ({
 
 Deno.test("comparisonTable() goes by the names of tasks, not by their order", () => {
   const dense = evaluation(["sums", 1, 0.1], ["facts", 0.5, 0.2]), pruned = evaluation(["facts", 0.25, 0.1], ["sums", 0.75, NaN]);
-  const rows = comparisonTable({ dense, pruned }).split("\n").map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
+  const rows = comparisonTable({ dense, pruned })["text/plain"].split("\n").map((line) =>
+    line.split("|").slice(1, -1).map((cell) => cell.trim())
+  );
   assertEquals(rows.slice(-3), [
     ["accuracy sums, % of 4", "100.0 ± 10.0", "75.0"],
     ["accuracy facts, % of 4", "50.0 ± 20.0", "25.0 ± 10.0"],

@@ -95,7 +95,7 @@ Deno.test("ablationLadder() gives rows of equal size, shared stages and the same
   assertEquals(bare(again), bare(ladder).filter((r) => r.row === "dense" || rowsAgain.includes(r.row)));
   const read = JSON.parse(JSON.stringify(ladder)), table = ladderTable(read);
   assertEquals(table, ladderTable(ladder));
-  assertEquals(table.split("\n").length, rows.length + 2);
+  assertEquals(table["text/plain"].split("\n").length, rows.length + 2);
 });
 
 /** Which pruned model a row decomposes. */
