@@ -5,14 +5,16 @@
  */
 
 import type { DType, TensorSource } from "../device/device.ts";
+import type { FileType } from "./file_type.ts";
 import { parallel } from "./parallel.ts";
 import type { TensorEntry } from "./parse_header.ts";
 import { planRows } from "./plan_rows.ts";
 import type { Source } from "./source.ts";
 
 /** A tensor of a checkpoint. */
-export interface StoredTensor extends TensorSource {
+export interface StoredTensor<D extends FileType = DType> extends Omit<TensorSource, "dtype"> {
   readonly name: string;
+  readonly dtype: D;
   /** The file that holds it, by its path in the source. */
   readonly file: string;
   readonly bytes: number;
@@ -52,7 +54,10 @@ const AT_ONCE = 4;
  * assertEquals(two.subarray(256), whole.subarray(900 * 256, 901 * 256));
  * ```
  */
-export function storedTensor(source: Source, { name, dtype, shape, file, start, bytes }: TensorEntry & { dtype: DType }): StoredTensor {
+export function storedTensor<D extends FileType = DType>(
+  source: Source,
+  { name, dtype, shape, file, start, bytes }: TensorEntry & { dtype: D },
+): StoredTensor<D> {
   const shown = `tensor "${name}" of "${source.location}/${file}"`;
   const checkLength = (into: Uint8Array, expected: number) => {
     if (into.length !== expected) throw new RangeError(`Cannot read ${shown}: the buffer has ${into.length} bytes, expected ${expected}`);

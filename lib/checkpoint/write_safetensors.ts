@@ -4,13 +4,15 @@
  * @module
  */
 
-import { BYTES, type DType, type TensorSource } from "../device/device.ts";
+import type { TensorSource } from "../device/device.ts";
 import { fileError } from "./file_error.ts";
+import { FILE_BYTES, type FileType } from "./file_type.ts";
 import { writeAll } from "./write_all.ts";
 
 /** A tensor to write. */
-export interface NamedTensor extends TensorSource {
+export interface NamedTensor extends Omit<TensorSource, "dtype"> {
   readonly name: string;
+  readonly dtype: FileType;
 }
 
 /** How to write a file of tensors. */
@@ -54,7 +56,7 @@ export async function writeSafetensors(
   { metadata = { format: "pt" }, signal, onTensor }: WriteOptions = {},
 ): Promise<number> {
   checkNames(tensors, path);
-  const ordered = tensors.toSorted((a, b) => BYTES[b.dtype] - BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
+  const ordered = tensors.toSorted((a, b) => FILE_BYTES[b.dtype] - FILE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
   const header = encodeHeader(ordered, metadata);
   const buffer = new Uint8Array(ordered.reduce((most, tensor) => Math.max(most, tensorBytes(tensor)), 0));
   let written = 0;
@@ -91,8 +93,8 @@ export async function writeSafetensors(
  * assertEquals(tensorBytes({ dtype: "BF16", shape: [2, 3] }), 12);
  * ```
  */
-export function tensorBytes({ dtype, shape }: { dtype: DType; shape: readonly number[] }): number {
-  return shape.reduce((product, size) => product * size, BYTES[dtype]);
+export function tensorBytes({ dtype, shape }: { dtype: FileType; shape: readonly number[] }): number {
+  return shape.reduce((product, size) => product * size, FILE_BYTES[dtype]);
 }
 
 /**

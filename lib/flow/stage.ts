@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { FileType } from "../checkpoint/file_type.ts";
 import type { Device, TensorSource } from "../device/device.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 
@@ -49,19 +50,28 @@ export interface StageDefinition<I extends Inputs, O, T> {
 export interface Encoded {
   /** What JSON can hold. */
   readonly json: unknown;
-  /** Large arrays by name. They are read one by one, when they are written and when they are asked for. */
+  /** Arrays by name. They are read one by one, when they are written and when they are asked for. */
   readonly arrays: ReadonlyMap<string, StoredArray>;
 }
 
-/** An array that need not be in memory: a weight, or numbers of another type that safetensors knows. */
+/** An array that need not be in memory: a weight, or numbers of another type. */
 export interface StoredArray extends Omit<TensorSource, "dtype"> {
-  readonly dtype: TensorSource["dtype"] | "F64" | "U32" | "I32" | "U16" | "U8";
+  readonly dtype: FileType;
 }
 
+/** An array in a file, of which rows can be read. */
+export interface FiledArray extends StoredArray {
+  /** Fills `into` with rows (entries of the first dimension), rising and distinct. */
+  readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+}
+
+/** The result of an input, by its name: what it holds already need not be stored again. */
+export type InputOf = (name: string) => Promise<unknown>;
+
+/** How a result is put on disk. */
 export interface Codec<T> {
   /** Of the layout; part of the key. */
   readonly name: string;
-  encode(value: T, inputs: Readonly<Record<string, unknown>>): Encoded | Promise<Encoded>;
-  /** Also gets the results of the stage's inputs: what they hold already need not be stored twice. */
-  decode(encoded: Encoded, inputs: Readonly<Record<string, unknown>>): T | Promise<T>;
+  encode(value: T, input: InputOf): Encoded | Promise<Encoded>;
+  decode(encoded: Encoded & { readonly arrays: ReadonlyMap<string, FiledArray> }, input: InputOf): T | Promise<T>;
 }
