@@ -65,6 +65,12 @@ export interface FiledArray extends StoredArray {
   readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
 }
 
+/** A result on its way back. */
+export interface Filed {
+  readonly json: unknown;
+  readonly arrays: ReadonlyMap<string, FiledArray>;
+}
+
 /** The result of an input, by its name: what it holds already need not be stored again. */
 export type InputOf = (name: string) => Promise<unknown>;
 
@@ -73,5 +79,5 @@ export interface Codec<T> {
   /** Of the layout; part of the key. */
   readonly name: string;
   encode(value: T, input: InputOf): Encoded | Promise<Encoded>;
-  decode(encoded: Encoded & { readonly arrays: ReadonlyMap<string, FiledArray> }, input: InputOf): T | Promise<T>;
+  decode(encoded: Filed, input: InputOf): T | Promise<T>;
 }

@@ -15,7 +15,7 @@ import { readHeader } from "../checkpoint/read_header.ts";
 import { storedTensor } from "../checkpoint/stored_tensor.ts";
 import { takeLock } from "../checkpoint/take_lock.ts";
 import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
-import type { Encoded, FiledArray } from "./stage.ts";
+import type { Encoded, Filed, FiledArray } from "./stage.ts";
 
 /** How a result came about: manifest.json beside it. */
 export interface Manifest {
@@ -55,7 +55,7 @@ export interface Store {
   /** All manifests of a stage, newest first. */
   manifests(stage: string): Promise<Manifest[]>;
   /** A result whose files have the bytes that were written; undefined if there is none, or a sentence about what is wrong with it. */
-  read(manifest: Manifest): Promise<(Encoded & { arrays: Map<string, FiledArray> }) | string>;
+  read(manifest: Manifest): Promise<Filed | string>;
   /** Writes a result, complete or not at all, in place of a damaged one. */
   write(encoded: Encoded, manifest: Omit<Manifest, "hash" | "bytes" | "files" | "created">, into?: string): Promise<Manifest>;
   /** Keeps other processes from computing the same; waits for one that does. */
