@@ -99,6 +99,19 @@ export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } fr
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
 
+// Dataflow
+export { type Flow, type FlowOptions, openFlow, type RunOptions } from "./lib/flow/flow.ts";
+export type { Codec, Encoded, Filed, Inputs, Results, Stage, StageContext, StageDefinition } from "./lib/flow/stage.ts";
+export { status } from "./lib/flow/status.ts";
+export { lineage } from "./lib/flow/lineage.ts";
+export { type Verification, verify, type VerifyOptions } from "./lib/flow/verify.ts";
+export { type Collection, type Garbage, gc, type GcOptions } from "./lib/flow/gc.ts";
+export { source } from "./lib/flow/source.ts";
+export { modelSource } from "./lib/flow/model_source.ts";
+export { stages } from "./lib/flow/stages.ts";
+export { traceCodec } from "./lib/flow/trace_codec.ts";
+export { modelCodec, tunedCodec } from "./lib/flow/model_codec.ts";
+
 // Displays
 export { type Shown, shown } from "./lib/display/shown.ts";
 export { type Row, table, type TableCell, type TableColumn, type TableOptions } from "./lib/display/table.ts";

@@ -106,6 +106,7 @@ async function storedResult(
     const manifest = await store.write(await codec.encode(value, input), {
       ...{ name, version, key, codec: codec.name, options: told },
       inputs: Object.fromEntries(Object.entries(found.inputs).map(([input, { hash }]) => [input, hash!])),
+      sources: sourcesOf(found),
       kernels: [...kernels],
       seconds: parts.spentBefore + seconds(),
       device: { kind: device.kind, name: device.name },
@@ -124,6 +125,12 @@ async function storedResult(
   } finally {
     memory.changed();
   }
+}
+
+/** Hashes of the stored results that a stage is made from. */
+function sourcesOf({ inputs }: Resolved): string[] {
+  const hashes = Object.values(inputs).flatMap((input) => input.definition.stored ? [input.hash!] : sourcesOf(input));
+  return [...new Set(hashes)].sort();
 }
 
 async function compute(

@@ -13,7 +13,6 @@ import { decomposeExperts } from "../decompose/decompose_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
 import { recommended } from "../decompose/recommended.ts";
 import { DECOMPOSITION, FORWARD, SEARCH, TRAINING } from "../device/kernel_texts.ts";
-import { ablationLadder } from "../evaluate/ablation_ladder.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import { type Item, multipleChoice } from "../evaluate/multiple_choice.ts";
 import { perplexity } from "../evaluate/perplexity.ts";

@@ -5,7 +5,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import { draftFolder } from "../checkpoint/draft_folder.ts";
 import { fileError } from "../checkpoint/file_error.ts";
 import { FILE_BYTES, type FileType } from "../checkpoint/file_type.ts";
@@ -30,6 +30,8 @@ export interface Manifest {
   options: unknown;
   /** Hashes of the inputs' results, by the name of the input. */
   inputs: Record<string, string>;
+  /** Hashes of the stored results that went into it, also through stages that are not stored. */
+  sources: string[];
   /** SHA-256 of the WGSL texts. */
   kernels: string[];
   /** Spent on computing it, over all stops. */
@@ -52,6 +54,8 @@ export interface Store {
   path(stage: string, key: string, ending?: "" | ".parts" | ".lock" | ".failed.json"): string;
   /** The manifest of a result that is there, with files of the right size. */
   manifest(stage: string, key: string): Promise<Manifest | undefined>;
+  /** The same by the path of the result. */
+  manifestAt(path: string): Promise<Manifest | undefined>;
   /** All manifests of a stage, newest first. */
   manifests(stage: string): Promise<Manifest[]>;
   /** A result whose files have the bytes that were written; undefined if there is none, or a sentence about what is wrong with it. */
@@ -75,19 +79,23 @@ export async function openStore(location: string): Promise<Store> {
   if (!info.isDirectory) throw new Error(`Cannot open the store "${location}": it is a file, expected a folder`);
 
   const path: Store["path"] = (stage, key, ending = "") => join(folder, folderName(stage), `${key}${ending}`);
-  const manifest: Store["manifest"] = async (stage, key) => {
-    const at = path(stage, key), text = await Deno.readTextFile(join(at, MANIFEST)).catch(() => undefined);
-    const found = text === undefined ? undefined : parsed(text);
-    if (found?.key !== key || found.name !== stage) return undefined;
+  const manifestAt: Store["manifestAt"] = async (at) => {
+    const text = await Deno.readTextFile(join(at, MANIFEST)).catch(() => undefined), found = text === undefined ? undefined : parsed(text);
+    if (found?.key !== basename(at)) return undefined;
     for (const [file, { bytes }] of Object.entries(found.files)) {
       if ((await Deno.stat(join(at, file)).catch(() => undefined))?.size !== bytes) return undefined;
     }
     return found;
   };
+  const manifest: Store["manifest"] = async (stage, key) => {
+    const found = await manifestAt(path(stage, key));
+    return found?.name === stage ? found : undefined;
+  };
   return {
     folder,
     path,
     manifest,
+    manifestAt,
     manifests: async (stage) => {
       const found: Manifest[] = [], at = join(folder, folderName(stage));
       for (const { name, isDirectory } of await entriesOf(at)) {
