@@ -26,7 +26,7 @@ export { logits, type LogitsOptions } from "./lib/model/logits.ts";
 export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
 export type { Sequences } from "./lib/model/batch.ts";
-export type { Progress, StageOptions } from "./lib/model/stage_options.ts";
+export type { Progress, Resume, StageOptions } from "./lib/model/stage_options.ts";
 export type { OpenOptions } from "./lib/checkpoint/source.ts";
 export type { Tokenizer } from "./lib/checkpoint/open_tokenizer.ts";
 

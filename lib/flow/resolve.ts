@@ -44,7 +44,9 @@ async function look(flow: Flow, name: string, memo: Map<string, Promise<Resolved
   const waiting = above.filter(({ state }) => state !== "fresh").map(({ definition, state }) => `input ${definition.name} is ${state}`);
   if (waiting.length > 0) {
     const [before] = definition.stored ? await store.manifests(name) : [];
-    return { definition, inputs, state: before ? "stale" : "missing", reason: [...new Set(waiting)].join("; "), manifest: before };
+    // What is not stored has no result of its own: it is as stale or missing as what it follows from.
+    const stale = before !== undefined || (!definition.stored && above.some(({ state }) => state === "stale"));
+    return { definition, inputs, state: stale ? "stale" : "missing", reason: [...new Set(waiting)].join("; "), manifest: before };
   }
   const hashes = Object.fromEntries(Object.entries(inputs).map(([input, { hash }]) => [input, hash!])),
     key = await keyOf(definition, hashes);
