@@ -4,10 +4,11 @@
  * @module
  */
 
-import { basename, dirname, join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { takeLock } from "../checkpoint/take_lock.ts";
 import type { Flow } from "./flow.ts";
-import { entriesOf, type Manifest } from "./store.ts";
+import { discard, entriesOf } from "./files.ts";
+import type { Manifest } from "./manifest.ts";
 
 export interface GcOptions {
   /** Remove it, too. @default false */
@@ -16,14 +17,18 @@ export interface GcOptions {
 
 /** Something in a store that nothing refers to. */
 export interface Garbage {
-  /** Name of the stage; of its folder, where the name is not known. */
-  stage: string;
-  key: string;
-  /** A result; parts of one, or a failure, that nobody would go on from; what a killed process left. */
-  what: "result" | "parts" | "failure" | "leftover";
   /** Path in the store. */
   path: string;
+  /** A result; parts of one, or a failure, that nobody would go on from; what a killed process left. */
+  kind: "result" | "parts" | "failure" | "leftover";
   bytes: number;
+}
+
+export interface Collection {
+  garbage: Garbage[];
+  /** Of all of it. */
+  bytes: number;
+  removed: boolean;
 }
 
 /** What belongs to a key: the folder or file and its ending. */
@@ -39,7 +44,7 @@ interface Belonging {
  *
  * @param flow The flow.
  * @param options Whether to remove.
- * @returns What was found, with its size; with `remove`, what is gone now.
+ * @returns What was found, with its size.
  * @throws {Error} If something cannot be removed.
  *
  * @example
@@ -51,19 +56,20 @@ interface Belonging {
  * const store = await Deno.makeTempDir();
  * using flow = await openFlow({ device, store });
  * for (const version of [1, 2]) await flow.run(flow.stage("two", { version, run: () => 2 }));
- * assertEquals((await gc(flow, { remove: true })).map(({ stage, what }) => [stage, what]), [["two", "result"]]);
- * assertEquals(await gc(flow), []);
+ * assertEquals((await gc(flow)).garbage.map(({ kind }) => kind), ["result"]);
+ * assertEquals((await gc(flow, { remove: true })).removed, true);
+ * assertEquals((await gc(flow)).garbage, []);
  * await Deno.remove(store, { recursive: true });
  * ```
  */
-export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promise<Garbage[]> {
+export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promise<Collection> {
   const { store } = flow, byKey = await belongings(store.folder), kept = await keptKeys(flow, [...byKey.keys()]);
-  const names = new Map([...flow.definitions.keys()].map((name) => [dirname(store.path(name, "key")), name]));
+  const known = new Set([...flow.definitions.keys()].map((name) => dirname(store.path(name, "key"))));
   const garbage: Garbage[] = [];
   for (const [at, all] of byKey) {
-    const published = all.some(({ ending }) => ending === ""), name = names.get(dirname(at)), manifest = await store.manifestAt(at);
-    const unused = all.flatMap(({ path, ending }): Pick<Garbage, "path" | "what">[] => {
-      const current = kept.has(at) || name === undefined, found = (what: Garbage["what"], kept: boolean) => kept ? [] : [{ path, what }];
+    const published = all.some(({ ending }) => ending === ""), others = !known.has(dirname(at));
+    const unused = all.flatMap(({ path, ending }): (Omit<Garbage, "bytes">)[] => {
+      const current = kept.has(at) || others, found = (kind: Garbage["kind"], kept: boolean) => kept ? [] : [{ path, kind }];
       if (ending === "") return found("result", kept.has(at));
       if (ending === ".parts") return found("parts", current && !published);
       if (ending === ".failed.json") return found("failure", current && !published);
@@ -72,13 +78,12 @@ export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promis
     if (unused.length === 0) continue;
     await using lock = await takeLock(`${at}.lock`); // which also removes a file that a killed process left
     if (!lock) continue;
-    for (const { path, what } of unused) {
-      const stage = name ?? manifest?.name ?? basename(dirname(at));
-      garbage.push({ stage, key: basename(at), what, path: relative(store.folder, path), bytes: await bytesOf(path) });
+    for (const { path, kind } of unused) {
+      garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });
       if (remove) await discard(path);
     }
   }
-  return garbage;
+  return { garbage, bytes: garbage.reduce((sum, { bytes }) => sum + bytes, 0), removed: remove };
 }
 
 /** Everything in a store that has a key, by the path of the key's result. */
@@ -99,7 +104,7 @@ async function belongings(folder: string): Promise<Map<string, Belonging[]>> {
 async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly string[]): Promise<Set<string>> {
   const kept = new Set<string>(), byHash = new Map<string, { manifest: Manifest; path: string }>(), newest: typeof byHash = new Map();
   for (const path of paths) {
-    const manifest = await store.manifestAt(path);
+    const manifest = (await store.find(path))?.manifest;
     if (!manifest) continue;
     for (const [map, name] of [[byHash, manifest.hash], [newest, manifest.name]] as const) {
       const other = map.get(name)?.manifest.created;
@@ -127,11 +132,4 @@ async function bytesOf(path: string): Promise<number> {
   let sum = 0;
   for (const { name } of await entriesOf(path)) sum += await bytesOf(join(path, name));
   return sum;
-}
-
-/** Moves it out of the way first: what is half removed must not look like a result. */
-async function discard(path: string): Promise<void> {
-  const key = /^.*[0-9a-f]{64}/.exec(path)![0], aside = `${key}.gone-${crypto.randomUUID()}`;
-  await Deno.rename(path, aside);
-  await Deno.remove(aside, { recursive: true });
 }

@@ -18,6 +18,7 @@ import { type Item, multipleChoice } from "../evaluate/multiple_choice.ts";
 import { perplexity } from "../evaluate/perplexity.ts";
 import type { Example } from "../finetune/examples.ts";
 import { finetune } from "../finetune/finetune.ts";
+import type { TrainingPoint } from "../finetune/training_state.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
@@ -154,7 +155,11 @@ export const stages = {
       options: Plain<typeof finetune, "teacher" | "onStep" | "checkpoint">,
       context,
     ) => {
-      const history: unknown[] = [], onStep = (point: unknown) => context.emit([...history.splice(history.length, 0, point), ...history]);
+      const history: TrainingPoint[] = [];
+      const onStep = (point: TrainingPoint) => {
+        history.push(point);
+        context.emit([...history]);
+      };
       return finetune(context.device, model, examples, { ...options, teacher, checkpoint: context.folder, onStep, ...control(context) });
     },
   ),
