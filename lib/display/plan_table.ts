@@ -1,0 +1,33 @@
+/**
+ * What is pruned.
+ *
+ * @module
+ */
+
+import { expect, expectLayers } from "../model/expect.ts";
+import type { PruningPlan } from "../model/prune_experts.ts";
+import type { Shown } from "./shown.ts";
+import { table } from "./table.ts";
+
+/**
+ * The experts that each layer loses.
+ *
+ * @param plan A pruning plan, however it came about.
+ * @throws {TypeError} If it is none.
+ *
+ * @example
+ * ```ts
+ * import { assertMatch } from "@std/assert";
+ * assertMatch(planTable({ layers: [{ layer: 0, drop: [3, 7] }, { layer: 1, drop: [] }] })["text/plain"], /^2 experts dropped in 1 of 2 layers\n[^]* 3, 7 /);
+ * ```
+ */
+export function planTable(plan: PruningPlan): Shown {
+  const purpose = "show a plan", layers = expectLayers(plan, 'a pruning plan, which lists "layers"', purpose);
+  for (const { layer, drop } of layers) expect(Array.isArray(drop), purpose, `the list of experts that layer ${layer} loses`, drop);
+  const total = layers.reduce((sum, { drop }) => sum + drop.length, 0), losing = layers.filter(({ drop }) => drop.length > 0).length;
+  const rows = layers.map(({ layer, drop }) => ({ layer, count: drop.length, experts: drop.join(", ") || "none" }));
+  return table(rows, {
+    caption: `${total} expert${total === 1 ? "" : "s"} dropped in ${losing} of ${layers.length} layer${layers.length === 1 ? "" : "s"}`,
+    columns: { layer: {}, count: { label: "dropped" }, experts: { label: "their ids", align: "left" } },
+  });
+}
