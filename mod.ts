@@ -102,8 +102,8 @@ export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evalu
 // Dataflow
 export { type Flow, type FlowOptions, openFlow, type RunOptions } from "./lib/flow/flow.ts";
 export type { Codec, Encoded, Filed, Inputs, Results, Stage, StageContext, StageDefinition } from "./lib/flow/stage.ts";
-export { status } from "./lib/flow/status.ts";
-export { lineage } from "./lib/flow/lineage.ts";
+export { type StageStatus, status } from "./lib/flow/status.ts";
+export { type Lineage, lineage } from "./lib/flow/lineage.ts";
 export { type Verification, verify, type VerifyOptions } from "./lib/flow/verify.ts";
 export { type Collection, type Garbage, gc, type GcOptions } from "./lib/flow/gc.ts";
 export { source } from "./lib/flow/source.ts";
@@ -140,5 +140,7 @@ export { singularSpectra, type SingularSpectraOptions } from "./lib/display/sing
 export { sizeTable } from "./lib/display/size_table.ts";
 export { stageTable } from "./lib/display/stage_table.ts";
 export { statusTable } from "./lib/display/status_table.ts";
-export type { Lineage, StageStatus } from "./lib/display/stage_status.ts";
 export { terminalProgress } from "./lib/display/terminal_progress.ts";
+
+// Notebooks
+export { type Notebook, notebook, type NotebookOptions, type RunOptions as NotebookRunOptions } from "./lib/notebook/notebook.ts";
