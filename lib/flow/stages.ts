@@ -64,7 +64,6 @@ function around<V extends object, O extends object, T>(
 const control = ({ signal, onProgress, resume }: StageContext): StageOptions => ({ signal, onProgress, resume });
 
 /** Ready definitions, by the function that they wrap: `flow.stage("importance", stages.leaveOneOut({ model, trace }, { batch: 8 }))`. */
-// deno-lint-ignore no-slow-types -- the types are those of the wrapped functions: written out again they could differ
 export const stages = {
   calibrationTokens: around(
     { version: 1 },
