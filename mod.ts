@@ -105,7 +105,7 @@ export type { Codec, Encoded, Filed, Inputs, Results, Stage, StageContext, Stage
 export { type StageStatus, status } from "./lib/flow/status.ts";
 export { type Lineage, lineage } from "./lib/flow/lineage.ts";
 export { type Verification, verify, type VerifyOptions } from "./lib/flow/verify.ts";
-export { type Garbage, gc, type GcOptions } from "./lib/flow/gc.ts";
+export { type Collection, type Garbage, gc, type GcOptions } from "./lib/flow/gc.ts";
 export { source } from "./lib/flow/source.ts";
 export { modelSource } from "./lib/flow/model_source.ts";
 export { stages } from "./lib/flow/stages.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { basename, dirname, join, relative } from "node:path";
+import { join, relative } from "node:path";
 import { takeLock } from "../checkpoint/take_lock.ts";
 import type { Flow } from "./flow.ts";
 import { entriesOf, type Manifest } from "./store.ts";
@@ -16,14 +16,18 @@ export interface GcOptions {
 
 /** Something in a store that nothing refers to. */
 export interface Garbage {
-  /** Name of the stage; of its folder, where the name is not known. */
-  stage: string;
-  key: string;
-  /** A result; parts of one, or a failure, that nobody would go on from; what a killed process left. */
-  what: "result" | "parts" | "failure" | "leftover";
   /** Path in the store. */
   path: string;
+  /** A result; parts of one, or a failure, that nobody would go on from; what a killed process left. */
+  kind: "result" | "parts" | "failure" | "leftover";
   bytes: number;
+}
+
+export interface Collection {
+  garbage: Garbage[];
+  /** Of all of it. */
+  bytes: number;
+  removed: boolean;
 }
 
 /** What belongs to a key: the folder or file and its ending. */
@@ -39,7 +43,7 @@ interface Belonging {
  *
  * @param flow The flow.
  * @param options Whether to remove.
- * @returns What was found, with its size; with `remove`, what is gone now.
+ * @returns What was found, with its size.
  * @throws {Error} If something cannot be removed.
  *
  * @example
@@ -51,19 +55,20 @@ interface Belonging {
  * const store = await Deno.makeTempDir();
  * using flow = await openFlow({ device, store });
  * for (const version of [1, 2]) await flow.run(flow.stage("two", { version, run: () => 2 }));
- * assertEquals((await gc(flow, { remove: true })).map(({ stage, what }) => [stage, what]), [["two", "result"]]);
- * assertEquals(await gc(flow), []);
+ * assertEquals((await gc(flow)).garbage.map(({ kind }) => kind), ["result"]);
+ * assertEquals((await gc(flow, { remove: true })).removed, true);
+ * assertEquals((await gc(flow)).garbage, []);
  * await Deno.remove(store, { recursive: true });
  * ```
  */
-export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promise<Garbage[]> {
+export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promise<Collection> {
   const { store } = flow, byKey = await belongings(store.folder), kept = await keptKeys(flow, [...byKey.keys()]);
-  const names = new Map([...flow.definitions.keys()].map((name) => [dirname(store.path(name, "key")), name]));
+  const known = new Set([...flow.definitions.keys()].map((name) => store.path(name, "")));
   const garbage: Garbage[] = [];
   for (const [at, all] of byKey) {
-    const published = all.some(({ ending }) => ending === ""), name = names.get(dirname(at)), manifest = await store.manifestAt(at);
-    const unused = all.flatMap(({ path, ending }): Pick<Garbage, "path" | "what">[] => {
-      const current = kept.has(at) || name === undefined, found = (what: Garbage["what"], kept: boolean) => kept ? [] : [{ path, what }];
+    const published = all.some(({ ending }) => ending === ""), others = !known.has(join(at, ".."));
+    const unused = all.flatMap(({ path, ending }): (Omit<Garbage, "bytes">)[] => {
+      const current = kept.has(at) || others, found = (kind: Garbage["kind"], kept: boolean) => kept ? [] : [{ path, kind }];
       if (ending === "") return found("result", kept.has(at));
       if (ending === ".parts") return found("parts", current && !published);
       if (ending === ".failed.json") return found("failure", current && !published);
@@ -72,13 +77,12 @@ export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promis
     if (unused.length === 0) continue;
     await using lock = await takeLock(`${at}.lock`); // which also removes a file that a killed process left
     if (!lock) continue;
-    for (const { path, what } of unused) {
-      const stage = name ?? manifest?.name ?? basename(dirname(at));
-      garbage.push({ stage, key: basename(at), what, path: relative(store.folder, path), bytes: await bytesOf(path) });
+    for (const { path, kind } of unused) {
+      garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });
       if (remove) await discard(path);
     }
   }
-  return garbage;
+  return { garbage, bytes: garbage.reduce((sum, { bytes }) => sum + bytes, 0), removed: remove };
 }
 
 /** Everything in a store that has a key, by the path of the key's result. */
