@@ -61,7 +61,7 @@ export { recommended, type RecommendedModel, type RecommendedOptions } from "./l
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
 export type { TrainingPoint } from "./lib/finetune/training_state.ts";
 export type { Example } from "./lib/finetune/examples.ts";
-export { MOE_I2_RECIPE, type Recipe } from "./lib/finetune/recipe.ts";
+export { MOE_I2_RECIPE, type Recipe, ROUTER_RECIPE } from "./lib/finetune/recipe.ts";
 export type { Target } from "./lib/finetune/adapter_sites.ts";
 export type { Adapters } from "./lib/finetune/adapters.ts";
 export { mergeAdapters } from "./lib/finetune/merge_adapters.ts";
@@ -102,8 +102,8 @@ export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evalu
 // Dataflow
 export { type Flow, type FlowOptions, openFlow, type RunOptions } from "./lib/flow/flow.ts";
 export type { Codec, Encoded, Filed, Inputs, Results, Stage, StageContext, StageDefinition } from "./lib/flow/stage.ts";
-export { status } from "./lib/flow/status.ts";
-export { lineage } from "./lib/flow/lineage.ts";
+export { type StageStatus, status } from "./lib/flow/status.ts";
+export { type Lineage, lineage } from "./lib/flow/lineage.ts";
 export { type Verification, verify, type VerifyOptions } from "./lib/flow/verify.ts";
 export { type Collection, type Garbage, gc, type GcOptions } from "./lib/flow/gc.ts";
 export { source } from "./lib/flow/source.ts";
@@ -115,11 +115,32 @@ export { modelCodec, tunedCodec } from "./lib/flow/model_codec.ts";
 // Displays
 export { type Shown, shown } from "./lib/display/shown.ts";
 export { type Row, table, type TableCell, type TableColumn, type TableOptions } from "./lib/display/table.ts";
+export { chart } from "./lib/display/chart.ts";
+export type { Axis, Cells, Chart, Place, Point, Series } from "./lib/display/drawing.ts";
+export { accuracyAgainstSize, type SizePoint } from "./lib/display/accuracy_against_size.ts";
+export { benchmarkTable } from "./lib/display/benchmark_table.ts";
+export { candidatesTable } from "./lib/display/candidates_table.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";
+export { decompositionErrors } from "./lib/display/decomposition_errors.ts";
 export { expertImportance, type ExpertImportanceOptions } from "./lib/display/expert_importance.ts";
 export { ladderTable } from "./lib/display/ladder_table.ts";
+export { layerBudgets } from "./lib/display/layer_budgets.ts";
+export { lineageGraph } from "./lib/display/lineage_graph.ts";
 export { lossCurve } from "./lib/display/loss_curve.ts";
+export { planTable } from "./lib/display/plan_table.ts";
+export { rankMap } from "./lib/display/rank_map.ts";
+export { receptionTree } from "./lib/display/reception_tree.ts";
+export { report } from "./lib/display/report.ts";
+export type { Run, RunSection } from "./lib/display/report_page.ts";
+export { type RoutingCounts, routingLoad } from "./lib/display/routing_load.ts";
+export { savedTable } from "./lib/display/saved_table.ts";
+export { searchConvergence, type SearchConvergenceOptions } from "./lib/display/search_convergence.ts";
+export { sequencesTable, type SequencesTableOptions } from "./lib/display/sequences_table.ts";
+export { singularSpectra, type SingularSpectraOptions } from "./lib/display/singular_spectra.ts";
+export { sizeTable } from "./lib/display/size_table.ts";
 export { stageTable } from "./lib/display/stage_table.ts";
 export { statusTable } from "./lib/display/status_table.ts";
-export type { Lineage, StageStatus } from "./lib/display/stage_status.ts";
 export { terminalProgress } from "./lib/display/terminal_progress.ts";
+
+// Notebooks
+export { type Notebook, notebook, type NotebookOptions, type RunOptions as NotebookRunOptions } from "./lib/notebook/notebook.ts";

@@ -51,6 +51,16 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
   const plan = { layers: [{ layer: 0, drop: [1] }] };
+  const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
+    stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
+  const run = {
+    title: "A run",
+    sections: [{ shown: winnow.stageTable({}) }],
+    lineage: { stages: [stage], edges: [] },
+    stages: [stage],
+    recipe: "",
+    versions: {},
+  };
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
     [winnow.openModel, [folderOf("tiny-mixtral")]],
@@ -118,6 +128,38 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [(adapters: winnow.Adapters) => winnow.saveAdapters({ ...tuned, adapters }, `${folder}/adapters`, "base"), [adapters]],
     [winnow.comparisonTable, [{ dense: evaluation }]],
     [winnow.stageTable, [{ calibrate: 1 }]],
+    [winnow.table, [[{ model: "dense", size: 1 }], { columns: { size: { unit: "MiB", digits: 1 } }, caption: "Sizes" }]],
+    [(column: never) => winnow.table([{ size: 1 }], { columns: { size: column } }), [{ digits: 1 }]],
+    [winnow.expertImportance, [scores, { plan }]],
+    [(plan: winnow.PruningPlan) => winnow.expertImportance(scores, { plan }), [plan]],
+    [winnow.layerBudgets, [budget, scores]],
+    [winnow.searchConvergence, [candidates, { optimum: candidates }]],
+    [(optimum: winnow.Candidates) => winnow.searchConvergence(candidates, { optimum }), [candidates]],
+    [winnow.candidatesTable, [candidates]],
+    [winnow.planTable, [plan]],
+    [winnow.receptionTree, [{ ...plan, blocks: [block] }, candidates]],
+    [(blocks: winnow.ReceptionFieldPlan["blocks"]) => winnow.receptionTree({ ...plan, blocks }), [[block]]],
+    [winnow.singularSpectra, [spectra, small, { layer: 0 }]],
+    [winnow.rankMap, [small]],
+    [winnow.decompositionErrors, [[{ layer: 0, expert: 0, matrix: "gate", rank: 4, relativeError: 0.5, relativeOutputError: null }]]],
+    [winnow.routingLoad, [trace, trace]],
+    [winnow.lossCurve, [{ tuned: tuned.history }]],
+    [(history: winnow.TrainingPoint[]) => winnow.lossCurve({ history }), [tuned.history]],
+    [winnow.accuracyAgainstSize, [[{ name: "dense", parameters: 5, accuracy: 0.5 }]]],
+    [winnow.sequencesTable, [tokens, { tokenizer: model.tokenizer, show: 1 }]],
+    [winnow.sizeTable, [{ dense: winnow.countParameters(raw) }]],
+    [winnow.benchmarkTable, [{ dense: { bos: "never", bosToken: null, tasks: [], groups: [] } }]],
+    [winnow.savedTable, [{ path: "out", form: "native", files: [], bytes: 1, recipe: "" }]],
+    [winnow.statusTable, [[stage]]],
+    [winnow.lineageGraph, [{ stages: [stage], edges: [] }]],
+    [(edges: winnow.Lineage["edges"]) => winnow.lineageGraph({ stages: [stage], edges }), [[{ from: "plan", to: "plan" }]]],
+    [winnow.report, [run, `${folder}/report.html`]],
+    ...(["sections", "lineage", "stages", "recipe", "versions"] as const).map((name) =>
+      [
+        (value: never) => winnow.report({ ...run, [name]: value }, `${folder}/report.html`),
+        [run[name]],
+      ] as (typeof calls)[number]
+    ),
   ];
   for (const [run, good] of calls) {
     await t.step(run.name, async () => {

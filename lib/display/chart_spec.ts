@@ -31,25 +31,28 @@ export function chartSpec(drawing: Drawing): PlotlySpec {
     data: [...(cells ? [heatmap(cells, x, y)] : []), ...series.map((one) => trace(one, cells !== undefined))],
     layout: {
       title: { text: htmlText(title), subtitle: { text: htmlText(subtitle ?? "") }, x: 0, xref: "paper", xanchor: "left" },
-      xaxis: axis(x, cells !== undefined),
-      yaxis: axis(y, cells !== undefined),
+      xaxis: axis(x, cells !== undefined, false),
+      yaxis: axis(y, cells !== undefined, true),
       barmode: "stack",
       showlegend: series.filter(({ name }) => name !== undefined).length > (cells ? 0 : 1),
-      ...(cells ? { legend: { orientation: "h", x: 0, y: -0.15, yanchor: "top" } } : {}),
+      ...(cells ? { legend: { orientation: "h", x: 0, xref: "paper", y: 0, yref: "container", yanchor: "bottom" } } : {}),
       ...{ paper_bgcolor: "white", plot_bgcolor: "white", font: { color: "#222222" }, hovermode: "closest" },
-      ...{ height: cells ? Math.max(360, Math.min(900, 200 + 22 * (y.places?.length ?? 0))) : 400, margin: { t: 80, r: 30 } },
+      ...{
+        height: cells ? Math.max(360, Math.min(900, 200 + 22 * (y.places?.length ?? 0))) : 400,
+        margin: { t: 80, r: 30, ...(cells && series.length > 0 ? { b: 100 } : {}) },
+      },
     },
     config: { responsive: true, displaylogo: false },
   };
 }
 
-function axis({ label, places, scale, zero, reverse }: Axis, cells: boolean): Partial<LayoutAxis> {
+function axis({ label, places, scale, zero }: Axis, cells: boolean, down: boolean): Partial<LayoutAxis> {
   const named = places?.some((place) => typeof place === "string") ?? false;
   return {
     title: { text: htmlText(label) },
     ...(named ? { type: "category", categoryorder: "array", categoryarray: places!.map(text) } : { type: scale ?? "linear" }),
     ...(places && !named && places.length <= 40 ? { tickmode: "array", tickvals: [...places] } : {}),
-    ...(reverse ? { autorange: "reversed" } : zero ? { rangemode: "tozero" } : {}),
+    ...(places && down ? { autorange: "reversed" } : zero ? { rangemode: "tozero" } : {}),
     ...{ showgrid: !cells && !places, gridcolor: "#e5e5e5", zeroline: false, automargin: true, linecolor: "#888888", ticks: "outside" },
   };
 }
@@ -106,7 +109,7 @@ function trace(series: ColoredSeries, onCells: boolean): Partial<Data> {
         symbol: SYMBOLS[symbol],
         color,
         size: onCells ? 9 : faint ? 5 : 8,
-        line: { color: onCells && symbol === "cross" ? "black" : color, width: symbol === "ring" ? 2 : onCells ? 1 : 0 },
+        line: { color: onCells ? "black" : color, width: symbol === "ring" ? 2 : onCells ? 1 : 0 },
       },
     }),
   } as Partial<Data>;

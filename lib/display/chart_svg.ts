@@ -12,8 +12,8 @@ import { formatNumber } from "./format_number.ts";
 
 const WIDTH = 720, LEFT = 60, BOTTOM = 44, STYLE = { background: "white", color: "#222222", fontSize: "12px" };
 
-/** Pixels of the legend beside the chart, and letters that fit in there. */
-const LEGEND = 190, LETTERS = 26;
+/** Letters of a name in the legend. */
+const LETTERS = 42;
 
 /** Pixels of a colour bar with its numbers. */
 const BAR = 84;
@@ -35,7 +35,7 @@ export function chartSvg(drawing: Drawing): string {
     marginTop: 44 + (subtitle ? 18 : 0) + 18,
     marginLeft: LEFT + (y.places ? Math.max(0, 6 * Math.max(0, ...y.places.map((place) => `${place}`.length)) - 30) : 0),
     marginBottom: BOTTOM,
-    marginRight: cells ? BAR : legend ? LEGEND : 24,
+    marginRight: cells ? BAR : legend ? 60 + 6.2 * Math.min(LETTERS, Math.max(...named.map(({ name }) => name!.length))) : 24,
   };
   const below = legend && cells ? 22 : 0;
   const inner = cells ? Math.max(110, Math.min(640, rows * (rows > 12 ? 16 : 24))) : Math.max(230, named.length * 17);
@@ -45,6 +45,7 @@ export function chartSvg(drawing: Drawing): string {
   const svg = Plot.plot({
     document,
     ...{ width, height, ...margins, marginBottom: BOTTOM + below, style: STYLE, ariaLabel: title },
+    ...(series.some(({ kind }) => kind === "points") && !cells && !x.places ? { inset: 6 } : {}),
     x: { ...scale(x, 24), labelAnchor: "center", labelOffset: 36, labelArrow: "none" },
     y: { ...scale(y, 40), label: null, grid: !y.places },
     ...(cells ? { color: colors(cells) } : {}),
@@ -62,10 +63,19 @@ export function chartSvg(drawing: Drawing): string {
   for (const [name, value] of Object.entries({ width: "100%", height: "100%", fill: "white" })) paper.setAttribute(name, value);
   svg.insertBefore(paper, svg.firstChild);
   if (cells && !empty) svg.append(colorBar(document, cells, width - BAR + 12, margins.marginTop, inner));
+  for (const element of svg.querySelectorAll("*")) round(element);
   return svg.outerHTML.replaceAll("]]>", "]]&gt;"); // XML does not allow it in text
 }
 
-function scale({ label, places, scale, zero, reverse }: Axis, most: number): Plot.ScaleOptions {
+/** Hundredths of a pixel are enough, and half as long. */
+function round(element: { getAttribute(name: string): string | null; setAttribute(name: string, value: string): void }): void {
+  for (const name of ["x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height", "d", "transform"]) {
+    const value = element.getAttribute(name);
+    if (value?.includes(".")) element.setAttribute(name, value.replace(/\d+\.\d{3,}/g, (number) => `${Number(Number(number).toFixed(2))}`));
+  }
+}
+
+function scale({ label, places, scale, zero }: Axis, most: number): Plot.ScaleOptions {
   if (places) {
     const every = Math.ceil(places.length / most);
     return {
@@ -77,7 +87,7 @@ function scale({ label, places, scale, zero, reverse }: Axis, most: number): Plo
       tickSize: 0,
     };
   }
-  return { type: scale ?? "linear", label, ...(zero ? { zero } : { nice: true }), ...(reverse ? { reverse } : {}) };
+  return { type: scale ?? "linear", label, nice: true, ...(zero ? { zero } : {}) };
 }
 
 function colors({ cells, scale = "linear" }: Cells): Plot.ScaleOptions {
@@ -140,7 +150,9 @@ function symbolMarks(
   opacity: number,
   rim: boolean,
 ): Plot.Markish[] {
-  if (symbol === "dot") return [Plot.dot(points as Point[], { ...options, fill: color, fillOpacity: opacity })];
+  if (symbol === "dot") {
+    return [Plot.dot(points as Point[], { ...options, fill: color, fillOpacity: opacity, ...(rim ? { stroke: "black" } : {}) })];
+  }
   const shape = { ...options, symbol: symbol === "cross" ? "times" : "circle", stroke: color, strokeOpacity: opacity } as const;
   return [
     ...(rim ? [Plot.dot(points as Point[], { ...shape, stroke: "black", strokeWidth: 4 })] : []),

@@ -13,14 +13,12 @@ export type Place = number | string;
 export interface Axis {
   /** What it measures, with its unit, such as "loss, nats a token". */
   label: string;
-  /** The places of an axis without numbers between, in order: layers, experts, blocks. @default an axis of numbers */
+  /** The places of an axis without numbers between, from the left or from the top: layers, experts, blocks. @default an axis of numbers */
   places?: readonly Place[];
   /** @default "linear" */
   scale?: "linear" | "log";
   /** Begins at 0. @default false */
   zero?: boolean;
-  /** Largest values at the bottom, or at the left. @default false */
-  reverse?: boolean;
 }
 
 /** A point of a mark. What is not finite is not drawn. */
@@ -46,7 +44,7 @@ export interface Series {
   dashed?: boolean;
   /** In the background of others: thin and pale. */
   faint?: boolean;
-  /** @default "dot" */
+  /** On cells, dots and crosses have a dark rim. @default "dot" */
   symbol?: "dot" | "ring" | "cross";
 }
 

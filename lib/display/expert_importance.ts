@@ -5,12 +5,15 @@
  */
 
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
-import { expectLayers } from "../model/expect.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import { chart } from "./chart.ts";
+import { plannedDrops } from "./checked_plans.ts";
 import type { Series } from "./drawing.ts";
 import { formatNumber } from "./format_number.ts";
 import type { Shown } from "./shown.ts";
+
+/** Experts that a line of text names. */
+const MOST = 16;
 
 export interface ExpertImportanceOptions {
   /** Marks the experts that it drops. */
@@ -32,9 +35,10 @@ export interface ExpertImportanceOptions {
  * assertMatch(expertImportance(scores, { plan: { layers: [{ layer: 0, drop: [1] }] } })["text/plain"], /layer 0: .* least expert 1 \(1\).* dropped 1/);
  * ```
  */
-export function expertImportance(scores: ExpertScores, { plan }: ExpertImportanceOptions = {}): Shown {
+export function expertImportance(scores: ExpertScores, options: ExpertImportanceOptions = {}): Shown {
+  const { plan } = options ?? {};
   const purpose = "show importance", layers = checkedLayers(scores, purpose);
-  const dropped = plan === undefined ? [] : expectLayers(plan, 'a pruning plan, which lists "layers"', purpose);
+  const dropped = plan === undefined ? [] : plannedDrops(plan, purpose);
   const mark = (name: string, symbol: Series["symbol"], places: { layer: number; expert: number }[]): Series[] =>
     places.length === 0
       ? []
@@ -53,7 +57,7 @@ export function expertImportance(scores: ExpertScores, { plan }: ExpertImportanc
         cells: layers.flatMap(({ layer, experts, scores }) => experts.map((expert, i) => ({ x: expert, y: layer, value: scores[i] }))),
       },
       ...mark("dropped", "cross", dropped.flatMap(({ layer, drop }) => drop.map((expert) => ({ layer, expert })))),
-      ...mark("no calibration token", "ring", unseen),
+      ...mark("no calibration token", "dot", unseen),
     ],
     text: [
       `Importance of experts, ${scores.kind}`,
@@ -72,7 +76,12 @@ function inWords(
   const sum = scores.reduce((a, b) => a + b, 0);
   return [
     `layer ${layer}: sum ${formatNumber(sum)}, least ${named(order[0])}, most ${named(order.at(-1)!)}`,
-    ...(drop?.length ? [`dropped ${drop.join(", ")}`] : []),
-    ...(met.length > 0 ? [`without a calibration token ${met.map(({ expert }) => expert).join(", ")}`] : []),
+    ...(drop?.length ? [`dropped ${ids(drop)}`] : []),
+    ...(met.length > 0 ? [`without a calibration token ${ids(met.map(({ expert }) => expert))}`] : []),
   ].join("; ");
+}
+
+/** The first of them, where there are many. */
+function ids(experts: readonly number[]): string {
+  return experts.length > MOST ? `${experts.slice(0, MOST).join(", ")} and ${experts.length - MOST} more` : experts.join(", ");
 }

@@ -17,7 +17,7 @@ const SIGNIFICANT = 4;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * assertEquals([2747520, 0.123456, 1234.56, 1.5e-9, NaN].map((value) => formatNumber(value)), ["2,747,520", "0.1235", "1,234.6", "1.5e-9", "NaN"]);
+ * assertEquals([2747520, 0.123456, 1234.56, 1.5e-9, 1e20, NaN].map((value) => formatNumber(value)), ["2,747,520", "0.1235", "1,234.6", "1.5e-9", "1e20", "NaN"]);
  * assertEquals(formatNumber(83.1, 2), "83.10");
  * ```
  */
@@ -26,7 +26,7 @@ export function formatNumber(value: number, digits?: number): string {
   if (digits !== undefined) return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const size = Math.abs(value);
   if (Number.isSafeInteger(value)) return value.toLocaleString("en");
-  if (size < 1e-4 || size >= 1e15) return `${Number(value.toPrecision(SIGNIFICANT))}`;
+  if (size < 1e-4 || size >= 1e15) return Number(value.toPrecision(SIGNIFICANT)).toExponential().replace("e+", "e");
   const whole = Math.max(1, Math.floor(Math.log10(size)) + 1);
   return value.toLocaleString(
     "en",

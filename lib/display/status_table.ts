@@ -7,7 +7,7 @@
 import { expect } from "../model/expect.ts";
 import { formatBytes, formatSeconds } from "./format_amounts.ts";
 import type { Shown } from "./shown.ts";
-import type { StageStatus } from "./stage_status.ts";
+import type { StageStatus } from "../flow/status.ts";
 import { table } from "./table.ts";
 
 /** Colours of states that read on white and on black. A word stands beside them. */
@@ -40,15 +40,16 @@ export function statusTable(stages: readonly StageStatus[]): Shown {
   const listed = Array.isArray(stages) &&
     stages.every((stage) => typeof stage?.name === "string" && Object.hasOwn(STATE_COLORS, stage.state));
   expect(listed, "show the state of stages", "the list that status() gives", stages);
+  const all: readonly StageStatus[] = stages;
   const states = (Object.keys(STATE_COLORS) as StageStatus["state"][])
-    .map((state) => ({ state, count: stages.filter((stage) => stage.state === state).length }))
+    .map((state) => ({ state, count: all.filter((stage) => stage.state === state).length }))
     .filter(({ count }) => count > 0).map(({ state, count }) => `${count} ${state}`);
-  const rows = stages.map(({ name, state, reason, seconds, bytes, stored }: StageStatus) => ({
+  const rows = all.map(({ name, state, reason, seconds, bytes, stored }) => ({
     ...{ stage: name, state, reason: reason ?? (stored === false ? "not stored" : "") },
     ...{ seconds: seconds ?? null, size: bytes ?? null },
   }));
   return table(rows, {
-    caption: `${stages.length} stage${stages.length === 1 ? "" : "s"}${states.length > 0 ? `: ${states.join(", ")}` : ""}`,
+    caption: `${all.length} stage${all.length === 1 ? "" : "s"}${states.length > 0 ? `: ${states.join(", ")}` : ""}`,
     columns: {
       stage: {},
       state: { color: (state) => STATE_COLORS[state] },

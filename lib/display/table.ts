@@ -136,7 +136,8 @@ function numberIn(text: string): number {
 }
 
 function html(columns: readonly Prepared[], rows: number, caption: string): string {
-  const attributes = ({ align, source }: Prepared) => `${source ? ` class="winnow-${source}"` : ""} style="text-align: ${align}"`;
+  const attributes = ({ align, source }: Prepared) =>
+    `${source ? ` class="winnow-${source}"` : ""} style="text-align: ${align}${align === "right" ? "; white-space: nowrap" : ""}"`;
   const head = columns.map((column) =>
     `<th scope="col" tabindex="0"${attributes(column)}>${htmlText(column.heading)}${
       column.source ? `<small>${column.source}</small>` : ""
@@ -145,7 +146,7 @@ function html(columns: readonly Prepared[], rows: number, caption: string): stri
   const body = Array.from({ length: rows }, (_, r) => {
     const cells = columns.map((column) => {
       const value = column.values[r], color = column.colors[r], sorted = value === undefined ? "" : ` data-value="${value}"`;
-      const dot = color === undefined ? "" : `<span aria-hidden="true" style="color: ${htmlText(color)}">●</span> `;
+      const dot = color === undefined ? "" : `<span aria-hidden="true" style="color: ${htmlText(color)}">●</span>&nbsp;`;
       return `<td${attributes(column)}${sorted}>${dot}${htmlText(column.cells[r])}</td>`;
     });
     return `<tr>${cells.join("")}</tr>`;

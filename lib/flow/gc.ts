@@ -73,10 +73,10 @@ export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promis
       if (ending === "") return found("result", kept.has(at));
       if (ending === ".parts") return found("parts", current && !published);
       if (ending === ".failed.json") return found("failure", current && !published);
-      return found("leftover", false);
+      return ending === ".lock" ? [] : found("leftover", false);
     });
-    if (unused.length === 0) continue;
-    await using lock = await takeLock(`${at}.lock`); // which also removes a file that a killed process left
+    if (unused.length === 0 && !(remove && all.some(({ ending }) => ending === ".lock"))) continue;
+    await using lock = await takeLock(`${at}.lock`); // its end removes the file, also one that a killed process left
     if (!lock) continue;
     for (const { path, kind } of unused) {
       garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });
@@ -92,7 +92,7 @@ async function belongings(folder: string): Promise<Map<string, Belonging[]>> {
   for (const stage of await entriesOf(folder)) {
     for (const { name } of stage.isDirectory ? await entriesOf(join(folder, stage.name)) : []) {
       const [, key, ending] = /^([0-9a-f]{64})(|\.parts|\.failed\.json|\.lock|\.(?:partial|verify|gone)-[\w-]+)$/.exec(name) ?? [];
-      if (key === undefined || ending === ".lock") continue;
+      if (key === undefined) continue;
       const at = join(folder, stage.name, key);
       found.set(at, [...found.get(at) ?? [], { path: join(folder, stage.name, name), ending }]);
     }

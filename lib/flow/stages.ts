@@ -13,6 +13,7 @@ import { decomposeExperts } from "../decompose/decompose_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
 import { recommended } from "../decompose/recommended.ts";
 import { DECOMPOSITION, FORWARD, SEARCH, TRAINING } from "../device/kernel_texts.ts";
+import { ablationLadder } from "../evaluate/ablation_ladder.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import { type Item, multipleChoice } from "../evaluate/multiple_choice.ts";
 import { perplexity } from "../evaluate/perplexity.ts";
@@ -167,6 +168,21 @@ export const stages = {
     { version: 1, kernels: FORWARD },
     ({ model, heldOut, items }: { model: Model; heldOut: Sequences; items?: readonly Item[] }, options: { limit?: number }, context) =>
       evaluate(context.device, model, { ...options, heldOut, items, ...control(context) }),
+  ),
+  /** Rows that train are there where `examples` are given. */
+  ablationLadder: around(
+    { version: 1, kernels: [...SEARCH, ...DECOMPOSITION, ...TRAINING] },
+    (
+      { model, tokens, heldOut, items, examples }: {
+        model: Model;
+        tokens: Sequences;
+        heldOut: Sequences;
+        items?: readonly Item[];
+        examples?: readonly Example[];
+      },
+      options: Plain<typeof ablationLadder, "heldOut" | "items" | "examples">,
+      context,
+    ) => ablationLadder(context.device, model, tokens, { ...options, heldOut, items, examples, ...control(context) }),
   ),
   perplexity: around(
     { version: 1, kernels: FORWARD },
