@@ -54,7 +54,7 @@ export interface ExpertSpectraOptions extends StageOptions, WhitenedSvdOptions {
  */
 export async function expertSpectra(device: Device, model: Model, options: ExpertSpectraOptions = {}): Promise<ExpertSpectra> {
   const purpose = "take spectra", { whiten } = options ?? {}, { hidden, moe: { intermediate } } = model?.config ?? { moe: {} };
-  expectStage(device, model, purpose);
+  expectStage(device, model, purpose, options);
   if (whiten !== undefined) checkTrace(model, whiten, purpose);
   const result: ExpertSpectra = { kind: whiten ? "outputs" : "weights", expertShape: { hidden, intermediate }, layers: [] };
   const total = moeLayers(model).reduce((n, { block }) => n + block.experts.length, 0);
