@@ -73,6 +73,7 @@ Deno.test("report() leaves what is there where it cannot write", async () => {
   await assertRejects(() => winnow.report({ title: "", sections: [], versions: {} }, `${folder.path}/report.html`), Error, "Cannot write");
   assertEquals([...Deno.readDirSync(folder.path)].map(({ name }) => name), ["report.html"]);
   await assertRejects(() => winnow.report({ ...run, sections: [{ shown: {} as never }] }, "x.html"), TypeError, 'at least as "text/plain"');
+  await assertRejects(() => winnow.report(run, undefined as never), TypeError, "expected the path of a file, found nothing");
 });
 
 Deno.test("mod.ts reads plotly.js and Graphviz only when they are needed", async () => {
