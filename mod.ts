@@ -26,7 +26,7 @@ export { logits, type LogitsOptions } from "./lib/model/logits.ts";
 export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
 export type { Sequences } from "./lib/model/batch.ts";
-export type { Progress, StageOptions } from "./lib/model/stage_options.ts";
+export type { Progress, Resume, StageOptions } from "./lib/model/stage_options.ts";
 export type { OpenOptions } from "./lib/checkpoint/source.ts";
 export type { Tokenizer } from "./lib/checkpoint/open_tokenizer.ts";
 
@@ -61,7 +61,7 @@ export { recommended, type RecommendedModel, type RecommendedOptions } from "./l
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
 export type { TrainingPoint } from "./lib/finetune/training_state.ts";
 export type { Example } from "./lib/finetune/examples.ts";
-export { MOE_I2_RECIPE, type Recipe } from "./lib/finetune/recipe.ts";
+export { MOE_I2_RECIPE, type Recipe, ROUTER_RECIPE } from "./lib/finetune/recipe.ts";
 export type { Target } from "./lib/finetune/adapter_sites.ts";
 export type { Adapters } from "./lib/finetune/adapters.ts";
 export { mergeAdapters } from "./lib/finetune/merge_adapters.ts";
@@ -99,6 +99,19 @@ export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } fr
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
 
+// Dataflow
+export { type Flow, type FlowOptions, openFlow, type RunOptions } from "./lib/flow/flow.ts";
+export type { Codec, Encoded, Filed, Inputs, Results, Stage, StageContext, StageDefinition } from "./lib/flow/stage.ts";
+export { type StageStatus, status } from "./lib/flow/status.ts";
+export { type Lineage, lineage } from "./lib/flow/lineage.ts";
+export { type Verification, verify, type VerifyOptions } from "./lib/flow/verify.ts";
+export { type Collection, type Garbage, gc, type GcOptions } from "./lib/flow/gc.ts";
+export { source } from "./lib/flow/source.ts";
+export { modelSource } from "./lib/flow/model_source.ts";
+export { stages } from "./lib/flow/stages.ts";
+export { traceCodec } from "./lib/flow/trace_codec.ts";
+export { modelCodec, tunedCodec } from "./lib/flow/model_codec.ts";
+
 // Displays
 export { type Shown, shown } from "./lib/display/shown.ts";
 export { type Row, table, type TableCell, type TableColumn, type TableOptions } from "./lib/display/table.ts";
@@ -127,5 +140,7 @@ export { singularSpectra, type SingularSpectraOptions } from "./lib/display/sing
 export { sizeTable } from "./lib/display/size_table.ts";
 export { stageTable } from "./lib/display/stage_table.ts";
 export { statusTable } from "./lib/display/status_table.ts";
-export type { Lineage, StageStatus } from "./lib/display/stage_status.ts";
 export { terminalProgress } from "./lib/display/terminal_progress.ts";
+
+// Notebooks
+export { type Notebook, notebook, type NotebookOptions, type RunOptions as NotebookRunOptions } from "./lib/notebook/notebook.ts";

@@ -52,7 +52,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
   const plan = { layers: [{ layer: 0, drop: [1] }] };
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
-    stage: winnow.StageStatus = { name: "plan", state: "fresh", inputs: [] };
+    stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
   const run = {
     title: "A run",
     sections: [{ shown: winnow.stageTable({}) }],

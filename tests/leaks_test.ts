@@ -36,7 +36,7 @@ function failingDevice(device: Device, fatal: number): { device: Device; calls: 
 const PLACES = full ? 40 : 8;
 
 /** Stages that only call others: with one router, unless there is time for all. */
-const COMPOSED = ["ablationLadder", "recommended"];
+const COMPOSED = ["ablationLadder", "ablationLadder, learning", "recommended"];
 
 for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, shared expert": "qwen2_moe, old spellings" })) {
   Deno.test(`a stage that fails anywhere gives back all tensors, ${kind} router`, (t) =>
@@ -74,6 +74,10 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),
         ablationLadder: (d, o) =>
           winnow.ablationLadder(d, model, sequences, { ...o, heldOut: sequences, rows: ["all options"], averageRank: 5 }),
+        "ablationLadder, learning": (d, o) => {
+          const rows = ["+ fine-tuning", "router distillation"], learning = { rows, population: 4, generations: 1, examples, recipe };
+          return winnow.ablationLadder(d, { ...model, tokenizer }, sequences, { ...o, ...learning, heldOut: sequences, averageRank: 5 });
+        },
         finetune: (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe }),
         "finetune, a teacher": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, targets: ["router"], teacher: model }),
         "finetune, layer by layer": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, residentBytes: 0 }),

@@ -16,11 +16,15 @@ export const ROUTERS = {
   "group-limited, scaled": "deepseek_v2, query rank, limited groups, scaled",
 } as const;
 
-/** Opens a random model in a folder that is removed at the end. */
-export async function withModel(variant: string, run: (model: Model, sequences: Uint32Array[]) => Promise<void>): Promise<void> {
+/** Opens a random model in a folder that is removed at the end; `changes` are made to the variant's config. */
+export async function withModel(
+  variant: string,
+  run: (model: Model, sequences: Uint32Array[]) => Promise<void>,
+  changes: Record<string, unknown> = {},
+): Promise<void> {
   const folder = await Deno.makeTempDir();
   try {
-    await writeRandomCheckpoint(`${folder}/model`, VARIANTS[variant], { spread: 0.2 });
+    await writeRandomCheckpoint(`${folder}/model`, { ...VARIANTS[variant], ...changes }, { spread: 0.2 });
     const sequences = [24, 7, 40, 1, 33].map((length, i) => tokenIds(`small.${i}`, length, 96));
     await run(await openModel(`${folder}/model`), sequences);
   } finally {

@@ -73,24 +73,29 @@ export async function calibrate(device: Device, model: Model, sequences: Sequenc
   if (!(searchTokens >= 1)) throw new RangeError(`Cannot calibrate: "searchTokens" must be at least 1, received ${searchTokens}`);
   const kept = Math.min(tokens, Math.floor(searchTokens));
   const starts = batches.map((_, b) => batches.slice(0, b).reduce((n, { ids }) => n + ids.length, 0));
-  const scratch = new Scratch({ memory: 2 ** 27 }), parts = new Map<number, Stored[]>(), counts = new Map<number, Uint32Array>();
-  for (const { index, block } of moeLayers(model)) parts.set(index, []), counts.set(index, new Uint32Array(block.experts.length));
+  const scratch = new Scratch({ memory: 2 ** 27 }), stored = new Map<number, Stored[]>(), counts = new Map<number, Uint32Array>();
+  for (const { index, block } of moeLayers(model)) stored.set(index, []), counts.set(index, new Uint32Array(block.experts.length));
   try {
     await walk(device, model, batches, {
       ...options,
       stage: "calibrate",
-      atBlock: async ({ layer, weights, batch, input }) => {
+      atBlock: async ({ layer: { index: layer }, weights, batch, input }) => {
         if (weights.block.kind === "dense") return;
         using probabilities = routerProbabilities(device, weights.block, input);
         const { topK, groups } = routerRule(config, weights.block.ids);
         using ranking = device.rank(probabilities, topK, groups);
-        for (const e of await device.readIndices(ranking.experts)) if (e !== NO_EXPERT) counts.get(layer.index)![e]++;
+        const served = new Uint32Array(weights.block.ids.length);
+        for (const e of await device.readIndices(ranking.experts)) if (e !== NO_EXPERT) served[e]++;
 
         const rows = evenRows(tokens, kept, starts[batch], batches[batch].ids.length);
-        if (rows.length === 0) return;
+        if (rows.length === 0) return { layer, served, inputs: new Float32Array() };
         using picked = device.tensor(rows, [rows.length]);
         using inputs = device.gather(input, picked);
-        parts.get(layer.index)!.push(await scratch.store(await device.read(inputs)));
+        return { layer, served, inputs: await device.read(inputs) };
+      },
+      found: async ({ layer, served, inputs }) => {
+        served.forEach((count, e) => counts.get(layer)![e] += count);
+        if (inputs.length > 0) stored.get(layer)!.push(await scratch.store(inputs));
       },
     });
   } catch (error) {
@@ -107,7 +112,7 @@ export async function calibrate(device: Device, model: Model, sequences: Sequenc
     layers: moeLayers(model).map(({ index, block }) => ({
       layer: index,
       experts: block.experts.map((e) => e.id),
-      inputs: joined(parts.get(index)!, kept, config.hidden, checkAlive),
+      inputs: joined(stored.get(index)!, kept, config.hidden, checkAlive),
       counts: counts.get(index)!,
     })),
     [Symbol.dispose]: () => {

@@ -6,6 +6,7 @@
 
 import { dirname } from "node:path";
 import { fileError } from "./file_error.ts";
+import { takeLock } from "./take_lock.ts";
 
 /** A folder in the making. When it is disposed without having been published, it is removed. */
 export interface Draft extends AsyncDisposable {
@@ -51,7 +52,9 @@ const explain = (action: string, path: string) => (error: unknown) => {
 async function prepare(target: string): Promise<Draft> {
   const path = `${target}.partial-new`, aside = `${target}.partial-old`;
   await using cleanup = new AsyncDisposableStack();
-  cleanup.use(await takeLock(`${target}.partial-lock`, target));
+  const lock = await takeLock(`${target}.partial-lock`);
+  if (!lock) throw new Error(`Cannot write "${target}": another process is writing to it`);
+  cleanup.use(lock);
   if (await exists(aside)) await (await exists(target) ? Deno.remove(aside, { recursive: true }) : Deno.rename(aside, target));
   if (await exists(path)) await Deno.remove(path, { recursive: true });
   await Deno.mkdir(path);
@@ -79,24 +82,6 @@ async function publish(path: string, target: string, aside: string, { replace }:
   }
   await syncFolder(dirname(target));
   if (replaces) await Deno.remove(aside, { recursive: true });
-}
-
-async function takeLock(path: string, target: string): Promise<AsyncDisposable> {
-  const file = await Deno.open(path, { write: true, create: true });
-  // Its last holder removes the file: a lock on a file that has just lost its name keeps nobody away.
-  try {
-    const held = await file.tryLock(true) && (await file.stat()).ino === (await Deno.stat(path).catch(() => undefined))?.ino;
-    if (!held) throw new Error(`Cannot write "${target}": another process is writing to it`);
-  } catch (error) {
-    file.close();
-    throw error;
-  }
-  return {
-    async [Symbol.asyncDispose]() {
-      await Deno.remove(path).catch(() => {}); // gone already is as good
-      file.close();
-    },
-  };
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -5,14 +5,16 @@
  */
 
 import type { DType, TensorSource } from "../device/device.ts";
+import type { FileType } from "./file_type.ts";
 import { parallel } from "./parallel.ts";
 import type { TensorEntry } from "./parse_header.ts";
 import { planRows } from "./plan_rows.ts";
 import type { Source } from "./source.ts";
 
 /** A tensor of a checkpoint. */
-export interface StoredTensor extends TensorSource {
+export interface StoredTensor<D extends FileType = DType> extends Omit<TensorSource, "dtype"> {
   readonly name: string;
+  readonly dtype: D;
   /** The file that holds it, by its path in the source. */
   readonly file: string;
   readonly bytes: number;
@@ -25,6 +27,12 @@ export interface StoredTensor extends TensorSource {
    * @throws {RangeError} If a row is outside the tensor, rows are not ascending, or `into` has another length.
    */
   readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+  /**
+   * Fills `into` with whole rows from row `first` on.
+   *
+   * @throws {RangeError} If they are not all rows of the tensor.
+   */
+  readSlice(first: number, into: Uint8Array): Promise<void>;
 }
 
 /** Runs of rows under way at the same time. */
@@ -52,11 +60,15 @@ const AT_ONCE = 4;
  * assertEquals(two.subarray(256), whole.subarray(900 * 256, 901 * 256));
  * ```
  */
-export function storedTensor(source: Source, { name, dtype, shape, file, start, bytes }: TensorEntry & { dtype: DType }): StoredTensor {
+export function storedTensor<D extends FileType = DType>(
+  source: Source,
+  { name, dtype, shape, file, start, bytes }: TensorEntry & { dtype: D },
+): StoredTensor<D> {
   const shown = `tensor "${name}" of "${source.location}/${file}"`;
   const checkLength = (into: Uint8Array, expected: number) => {
     if (into.length !== expected) throw new RangeError(`Cannot read ${shown}: the buffer has ${into.length} bytes, expected ${expected}`);
   };
+  const count = shape[0] ?? 0, rowBytes = bytes / Math.max(1, count);
   return {
     ...{ name, dtype, shape, file, bytes },
     async read(into) {
@@ -64,7 +76,6 @@ export function storedTensor(source: Source, { name, dtype, shape, file, start, 
       if (bytes > 0) await source.read(file, start, into);
     },
     async readRows(rows, into) {
-      const count = shape[0] ?? 0, rowBytes = bytes / Math.max(1, count);
       rows.forEach((row, i) => {
         if (row >= count) throw new RangeError(`Cannot read ${shown}: row ${row} is outside its ${count} rows`);
         if (i > 0 && row <= rows[i - 1]) {
@@ -76,6 +87,13 @@ export function storedTensor(source: Source, { name, dtype, shape, file, start, 
       await parallel(planRows(rows, rowBytes), AT_ONCE, ({ begin, end }) => {
         return readRun(readFrom, rows.subarray(begin, end), rowBytes, into.subarray(begin * rowBytes, end * rowBytes));
       });
+    },
+    async readSlice(first, into) {
+      const rows = into.length === 0 ? 0 : into.length / rowBytes;
+      if (!(Number.isInteger(rows) && first >= 0 && first + rows <= count)) {
+        throw new RangeError(`Cannot read ${shown}: ${into.length} bytes from row ${first} on are not rows of its ${count}`);
+      }
+      if (rows > 0) await source.read(file, start + first * rowBytes, into);
     },
   };
 }

@@ -10,11 +10,10 @@ import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, MatrixSource, TensorSource } from "../device/device.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
-import { type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
+import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
+import type { StageOptions } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
-import { denseMatrix } from "./dense_matrix.ts";
-import { type ExpertResponses, expertResponses } from "./expert_responses.ts";
+import { eachMatrix, type Matrix } from "./each_matrix.ts";
 import { truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
 import { whitenedSvd, type WhitenedSvdOptions } from "./whitened_svd.ts";
 
@@ -32,7 +31,7 @@ export interface DecomposeExpertsOptions extends StageOptions, TruncatedSvdOptio
 export interface Decomposition {
   layer: number;
   expert: number;
-  matrix: "gate" | "up" | "down";
+  matrix: Matrix;
   /** Null where the matrix stayed dense, because two factors would not have been smaller. */
   rank: number | null;
   /** ‖W - left · right‖ / ‖W‖, measured. */
@@ -91,6 +90,11 @@ export async function decomposeExperts(
   }
 }
 
+/** What stands for a matrix; without factors, itself. */
+interface Product extends Pick<Decomposition, "relativeError" | "relativeOutputError"> {
+  factors?: MatrixSource;
+}
+
 async function decomposed(
   device: Device,
   model: Model,
@@ -98,61 +102,43 @@ async function decomposed(
   scratch: Scratch,
   options: DecomposeExpertsOptions,
 ): Promise<DecomposedModel> {
-  const decomposition: Decomposition[] = [], layers = [...model.layers], { hidden, moe } = model.config;
-  const total = moeLayers(model).reduce((n, l) => n + l.block.experts.length, 0), largest = largestRank(hidden, moe.intermediate);
-  let done = 0;
-  await advance(options, { stage: "decompose", done, total, unit: "experts" });
-  for (const [at, layer] of layers.entries()) {
-    if (layer.block.kind === "dense") continue;
-    const experts: Expert[] = [], planned = ranks.layers.find((l) => l.layer === layer.index)?.experts ?? [];
-    const moe = { ...layer, block: layer.block };
-    for await (const { expert, responses } of encountered(device, model, moe, planned, largest, options)) {
-      const rank = planned.find((e) => e.expert === expert.id)?.rank;
-      if (rank === undefined) experts.push(expert);
-      else {
-        const factors = async (matrix: Decomposition["matrix"]): Promise<MatrixSource> => {
-          const record = { layer: layer.index, expert: expert.id, matrix };
-          if (rank > largest) {
-            decomposition.push({ ...record, rank: null, relativeError: 0, relativeOutputError: options.whiten ? 0 : null });
-            return expert[matrix];
-          }
-          using dense = await denseMatrix(device, expert[matrix]);
-          const [rows, columns] = dense.shape,
-            { left, right, relativeError, relativeOutputError } = responses
-              ? await whitenedSvd(device, dense, responses[matrix], rank, options)
-              : { relativeOutputError: null, ...await truncatedSvd(device, dense, rank, options) };
-          decomposition.push({ ...record, rank, relativeError, relativeOutputError });
-          return {
-            left: storedSource(await scratch.store(left), [rows, rank]),
-            right: storedSource(await scratch.store(right), [rank, columns]),
-          };
-        };
-        experts.push({ id: expert.id, gate: await factors("gate"), up: await factors("up"), down: await factors("down") });
-      }
-      await advance(options, { stage: "decompose", done: ++done, total, unit: "experts" });
-    }
-    layers[at] = { ...layer, block: { ...layer.block, experts } };
+  const { hidden, moe: { intermediate } } = model.config, largest = largestRank(hidden, intermediate);
+  const rankOf = ({ index }: DecoderLayer, { id }: Expert) =>
+    ranks.layers.find((l) => l.layer === index)?.experts.find((e) => e.expert === id)?.rank ?? Infinity;
+  const low = moeLayers(model).map((layer) => ({ layer, experts: layer.block.experts.filter((e) => rankOf(layer, e) <= largest) }));
+  const parts = eachMatrix(device, model, low, { ...options, stage: "decompose" }, async (dense, responses, { layer, expert }) => {
+    const rank = rankOf(layer, expert);
+    const { left, right, relativeError, relativeOutputError } = responses
+      ? await whitenedSvd(device, dense, responses, rank, options)
+      : { relativeOutputError: null, ...await truncatedSvd(device, dense, rank, options) };
+    return { left, right, relativeError, relativeOutputError };
+  });
+  const nameOf = (layer: DecoderLayer, expert: Expert, matrix: Matrix) => `${layer.index}.${expert.id}.${matrix}`;
+  const products = new Map<string, Product>();
+  for await (const { item: { layer, expert, matrix }, value: { left, right, ...errors } } of parts) {
+    const rank = rankOf(layer, expert);
+    const factors = {
+      left: storedSource(await scratch.store(left), [left.length / rank, rank]),
+      right: storedSource(await scratch.store(right), [rank, right.length / rank]),
+    };
+    products.set(nameOf(layer, expert, matrix), { factors, ...errors });
   }
+  const decomposition: Decomposition[] = [], exact: Product = { relativeError: 0, relativeOutputError: options.whiten ? 0 : null };
+  const replaced = (layer: DecoderLayer, expert: Expert): Expert => {
+    const planned = rankOf(layer, expert);
+    if (planned === Infinity) return expert;
+    const replacement = (matrix: Matrix) => {
+      const { factors, ...errors } = products.get(nameOf(layer, expert, matrix)) ?? exact;
+      decomposition.push({ layer: layer.index, expert: expert.id, matrix, rank: factors ? planned : null, ...errors });
+      return factors ?? expert[matrix];
+    };
+    return { id: expert.id, gate: replacement("gate"), up: replacement("up"), down: replacement("down") };
+  };
+  const layers = model.layers.map((layer) => {
+    if (layer.block.kind === "dense") return layer;
+    return { ...layer, block: { ...layer.block, experts: layer.block.experts.map((expert) => replaced(layer, expert)) } };
+  });
   return { ...model, layers, decomposition, [Symbol.dispose]: () => scratch[Symbol.dispose]() };
-}
-
-/** The experts of a layer, those that are to be whitened with what they meet. */
-async function* encountered(
-  device: Device,
-  model: Model,
-  layer: MoeLayer,
-  planned: RankPlan["layers"][0]["experts"],
-  largest: number,
-  { whiten, signal }: DecomposeExpertsOptions,
-): AsyncGenerator<{ expert: Expert; responses?: ExpertResponses }> {
-  const { experts } = layer.block, low = experts.filter(({ id }) => planned.some((p) => p.expert === id && p.rank <= largest));
-  if (!whiten || low.length === 0) return yield* experts.map((expert) => ({ expert }));
-  const met = expertResponses(device, model, layer, whiten, low, signal);
-  try {
-    for (const expert of experts) yield low.includes(expert) ? (await met.next()).value! : { expert };
-  } finally {
-    await met.return(undefined);
-  }
 }
 
 /** @throws {TypeError} If it is no plan of ranks. @throws {RangeError} If it does not fit the model. */

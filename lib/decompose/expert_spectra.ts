@@ -8,11 +8,10 @@ import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { expectStage } from "../model/expect_stage.ts";
-import { type Expert, type Model, type MoeLayer, moeLayers } from "../model/model.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
-import { denseMatrix } from "./dense_matrix.ts";
-import { type ExpertResponses, expertResponses } from "./expert_responses.ts";
-import { whitened, type WhitenedSvdOptions } from "./whitened_svd.ts";
+import { type Model, moeLayers } from "../model/model.ts";
+import type { StageOptions } from "../model/stage_options.ts";
+import { eachMatrix } from "./each_matrix.ts";
+import { type Responses, whitened, type WhitenedSvdOptions } from "./whitened_svd.ts";
 
 /** Spectra of the experts' matrices. */
 export interface ExpertSpectra {
@@ -56,36 +55,21 @@ export async function expertSpectra(device: Device, model: Model, options: Exper
   const purpose = "take spectra", { whiten } = options ?? {}, { hidden, moe: { intermediate } } = model?.config ?? { moe: {} };
   expectStage(device, model, purpose);
   if (whiten !== undefined) checkTrace(model, whiten, purpose);
-  const result: ExpertSpectra = { kind: whiten ? "outputs" : "weights", expertShape: { hidden, intermediate }, layers: [] };
-  const total = moeLayers(model).reduce((n, { block }) => n + block.experts.length, 0);
-  let done = 0;
-  await advance(options, { stage: "spectra", done, total, unit: "experts" });
-  for (const layer of moeLayers(model)) {
-    const experts: ExpertSpectra["layers"][0]["experts"] = [];
-    for await (const { expert, responses } of met(device, model, layer, options)) {
-      const shares = new Float64Array(Math.min(hidden, intermediate));
-      for (const matrix of ["gate", "up", "down"] as const) {
-        using dense = await denseMatrix(device, expert[matrix]);
-        const squares = responses ? await whiteSquares(device, dense, responses[matrix], options) : await plainSquares(device, dense);
-        const sum = squares.reduce((a, b) => a + b, 0);
-        squares.forEach((value, r) => shares[r] += sum > 0 ? value / sum : 0);
-      }
-      experts.push({ expert: expert.id, shares });
-      await advance(options, { stage: "spectra", done: ++done, total, unit: "experts" });
-    }
-    result.layers.push({ layer: layer.index, experts });
+  const layers = moeLayers(model).map(({ index, block }) => ({
+    layer: index,
+    experts: block.experts.map(({ id }) => ({ expert: id, shares: new Float64Array(Math.min(hidden, intermediate)) })),
+  }));
+  const listed = moeLayers(model).map((layer) => ({ layer, experts: layer.block.experts }));
+  const parts = eachMatrix(device, model, listed, { ...options, stage: "spectra" }, async (dense, responses) => {
+    const squares = responses ? await whiteSquares(device, dense, responses, options) : await plainSquares(device, dense);
+    const sum = squares.reduce((a, b) => a + b, 0);
+    return squares.map((value) => sum > 0 ? value / sum : 0);
+  });
+  for await (const { item: { layer, expert }, value } of parts) {
+    const { shares } = layers.find((l) => l.layer === layer.index)!.experts.find((e) => e.expert === expert.id)!;
+    value.forEach((share, r) => shares[r] += share);
   }
-  return result;
-}
-
-async function* met(
-  device: Device,
-  model: Model,
-  layer: MoeLayer,
-  { whiten, signal }: ExpertSpectraOptions,
-): AsyncGenerator<{ expert: Expert; responses?: ExpertResponses }> {
-  if (whiten) yield* expertResponses(device, model, layer, whiten, layer.block.experts, signal);
-  else yield* layer.block.experts.map((expert) => ({ expert }));
+  return { kind: whiten ? "outputs" : "weights", expertShape: { hidden, intermediate }, layers };
 }
 
 /** Squared singular values, falling; what rounding leaves below 0 is 0. */
@@ -96,7 +80,7 @@ async function plainSquares(device: Device, matrix: Tensor): Promise<Float64Arra
   return await eigenvalues(device, gram);
 }
 
-async function whiteSquares(device: Device, matrix: Tensor, responses: ExpertResponses["gate"], options: WhitenedSvdOptions) {
+async function whiteSquares(device: Device, matrix: Tensor, responses: Responses, options: WhitenedSvdOptions) {
   using white = await whitened(device, matrix, responses, options);
   return await eigenvalues(device, white.core);
 }

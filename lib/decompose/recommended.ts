@@ -11,7 +11,7 @@ import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
-import type { StageOptions } from "../model/stage_options.ts";
+import { type StageOptions, within } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
 import { allocateRanksGlobally } from "./allocate_ranks_globally.ts";
 import { type DecomposedModel, decomposeExperts } from "./decompose_experts.ts";
@@ -70,7 +70,8 @@ export async function recommended(
   const purpose = "compress";
   expectStage(device, model, purpose);
   expect(typeof options === "object" && options !== null, purpose, 'options with the "share" that is left', options);
-  const { share = 0.5, signal, onProgress } = options, { hidden, moe: { intermediate } } = model.config, control = { signal, onProgress };
+  const { share = 0.5, signal, onProgress, resume } = options, { hidden, moe: { intermediate } } = model.config;
+  const control = { signal, onProgress, resume };
   if (!(share > 0 && share < 1)) throw new RangeError(`Cannot compress: "share" must be above 0 and below 1, received ${share}`);
   const averageRank = share * hidden * intermediate / (hidden + intermediate), most = largestRank(hidden, intermediate);
   if (averageRank < 1 || averageRank > most) {
@@ -79,9 +80,9 @@ export async function recommended(
       `Cannot compress experts of ${hidden} x ${intermediate} to a share of ${share}: ranks from 1 to ${most} leave shares from ${least} to ${largest}`,
     );
   }
-  using trace = await calibrate(device, model, tokens, control);
-  const scores = await leaveOneOut(device, model, trace, control),
-    spectra = await expertSpectra(device, model, { ...control, whiten: trace });
+  using trace = await calibrate(device, model, tokens, within(control, "calibrate"));
+  const scores = await leaveOneOut(device, model, trace, within(control, "importance"));
+  const spectra = await expertSpectra(device, model, { ...within(control, "spectra"), whiten: trace });
   const ranks = allocateRanksGlobally(scores, spectra, { averageRank });
-  return { ...await decomposeExperts(device, model, ranks, { ...control, whiten: trace }), ranks };
+  return { ...await decomposeExperts(device, model, ranks, { ...within(control, "decompose"), whiten: trace }), ranks };
 }

@@ -8,7 +8,8 @@ import { expect } from "../model/expect.ts";
 import { formatBytes, formatSeconds } from "./format_amounts.ts";
 import { plainLine } from "./safe_text.ts";
 import { type Shown, shown } from "./shown.ts";
-import type { Lineage, StageStatus } from "./stage_status.ts";
+import type { Lineage } from "../flow/lineage.ts";
+import type { StageStatus } from "../flow/status.ts";
 import { STATE_COLORS } from "./status_table.ts";
 
 /** Letters in a line of a reason. */

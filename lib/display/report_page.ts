@@ -9,7 +9,8 @@ import boot from "./report_boot.js" with { type: "text" };
 import style from "./report_style.css" with { type: "text" };
 import { htmlText } from "./safe_text.ts";
 import type { Shown } from "./shown.ts";
-import type { Lineage, StageStatus } from "./stage_status.ts";
+import type { Lineage } from "../flow/lineage.ts";
+import type { StageStatus } from "../flow/status.ts";
 import { statusTable } from "./status_table.ts";
 import { table } from "./table.ts";
 

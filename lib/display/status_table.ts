@@ -7,7 +7,7 @@
 import { expect } from "../model/expect.ts";
 import { formatBytes, formatSeconds } from "./format_amounts.ts";
 import type { Shown } from "./shown.ts";
-import type { StageStatus } from "./stage_status.ts";
+import type { StageStatus } from "../flow/status.ts";
 import { table } from "./table.ts";
 
 /** Colours of states that read on white and on black. A word stands beside them. */

@@ -6,14 +6,16 @@
 
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
 import type { Device } from "../device/device.ts";
+import { tokenizeExamples } from "../finetune/examples.ts";
+import { checkedRecipe } from "../finetune/recipe.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
-import { advance } from "../model/stage_options.ts";
+import { advance, part } from "../model/stage_options.ts";
 import type { AblationLadderOptions } from "./ladder_options.ts";
-import { ladderRecipes } from "./ladder_recipes.ts";
+import { type LadderRecipe, ladderRecipes } from "./ladder_recipes.ts";
 import { measure, type Measurement } from "./measure.ts";
 import { SharedStages } from "./shared_stages.ts";
 
@@ -41,16 +43,19 @@ export interface AblationLadder {
 
 /**
  * The ablation ladder of MoE-I² and the options beyond it, all at one ratio: random choice, the least important experts, genetic search with the same
- * count in every layer, with counts by importance, with the reception field, with decomposition; then rows that change one thing each.
+ * count in every layer, with counts by importance, with the reception field, with decomposition, with fine-tuning; then rows that change one thing each.
  *
  * - All rows that only prune have the same size, and so have, but for ranks rounded down, all that prune and decompose. Rows that are "half pruned" or "decomposed only"
  *   drop half as many experts or none, and save the rest by ranks: they have the size of the former, those called "smaller" the size of the latter.
+ * - Two rows learn from `examples`, and exist only with them: "+ fine-tuning" trains adapters on the decomposed model, "router distillation" the routers
+ *   of the pruned one and nothing else, by the predictions of the dense model.
  * - Stages that several rows need run once: one calibration, one importance of each kind, one search of each kind.
  * - The losses are those of `blockOutputLoss` on the calibration tokens. The reception field can only lower that of the first block, by construction;
  *   the rest of the order is what is measured here.
  *
  * @param tokens Calibration sequences.
- * @throws {RangeError} If `heldOut` has no token to predict, a row is unknown, or an option is out of range for its stage.
+ * @throws {RangeError} If `heldOut` has no token to predict, a row is unknown or needs examples where there are none, or an option is out of range for its
+ *   stage.
  *
  * @example
  * ```ts
@@ -83,41 +88,53 @@ export async function ablationLadder(
     throw new RangeError(`Cannot ${purpose}: "randomRuns" must be a positive whole number, received ${randomRuns}`);
   }
   using stages = new SharedStages();
-  const recipes = ladderRecipes(device, model, tokens, stages, { ...options, ratio, averageRank, randomRuns, seed });
-  expect(options.rows === undefined || Array.isArray(options.rows), purpose, 'a list of names as "rows"', options.rows);
-  const unknown = options.rows?.find((name) => !recipes.some((r) => r.row === name));
-  if (unknown !== undefined) {
-    throw new RangeError(`Cannot ${purpose}: there is no row "${unknown}"; the rows are ${recipes.map((r) => `"${r.row}"`).join(", ")}`);
-  }
-  const chosen = recipes.filter(({ row }) => !options.rows || options.rows.includes(row)), total = 1 + chosen.length;
-  const rows: LadderRow[] = [{
-    row: "dense",
-    against: null,
-    ...await measure(device, model, model, tokens, options),
-    seconds: 0,
-    evaluations: 0,
-    plan: { layers: [] },
-  }];
+  const { examples } = options, recipe = checkedRecipe(options.recipe ?? {});
+  const all = ladderRecipes(device, model, tokens, stages, { ...options, ratio, averageRank, randomRuns, seed, recipe });
+  const chosen = chosenRecipes(all, options, purpose), total = 1 + chosen.length;
+  if (chosen.some(({ learns }) => learns)) tokenizeExamples(model, examples!, recipe.maxLength); // what is wrong with them is found before the work
+  const measured = { ...options, resume: undefined }; // a row is kept whole
+  const rows = [
+    await part(options, "dense", async (): Promise<LadderRow> => ({
+      ...{ row: "dense", against: null, ...await measure(device, model, model, tokens, measured) },
+      ...{ seconds: 0, evaluations: 0, plan: { layers: [] } },
+    })),
+  ];
   for (const { row, against, make } of chosen) {
     await advance(options, { stage: "ladder", done: rows.length, total, unit: "rows" });
-    const runs: (Measurement & { plan: PruningPlan })[] = [], made = await make();
-    using stack = new DisposableStack();
-    for (const model of made.held) stack.use(model);
-    for (const { pruned, compressed, plan, ranks } of made.models) {
-      runs.push({ ...await measure(device, model, compressed, tokens, { ...options, ranks, sized: pruned }), plan });
-    }
-    rows.push({
-      row,
-      against,
-      ...(runs.length > 1 ? { ...meanOf(runs), runs } : runs[0]),
-      seconds: stages.seconds(made.stages),
-      evaluations: made.evaluations,
-      plan: made.models[0].plan,
-      ...(made.models[0].ranks ? { ranks: made.models[0].ranks } : {}),
-    });
+    rows.push(
+      await part(options, row, async (): Promise<LadderRow> => {
+        const runs: (Measurement & { plan: PruningPlan })[] = [], made = await make();
+        using stack = new DisposableStack();
+        for (const model of made.held) stack.use(model);
+        for (const { pruned, compressed, plan, ranks } of made.models) {
+          runs.push({ ...await measure(device, model, compressed, tokens, { ...measured, ranks, sized: pruned }), plan });
+        }
+        return {
+          row,
+          against,
+          ...(runs.length > 1 ? { ...meanOf(runs), runs } : runs[0]),
+          seconds: stages.seconds(made.stages),
+          evaluations: made.evaluations,
+          plan: made.models[0].plan,
+          ...(made.models[0].ranks ? { ranks: made.models[0].ranks } : {}),
+        };
+      }),
+    );
   }
   await advance(options, { stage: "ladder", done: total, total, unit: "rows" });
   return { ratio, averageRank, rows };
+}
+
+/** @throws {RangeError} If a row is asked for that does not exist, or that needs examples where there are none. */
+function chosenRecipes(all: readonly LadderRecipe[], { rows, examples }: AblationLadderOptions, purpose: string): LadderRecipe[] {
+  expect(rows === undefined || Array.isArray(rows), purpose, 'a list of names as "rows"', rows);
+  const possible = all.filter(({ learns }) => !learns || examples !== undefined);
+  for (const name of rows ?? []) {
+    if (possible.some(({ row }) => row === name)) continue;
+    if (all.some(({ row }) => row === name)) throw new RangeError(`Cannot ${purpose}: the row "${name}" needs "examples" to learn from`);
+    throw new RangeError(`Cannot ${purpose}: there is no row "${name}"; the rows are ${possible.map(({ row }) => `"${row}"`).join(", ")}`);
+  }
+  return possible.filter(({ row }) => !rows || rows.includes(row));
 }
 
 function meanOf(runs: readonly Measurement[]): Measurement {

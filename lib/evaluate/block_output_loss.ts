@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { Device, Tensor } from "../device/device.ts";
+import type { Device } from "../device/device.ts";
 import { batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
-import { embed } from "../model/embed.ts";
 import { expectModel, expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
-import { type Model, moeLayers } from "../model/model.ts";
-import { advance, pause, type StageOptions } from "../model/stage_options.ts";
+import { type DecoderLayer, type Model, moeLayers } from "../model/model.ts";
+import { passStreams } from "../model/pass_streams.ts";
+import { pause, type StageOptions } from "../model/stage_options.ts";
 import { decoderBlocks } from "../search/decoder_blocks.ts";
 
 export interface BlockOutputLossOptions extends StageOptions {
@@ -68,35 +68,34 @@ export async function blockOutputLoss(
   }
   const batches = batchSequences(config, tokens, batchTokens(config, config.moe.topK));
   if (batches.length === 0) throw new RangeError("Cannot compare models: there are no tokens");
-  const blocks = decoderBlocks(dense, block), squares = blocks.map(() => 0), groups = groupBatches(batches, 2 * 4 * config.hidden);
-  const total = groups.length * blocks.length;
-  let done = 0;
-  await advance(options, { stage: "compare models", done, total, unit: "blocks" });
-  for (const group of groups) {
-    using stack = new DisposableStack();
-    const streams: { hidden: Tensor; other: Tensor; batch: number }[] = [];
-    for (const batch of group) {
-      const hidden = stack.use(await embed(device, dense, batches[batch].ids));
-      streams.push({ hidden, other: stack.use(await embed(device, compressed, batches[batch].ids)), batch });
-    }
-    for (const [b, layers] of blocks.entries()) {
+  const blocks = decoderBlocks(dense, block), squares = blocks.map(() => 0), models = [dense, compressed];
+  await passStreams<DecoderLayer[], { block: number; square: number }>(device, {
+    ...options,
+    stage: "compare models",
+    unit: "blocks",
+    batches,
+    groups: groupBatches(batches, models.length * 4 * config.hidden),
+    models,
+    steps: blocks,
+    finds: () => true,
+    found: ({ block, square }) => void (squares[block] += square),
+    forward: async (layers, streams, find) => {
       for (const { index } of layers) {
-        for (const [model, stream] of [[dense, "hidden"], [compressed, "other"]] as const) {
+        for (const [m, model] of models.entries()) {
           using weights = await loadLayer(device, model.config, model.layers.find((l) => l.index === index)!);
-          for (const held of streams) {
+          for (const { batch, hidden } of streams) {
             await pause(options.signal);
-            forwardLayer(device, model.config, weights, held[stream], batches[held.batch].segments);
+            forwardLayer(device, model.config, weights, hidden[m], batches[batch].segments);
           }
           await device.sync();
         }
       }
-      for (const { hidden, other } of streams) {
-        using rest = device.squares(other, hidden);
-        squares[b] += (await device.read(rest)).reduce((sum, value) => sum + value, 0);
+      for (const { hidden: [before, after] } of find ? streams : []) {
+        using rest = device.squares(after, before);
+        await find!({ block: blocks.indexOf(layers), square: (await device.read(rest)).reduce((sum, value) => sum + value, 0) });
       }
-      await advance(options, { stage: "compare models", done: ++done, total, unit: "blocks" });
-    }
-  }
+    },
+  });
   const losses = blocks.map((layers, b) => ({
     layers: layers.filter((l) => l.block.kind === "moe").map((l) => l.index),
     loss: Math.sqrt(squares[b]),

@@ -9,7 +9,7 @@ import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
-import type { StageOptions } from "../model/stage_options.ts";
+import { type StageOptions, within } from "../model/stage_options.ts";
 import { countParameters } from "./count_parameters.ts";
 import { type Item, multipleChoice, type TaskResult } from "./multiple_choice.ts";
 import { perplexity } from "./perplexity.ts";
@@ -58,8 +58,8 @@ export async function evaluate(
   const { heldOut, items = [], limit, ...rest } = options ?? {};
   expectStage(device, model, "evaluate");
   expect(Array.isArray(heldOut), "evaluate", '"heldOut", an array with the token ids of each sequence', heldOut);
-  const { total, active, bytes } = countParameters(model), predicted = await perplexity(device, model, heldOut, rest);
-  const tasks = await multipleChoice(device, model, items, { ...rest, limit });
+  const { total, active, bytes } = countParameters(model), predicted = await perplexity(device, model, heldOut, within(rest, "perplexity"));
+  const tasks = await multipleChoice(device, model, items, { ...within(rest, "multiple choice"), limit });
   return {
     perplexity: predicted.perplexity,
     tasks: tasks.map(({ task, acc, accNorm, items, stderr }) => ({ task, acc, accNorm, items, stderr })),

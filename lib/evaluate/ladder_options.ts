@@ -4,8 +4,9 @@
  * @module
  */
 
+import type { Example } from "../finetune/examples.ts";
+import type { Recipe } from "../finetune/recipe.ts";
 import type { Sequences } from "../model/batch.ts";
-import type { Model } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import type { Item } from "./multiple_choice.ts";
 
@@ -34,9 +35,8 @@ export interface AblationLadderOptions extends StageOptions {
   block?: number;
   /** Only these rows, and "dense". @default all */
   rows?: readonly string[];
-  /**
-   * Fine-tunes the model of "+ decomposition" for a row "+ fine-tuning", such as `async (model) => …finetune(device, model, examples)…`; without it there
-   * is no such row. Both models are disposed of once they are measured.
-   */
-  finetune?: (model: Model) => Promise<Model>;
+  /** What the rows "+ fine-tuning" and "router distillation" learn from; without them there are no such rows. @default none */
+  examples?: readonly Example[];
+  /** Of the fine-tuning; the distillation takes from it all but targets and learning rate, which are those of `ROUTER_RECIPE`. @default that of `finetune` */
+  recipe?: Partial<Recipe>;
 }

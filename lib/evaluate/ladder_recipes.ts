@@ -11,6 +11,8 @@ import { allocateRanksGlobally } from "../decompose/allocate_ranks_globally.ts";
 import { decomposeExperts } from "../decompose/decompose_experts.ts";
 import { expertSpectra } from "../decompose/expert_spectra.ts";
 import type { Device } from "../device/device.ts";
+import { finetune } from "../finetune/finetune.ts";
+import { type Recipe, ROUTER_RECIPE } from "../finetune/recipe.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
 import { type Model, moeLayer, moeLayers } from "../model/model.ts";
@@ -32,9 +34,11 @@ export interface Made {
   evaluations: number;
 }
 
-export interface Recipe {
+export interface LadderRecipe {
   row: string;
   against: string | null;
+  /** Whether it needs examples. */
+  learns: boolean;
   make(): Promise<Made>;
 }
 
@@ -50,11 +54,11 @@ interface Pruning {
   ratio: number;
 }
 
-type Settled = AblationLadderOptions & { ratio: number; averageRank: number; randomRuns: number; seed: number };
+type Settled = AblationLadderOptions & { ratio: number; averageRank: number; randomRuns: number; seed: number; recipe: Recipe };
 
 /** All rows, each against the one that it changes. To add one, add it here: a name, what it changes, and how it is made. */
-export function ladderRecipes(device: Device, model: Model, tokens: Sequences, stages: SharedStages, options: Settled): Recipe[] {
-  const { ratio, averageRank, randomRuns, seed, signal, onProgress } = options, { hidden, moe } = model.config;
+export function ladderRecipes(device: Device, model: Model, tokens: Sequences, stages: SharedStages, options: Settled): LadderRecipe[] {
+  const { ratio, averageRank, randomRuns, seed, examples = [], signal, onProgress } = options, { hidden, moe } = model.config;
   const control = { signal, onProgress }, keep = options.keep ?? 3;
   const calibration = (of: Model, name: string) => stages.run(`calibrate${name}`, [], () => calibrate(device, of, tokens, control));
   const importance = async (of: Model, name: string, loss: "output" | "relative" = "output") => {
@@ -134,13 +138,20 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
   const finetuned = async (): Promise<Made> => {
     const made = await decomposed(paper), [one] = made.models;
     using stack = new DisposableStack();
-    made.held.forEach((model) => stack.use(model));
-    const compressed = await stages.once("fine-tuning", made.stages, () => options.finetune!(one.compressed));
-    if (Symbol.dispose in compressed) stack.use(compressed as Model & Disposable);
-    const held = [stack.move()];
-    return { ...made, models: [{ ...one, compressed }], held, stages: ["fine-tuning"] };
+    for (const model of made.held) stack.use(model);
+    const tune = () => finetune(device, one.compressed, examples, { ...options.recipe, ...control });
+    const compressed = await stages.once("fine-tuning", made.stages, tune);
+    return { ...made, models: [{ ...one, compressed }], held: [stack.move()], stages: ["fine-tuning"] };
   };
-  const recipe = (row: string, against: string | null, make: () => Promise<Made>): Recipe => ({ row, against, make });
+  const distilled = async (): Promise<Made> => {
+    const made = await withField(paper), [one] = made.models;
+    const distill = () => finetune(device, one.pruned, examples, { ...options.recipe, ...ROUTER_RECIPE, ...control, teacher: model });
+    const compressed = await stages.once("router distillation", made.stages, distill);
+    return { ...made, models: [{ ...one, compressed }], stages: ["router distillation"] };
+  };
+  const recipe = (row: string, against: string | null, make: () => Promise<Made>, learns = false): LadderRecipe => {
+    return { row, against, learns, make };
+  };
   return [
     recipe("random", null, async () => {
       const drop = await budget("uniform", ratio),
@@ -159,11 +170,12 @@ export function ladderRecipes(device: Device, model: Model, tokens: Sequences, s
     recipe("genetic", "genetic, uniform counts", () => searchOnly(paper)),
     recipe("+ reception field", "genetic", () => withField(paper)),
     recipe("+ decomposition", "+ reception field", () => decomposed(paper)),
-    ...(options.finetune ? [recipe("+ fine-tuning", "+ decomposition", finetuned)] : []),
+    recipe("+ fine-tuning", "+ decomposition", finetuned, true),
     recipe("uniform counts", "+ reception field", () => withField({ ...paper, counts: "uniform" })),
     recipe("relative importance", "+ reception field", () => withField({ ...paper, counts: "relative" })),
     recipe("greedy + swaps", "+ reception field", () => withField(beyond)),
     recipe("relative, greedy + swaps", "+ reception field", () => withField({ ...beyond, counts: "relative" })),
+    recipe("router distillation", "+ reception field", distilled, true),
     recipe("whitened", "+ decomposition", () => decomposed(paper, { white: true })),
     recipe("global ranks", "+ decomposition", () => decomposed(paper, { global: true })),
     recipe("whitened, global ranks", "+ decomposition", () => decomposed(paper, { white: true, global: true })),

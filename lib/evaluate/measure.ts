@@ -8,7 +8,7 @@ import type { RankPlan } from "../decompose/allocate_ranks.ts";
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
 import type { Model } from "../model/model.ts";
-import type { StageOptions } from "../model/stage_options.ts";
+import { type StageOptions, within } from "../model/stage_options.ts";
 import { blockOutputLoss } from "./block_output_loss.ts";
 import { countParameters } from "./count_parameters.ts";
 import { evaluate, type Evaluation } from "./evaluate.ts";
@@ -42,10 +42,11 @@ export async function measure(
   dense: Model,
   compressed: Model,
   tokens: Sequences,
-  { ranks, sized = compressed, block, heldOut, items, limit, signal, onProgress }: MeasureOptions,
+  { ranks, sized = compressed, block, heldOut, items, limit, signal, onProgress, resume }: MeasureOptions,
 ): Promise<Measurement> {
-  const evaluation = await evaluate(device, compressed, { heldOut, items, limit, signal, onProgress });
-  const { blocks, total: blockLoss } = await blockOutputLoss(device, dense, compressed, tokens, { block, signal, onProgress });
+  const control = { signal, onProgress, resume };
+  const evaluation = await evaluate(device, compressed, { ...within(control, "evaluate"), heldOut, items, limit });
+  const { blocks, total: blockLoss } = await blockOutputLoss(device, dense, compressed, tokens, { ...within(control, "compare"), block });
   const { total, bytes, active } = countParameters(sized, { ranks }), { tasks } = evaluation, count = tasks.length;
   return {
     ...evaluation,

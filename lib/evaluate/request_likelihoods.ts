@@ -7,8 +7,8 @@
 import type { Device, Segment } from "../device/device.ts";
 import { type Batch, batchTokens } from "../model/batch.ts";
 import type { Model } from "../model/model.ts";
+import type { StageOptions } from "../model/stage_options.ts";
 import { tokenLosses } from "../model/token_losses.ts";
-import type { WalkOptions } from "../model/walk.ts";
 import type { TokenRequest } from "./encode_requests.ts";
 
 /** Most tokens that a model reads at once: what its config.json says, else 2,048 as in lm-evaluation-harness. */
@@ -38,7 +38,7 @@ export async function requestLikelihoods(
   device: Device,
   model: Model,
   groups: readonly (readonly TokenRequest[])[],
-  { maxLength, ...options }: WalkOptions & { maxLength: number },
+  { maxLength, ...options }: StageOptions & { stage: string; maxLength: number },
 ): Promise<number[][]> {
   if (!(Number.isSafeInteger(maxLength) && maxLength > 0)) {
     throw new RangeError(`Cannot score text: "maxLength" must be a positive whole number, received ${maxLength}`);

@@ -25,8 +25,8 @@ import { readTrainingState, type TrainingPoint, writeTrainingState } from "./tra
 
 export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   /**
-   * Learn this model's predictions instead of the text: the loss is KL(teacher ‖ model). With `targets: ["router"]` this fits the routers of a pruned
-   * model to the experts that are left (router distillation, arXiv 2603.02217). Final norm and head must be those of the model; `history` tells
+   * Learn this model's predictions instead of the text: the loss is KL(teacher ‖ model). With `ROUTER_RECIPE` this fits the routers of a pruned model
+   * to the experts that are left (router distillation, arXiv 2603.02217). Final norm and head must be those of the model; `history` tells
    * the loss on the text all the same. @default none
    */
   teacher?: Model;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { FileType } from "../checkpoint/file_type.ts";
 import type { Device, TensorSource } from "../device/device.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 
@@ -34,34 +35,60 @@ export interface StageDefinition<I extends Inputs, O, T> {
   /** To be raised whenever the same inputs and options give another result than before. */
   readonly version: number;
   readonly inputs?: I;
-  /** Plain data. All of it is part of the key; `seed`, if there is one, is noted in the manifest. */
+  /** Plain data, as it is when the stage is defined. All of it is part of the key; `seed`, if there is one, is noted in the manifest. */
   readonly options?: O;
   /** WGSL that the result depends on: the texts themselves. */
   readonly kernels?: readonly string[];
   /** How the result is put on disk. @default plain data, with typed arrays */
-  readonly codec?: Codec<T>;
-  /** Whether the result is kept on disk. What is not must be quick: it is computed whenever it is needed. @default true */
+  readonly codec?: Codec<NoInfer<T>>;
+  /**
+   * Whether the result is kept on disk. What is not must be quick: it is computed whenever it is needed. If it can be disposed of, it is computed once, and
+   * disposed of with the flow. @default true
+   */
   readonly stored?: boolean;
-  run(inputs: Results<I>, options: O, context: StageContext): T | Promise<T>;
+  readonly run: (inputs: Results<I>, options: O, context: StageContext) => T | Promise<T>;
 }
 
 /** A result on its way to the disk and back. */
 export interface Encoded {
   /** What JSON can hold. */
   readonly json: unknown;
-  /** Large arrays by name. They are read one by one, when they are written and when they are asked for. */
+  /** Arrays by name. They are read one by one, when they are written and when they are asked for. */
   readonly arrays: ReadonlyMap<string, StoredArray>;
 }
 
-/** An array that need not be in memory: a weight, or numbers of another type that safetensors knows. */
+/** An array that need not be in memory: a weight, or numbers of another type. */
 export interface StoredArray extends Omit<TensorSource, "dtype"> {
-  readonly dtype: TensorSource["dtype"] | "F64" | "U32" | "I32" | "U16" | "U8";
+  readonly dtype: FileType;
+  /** Fills `into` with whole rows (entries of the first dimension) from row `first` on: for arrays that are too large to be held. */
+  readSlice?(first: number, into: Uint8Array): Promise<void>;
 }
 
+/** An array in a file, of which rows can be read. */
+export interface FiledArray extends StoredArray {
+  /** Fills `into` with rows (entries of the first dimension), rising and distinct. */
+  readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+  readSlice(first: number, into: Uint8Array): Promise<void>;
+}
+
+/** A result on its way back. */
+export interface Filed {
+  readonly json: unknown;
+  readonly arrays: ReadonlyMap<string, FiledArray>;
+}
+
+/** The result of an input, by its name: what it holds already need not be stored again. */
+export type InputOf = (name: string) => Promise<unknown>;
+
+/** How a result is put on disk. */
 export interface Codec<T> {
   /** Of the layout; part of the key. */
   readonly name: string;
-  encode(value: T, inputs: Readonly<Record<string, unknown>>): Encoded | Promise<Encoded>;
-  /** Also gets the results of the stage's inputs: what they hold already need not be stored twice. */
-  decode(encoded: Encoded, inputs: Readonly<Record<string, unknown>>): T | Promise<T>;
+  /**
+   * Whether all who ask may have the same decoded value, because nobody would change it. Else everybody gets a copy: what one does to it is not
+   * what another one computes with. @default false
+   */
+  readonly shared?: boolean;
+  encode(value: T, input: InputOf): Encoded | Promise<Encoded>;
+  decode(encoded: Filed, input: InputOf): T | Promise<T>;
 }

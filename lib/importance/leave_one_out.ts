@@ -10,8 +10,8 @@ import type { Device, Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
-import { type Model, moeLayer, moeLayers } from "../model/model.ts";
-import { advance, pause, type StageOptions } from "../model/stage_options.ts";
+import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
+import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
 import { walk } from "../model/walk.ts";
 import type { ExpertScores } from "./expert_scores.ts";
 import { importanceBatches } from "./importance_batches.ts";
@@ -65,9 +65,11 @@ export async function leaveOneOut(device: Device, model: Model, trace: Trace, op
   }
   if (!Object.hasOwn(KINDS, loss)) throw new TypeError(`Cannot score experts by the loss "${loss}": choose "output", "relative" or "lm"`);
   const layers = [...new Set(options.layers ?? moeLayers(model).map((l) => l.index))].map((index) => moeLayer(model, index));
+  const { signal, onProgress, resume } = options, control = { signal, onProgress, resume, stage: "importance" };
+  const covered = trace.layers.every((l) => l.inputs.tokens === trace.tokens), changes = covered ? outputChanges : walkedChanges;
   const scores = loss === "lm"
-    ? await leaveOneOutLoss(device, model, trace.sequences, layers, batch, options)
-    : await outputChanges(device, model, trace, layers.map((l) => l.index), batch, loss === "relative", options);
+    ? await leaveOneOutLoss(device, model, trace.sequences, layers, batch, control)
+    : await changes(device, model, trace, layers, { ...control, batch, relative: loss === "relative" });
   return {
     kind: KINDS[loss],
     topK: model.config.moe.topK,
@@ -82,81 +84,81 @@ export async function leaveOneOut(device: Device, model: Model, trace: Trace, op
 /** What scores say of how they were computed. */
 const KINDS = { output: "leave-one-out", relative: "leave-one-out, relative", lm: "leave-one-out, language-model loss" };
 
-/** Sums of squared changes over one batch of sequences, until its norm is due. */
-class Changes {
-  readonly scores = new Map<number, Float64Array>();
-  /** By layer and importance batch: for each expert, and last the squares of the routed output, if changes are relative to it. */
-  #squares = new Map<number, Map<number, Float64Array>>();
-
-  constructor(readonly device: Device, readonly model: Model, readonly relative: boolean) {}
-
-  /** Adds the tokens `input` of importance batch `group`. */
-  async add(layer: number, group: number, moe: LoadedMoe, input: Tensor): Promise<void> {
-    const { device, model: { config } } = this, count = moe.ids.length;
-    using inputs = layerFitness(device, config, moe, input, ranksNeeded(config, count, 1));
-    const squares = await device.fitness(inputs, moe.ids.map((_, position) => [position]));
-    const groups = this.#squares.get(layer) ?? new Map<number, Float64Array>(), sum = groups.get(group) ?? new Float64Array(count + 1);
-    squares.forEach((value, i) => sum[i] += value);
-    if (this.relative) sum[count] += await routedSquares(device, inputs);
-    this.#squares.set(layer, groups.set(group, sum));
-  }
-
-  /** Σ over batches of √(Σ over the batch's tokens), relative to the batch's output if so asked, in the order of the batches. */
-  finish(): Map<number, Float64Array> {
-    for (const [layer, groups] of this.#squares) {
-      const ordered = [...groups].sort(([a], [b]) => a - b).map(([, squares]) => squares);
-      const norm = (squares: Float64Array, i: number) => {
-        if (!this.relative) return Math.sqrt(squares[i]);
-        const whole = squares[squares.length - 1];
-        return whole > 0 ? Math.sqrt(squares[i] / whole) : 0;
-      };
-      const sums = ordered[0].map((_, i) => ordered.reduce((total, squares) => total + norm(squares, i), 0));
-      this.scores.set(layer, sums.slice(0, -1));
-    }
-    return this.scores;
-  }
+/** For each expert Σ over the tokens of `input` of ‖change of the routed output without it‖²; last, with `relative`, that of the routed output itself. */
+async function squaredChanges(device: Device, { config }: Model, moe: LoadedMoe, input: Tensor, relative: boolean): Promise<Float64Array> {
+  using inputs = layerFitness(device, config, moe, input, ranksNeeded(config, moe.ids.length, 1));
+  const squares = await device.fitness(inputs, moe.ids.map((_, position) => [position]));
+  return Float64Array.of(...squares, relative ? await routedSquares(device, inputs) : 0);
 }
 
+/** Adds squared changes to the sums of an importance batch. */
+function addTo(sums: Float64Array[], group: number, squares: Float64Array): void {
+  const sum = sums[group] ??= new Float64Array(squares.length);
+  squares.forEach((value, i) => sum[i] += value);
+}
+
+/** Σ over batches of √(Σ over the batch's tokens), relative to the batch's output if so asked, in the order of the batches. */
+function sumOfNorms(sums: readonly Float64Array[], relative: boolean): Float64Array {
+  const norm = (squares: Float64Array, i: number) => {
+    if (!relative) return Math.sqrt(squares[i]);
+    const whole = squares[squares.length - 1];
+    return whole > 0 ? Math.sqrt(squares[i] / whole) : 0;
+  };
+  return sums[0].slice(0, -1).map((_, i) => sums.reduce((total, squares) => total + norm(squares, i), 0));
+}
+
+interface OutputChangeOptions extends StageOptions {
+  stage: string;
+  batch: number;
+  relative: boolean;
+}
+
+/** Scores from the kept inputs, which are those of all tokens. */
 async function outputChanges(
   device: Device,
   model: Model,
   trace: Trace,
-  layers: number[],
-  batch: number,
-  relative: boolean,
-  options: StageOptions,
-) {
-  const { config } = model, changes = new Changes(device, model, relative), stage = "importance";
-  const most = batchTokens(config, config.moe.topK + 1), covered = trace.layers.every((l) => l.inputs.tokens === trace.tokens);
-  if (!covered) {
-    const batches = importanceBatches(config, trace.sequences, batch, most);
-    await walk(device, model, batches.map((b) => b.batch), {
-      ...options,
-      stage,
-      atBlock: async ({ layer, weights, batch: b, input }) => {
-        if (weights.block.kind === "moe" && layers.includes(layer.index)) {
-          await changes.add(layer.index, batches[b].group, weights.block, input);
-        }
-      },
-    });
-    return changes.finish();
-  }
-  let done = 0;
-  await advance(options, { stage, done, total: layers.length, unit: "layers" });
-  for (const index of layers) {
-    const { inputs } = trace.layers.find((l) => l.layer === index)!;
-    using moe = await loadMoe(device, moeLayer(model, index).block);
+  layers: readonly MoeLayer[],
+  options: OutputChangeOptions,
+): Promise<Map<number, Float64Array>> {
+  const { batch, relative, signal } = options, most = batchTokens(model.config, model.config.moe.topK + 1);
+  const scores = new Map<number, Float64Array>();
+  const parts = eachPart({ ...options, unit: "layers" }, layers, ({ index }) => `layer ${index}`, async ({ index, block }) => {
+    const { inputs } = trace.layers.find((l) => l.layer === index)!, sums: Float64Array[] = [];
+    using moe = await loadMoe(device, block);
     for (let first = 0, start = 0; first < trace.sequences.length; first += batch) {
       const end = start + trace.sequences.slice(first, first + batch).reduce((n, s) => n + s.length, 0);
       for (; start < end; start = Math.min(end, start + most)) {
-        await pause(options.signal);
+        await pause(signal);
         const rows = Math.min(most, end - start), values = new Float32Array(rows * inputs.hidden);
         await inputs.read(start, values);
         using input = device.tensor(values, [rows, inputs.hidden]);
-        await changes.add(index, first / batch, moe, input);
+        addTo(sums, first / batch, await squaredChanges(device, model, moe, input, relative));
       }
     }
-    await advance(options, { stage, done: ++done, total: layers.length, unit: "layers" });
-  }
-  return changes.finish();
+    return sumOfNorms(sums, relative);
+  });
+  for await (const { item, value } of parts) scores.set(item.index, value);
+  return scores;
+}
+
+/** Scores from another walk through the model. */
+async function walkedChanges(
+  device: Device,
+  model: Model,
+  { sequences }: Trace,
+  layers: readonly MoeLayer[],
+  { batch: size, relative, ...options }: OutputChangeOptions,
+): Promise<Map<number, Float64Array>> {
+  const batches = importanceBatches(model.config, sequences, size, batchTokens(model.config, model.config.moe.topK + 1));
+  const sums = new Map<number, Float64Array[]>(layers.map(({ index }) => [index, []]));
+  await walk(device, model, batches.map(({ batch }) => batch), {
+    ...options,
+    atBlock: async ({ layer: { index: layer }, weights: { block }, batch, input }) => {
+      if (block.kind === "dense" || !sums.has(layer)) return;
+      return { layer, group: batches[batch].group, squares: await squaredChanges(device, model, block, input, relative) };
+    },
+    found: ({ layer, group, squares }) => addTo(sums.get(layer)!, group, squares),
+  });
+  return new Map([...sums].map(([layer, batches]) => [layer, sumOfNorms(batches, relative)]));
 }

@@ -11,7 +11,7 @@ import { attend, blockInput, blockOutput } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
 import { loadLayer, vector } from "../model/load_layer.ts";
 import type { Model, MoeLayer } from "../model/model.ts";
-import { advance, pause, type StageOptions } from "../model/stage_options.ts";
+import { advance, part, pause, type StageOptions } from "../model/stage_options.ts";
 import { importanceBatches } from "./importance_batches.ts";
 
 /** Model in which one layer lacks one expert: `layer` and `position` of the expert; the dense model has neither. */
@@ -34,7 +34,7 @@ export async function leaveOneOutLoss(
   sequences: Sequences,
   layers: readonly MoeLayer[],
   batch: number,
-  options: StageOptions,
+  options: StageOptions & { stage: string },
 ): Promise<Map<number, Float64Array>> {
   const variants = 1 + layers.reduce((n, { block }) => n + block.experts.length, 0);
   const most = Math.max(1, Math.floor(HELD / (variants * model.config.hidden * 4)));
@@ -42,18 +42,19 @@ export async function leaveOneOutLoss(
   const groups = Math.ceil(sequences.length / batch), tokens = new Float64Array(groups), dense = new Float64Array(groups);
   const sums = new Map(layers.map(({ index, block }) => [index, block.experts.map(() => new Float64Array(groups))]));
   const total = batches.length * model.layers.length;
-  let done = 0;
-  await advance(options, { stage: "importance", done, total, unit: "layers" });
-  for (const { batch: part, group } of batches) {
-    const losses = await variantLosses(device, model, part, layers, async () => {
-      await advance(options, { stage: "importance", done: ++done, total, unit: "layers" });
-    }, options.signal);
-    tokens[group] += part.rows.length;
-    for (const { layer, position, loss } of losses) {
-      if (layer === undefined) dense[group] += loss;
-      else sums.get(layer)![position!][group] += loss;
-    }
+  const report = (done: number) => advance(options, { stage: options.stage, done, total, unit: "layers" });
+  for (const [b, { batch, group }] of batches.entries()) {
+    const before = (layer: number) => report(b * model.layers.length + layer);
+    const losses = await part(
+      options,
+      `batch ${b + 1} of ${batches.length}`,
+      () => variantLosses(device, model, batch, layers, before, options.signal),
+    );
+    tokens[group] += batch.rows.length;
+    dense[group] += losses.dense;
+    for (const { layer, position, loss } of losses.without) sums.get(layer)![position][group] += loss;
   }
+  await report(total);
   const mean = (sum: Float64Array) => sum.reduce((all, value, g) => all + (tokens[g] > 0 ? value / tokens[g] : 0), 0) / groups;
   return new Map(
     [...sums].map(([layer, experts]) => [layer, Float64Array.from(experts, (sum) => mean(sum.map((value, g) => value - dense[g])))]),
@@ -66,13 +67,14 @@ async function variantLosses(
   model: Model,
   batch: Batch,
   layers: readonly MoeLayer[],
-  afterLayer: () => Promise<void>,
+  before: (layer: number) => Promise<void>,
   signal?: AbortSignal,
-) {
+): Promise<{ dense: number; without: { layer: number; position: number; loss: number }[] }> {
   const { config } = model;
   using stack = new DisposableStack();
   const variants: Variant[] = [{ hidden: stack.use(await embed(device, model, batch.ids)) }];
-  for (const layer of model.layers) {
+  for (const [l, layer] of model.layers.entries()) {
+    await before(l);
     using weights = await loadLayer(device, config, layer);
     const { block } = weights, parting = block.kind === "moe" && layers.some((l) => l.index === layer.index);
     for (const { hidden, layer: own } of [...variants]) {
@@ -90,19 +92,20 @@ async function variantLosses(
       device.add(hidden, output);
     }
     await device.sync();
-    await afterLayer();
   }
-  if (batch.rows.length === 0) return [];
+  const losses = { dense: 0, without: [] as { layer: number; position: number; loss: number }[] };
+  if (batch.rows.length === 0) return losses;
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
   using rows = device.tensor(batch.rows, [batch.rows.length]);
   using targets = device.tensor(batch.targets, [batch.targets.length]);
-  const losses: { layer?: number; position?: number; loss: number }[] = [];
   for (const { hidden, layer, position } of variants) {
     using last = device.gather(hidden, rows);
     using x = device.rmsNorm(last, norm, config.normEpsilon);
-    using loss = device.crossEntropy(x, head, targets);
-    losses.push({ layer, position, loss: (await device.read(loss)).reduce((a, b) => a + b, 0) });
+    using each = device.crossEntropy(x, head, targets);
+    const loss = (await device.read(each)).reduce((a, b) => a + b, 0);
+    if (layer === undefined) losses.dense = loss;
+    else losses.without.push({ layer, position: position!, loss });
   }
   return losses;
 }

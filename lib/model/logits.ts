@@ -41,7 +41,7 @@ export async function logits(device: Device, model: Model, sequence: Uint32Array
   expectStage(device, model, "compute logits");
   expect(sequence?.length !== undefined, "compute logits", "a Uint32Array of token ids", sequence);
   if (options.masked) checkPlan(model, options.masked, "mask experts");
-  let result = new Float32Array();
+  let result: Float32Array = new Float32Array();
   using norm = await vector(device, model.norm);
   await walk(device, model, batchSequences(model.config, [sequence], sequence.length), {
     ...options,
@@ -50,8 +50,9 @@ export async function logits(device: Device, model: Model, sequence: Uint32Array
       using x = device.rmsNorm(streams.get(0)!, norm, model.config.normEpsilon);
       using head = await device.load(model.head);
       using y = device.linear(x, head);
-      result = await device.read(y) as Float32Array<ArrayBuffer>;
+      return await device.read(y);
     },
+    found: (values) => void (result = values),
   });
   return result;
 }

@@ -45,6 +45,32 @@ export async function part<T>({ resume }: StageOptions, name: string, compute: (
   return value;
 }
 
+/** Makes a part of each item, in order, and reports how many are done; what was kept is done from the start. */
+export async function* eachPart<I, T>(
+  options: StageOptions & Pick<Progress, "stage" | "unit">,
+  items: readonly I[],
+  name: (item: I) => string,
+  compute: (item: I) => T | Promise<T>,
+): AsyncGenerator<{ item: I; value: T }> {
+  const { stage, unit } = options, total = items.length;
+  for (const [done, item] of items.entries()) {
+    const value = await part(options, name(item), async () => {
+      await advance(options, { stage, done, total, unit });
+      return await compute(item);
+    });
+    yield { item, value };
+  }
+  await advance(options, { stage, done: total, total, unit });
+}
+
+/** Options for a stage that runs within another one: the names of its parts begin with its own name, so that they meet no others. */
+export function within<O extends StageOptions>(options: O, name: string): O {
+  const { resume } = options, full = (part: string) => `${name}: ${part}`;
+  return resume
+    ? { ...options, resume: { get: (part) => resume.get(full(part)), put: (part, value) => resume.put(full(part), value) } }
+    : options;
+}
+
 /** Milliseconds between two pauses in which other tasks run; a pause takes about two. */
 const PAUSE = 50;
 

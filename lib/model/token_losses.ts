@@ -8,28 +8,39 @@ import type { Device } from "../device/device.ts";
 import type { Batch } from "./batch.ts";
 import { vector } from "./load_layer.ts";
 import type { Model } from "./model.ts";
-import { walk, type WalkOptions } from "./walk.ts";
+import type { StageOptions } from "./stage_options.ts";
+import { walk } from "./walk.ts";
 
 /** -log p of every scored token of every batch, in nats. */
-export async function tokenLosses(device: Device, model: Model, batches: readonly Batch[], options: WalkOptions): Promise<Float32Array[]> {
+export async function tokenLosses(
+  device: Device,
+  model: Model,
+  batches: readonly Batch[],
+  options: StageOptions & { stage: string },
+): Promise<Float32Array[]> {
   const losses: Float32Array[] = [];
   using norm = await vector(device, model.norm);
   await walk(device, model, batches, {
     ...options,
     atEnd: async (streams) => {
+      const held: Float32Array[] = [];
       using head = await device.load(model.head);
       for (const [batch, hidden] of streams) {
         const { rows, targets } = batches[batch];
-        losses[batch] = new Float32Array();
-        if (rows.length === 0) continue;
+        if (rows.length === 0) {
+          held.push(new Float32Array());
+          continue;
+        }
         using picked = device.tensor(rows, [rows.length]);
         using wanted = device.tensor(targets, [targets.length]);
         using last = device.gather(hidden, picked);
         using x = device.rmsNorm(last, norm, model.config.normEpsilon);
         using loss = device.crossEntropy(x, head, wanted);
-        losses[batch] = await device.read(loss);
+        held.push(await device.read(loss));
       }
+      return held;
     },
+    found: (held) => void losses.push(...held),
   });
   return losses;
 }

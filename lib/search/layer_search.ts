@@ -13,8 +13,8 @@ import { expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
-import { advance, pause, type StageOptions } from "../model/stage_options.ts";
-import { type Candidates, combinations, type LayerCandidates } from "./candidates.ts";
+import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
+import { type Candidates, combinations } from "./candidates.ts";
 import type { PruningBudget } from "./pruning_budget.ts";
 
 /** A layer whose sets of experts can be priced. Sets are lists of positions in the layer. */
@@ -42,28 +42,22 @@ export async function searchLayers(
   expectStage(device, model, "search");
   checkTrace(model, trace, "search");
   for (const { layer } of expectLayers(budget, 'a pruning budget, which lists "layers"', "search")) moeLayer(model, layer);
-  const { keep = 3, stage } = options;
+  const { keep = 3 } = options;
   if (!(Number.isSafeInteger(keep) && keep > 0)) {
     throw new RangeError(`Cannot search: "keep" must be a positive whole number, received ${keep}`);
   }
-  const result: LayerCandidates[] = [];
-  let done = 0;
-  await advance(options, { stage, done, total: moeLayers(model).length, unit: "layers" });
-  for (const layer of moeLayers(model)) {
+  const parts = eachPart({ ...options, unit: "layers" }, moeLayers(model), ({ index }) => `layer ${index}`, async (layer) => {
     const { index, block } = layer, ids = block.experts.map((e) => e.id), drop = dropOf(budget, layer);
     const possible = combinations(ids.length, drop);
-    if (drop === 0) result.push({ layer: index, sets: [{ drop: [], loss: 0 }], evaluated: 0, possible, history: [0] });
-    else {
-      using stack = new DisposableStack();
-      const parts = await preparedLayer(device, model, trace, index, drop, stack, options.signal);
-      const searchable = pricedLayer(device, parts, index, ids.length, drop);
-      const history = await search(searchable);
-      const sets = searchable.best(keep).map(({ set, loss }) => ({ drop: set.map((position) => ids[position]), loss }));
-      result.push({ layer: index, sets, evaluated: searchable.evaluated(), possible, history });
-    }
-    await advance(options, { stage, done: ++done, total: moeLayers(model).length, unit: "layers" });
-  }
-  return { layers: result };
+    if (drop === 0) return { layer: index, sets: [{ drop: [], loss: 0 }], evaluated: 0, possible, history: [0] };
+    using stack = new DisposableStack();
+    const prepared = await preparedLayer(device, model, trace, index, drop, stack, options.signal);
+    const searchable = pricedLayer(device, prepared, index, ids.length, drop);
+    const history = await search(searchable);
+    const sets = searchable.best(keep).map(({ set, loss }) => ({ drop: set.map((position) => ids[position]), loss }));
+    return { layer: index, sets, evaluated: searchable.evaluated(), possible, history };
+  });
+  return { layers: await Array.fromAsync(parts, ({ value }) => value) };
 }
 
 function dropOf(budget: PruningBudget, { index, block }: MoeLayer): number {

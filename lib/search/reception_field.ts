@@ -8,13 +8,13 @@ import type { Device, Tensor } from "../device/device.ts";
 import { alternativeOutputs } from "../model/alternative_outputs.ts";
 import { type Batch, batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { attend, blockInput, forwardLayer } from "../model/decoder_layer.ts";
-import { embed } from "../model/embed.ts";
 import { expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import { type DecoderLayer, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
+import { passStreams } from "../model/pass_streams.ts";
 import { checkDrop, pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
-import { advance, pause, type StageOptions } from "../model/stage_options.ts";
+import { pause, type StageOptions } from "../model/stage_options.ts";
 import type { Candidates } from "./candidates.ts";
 import { decoderBlocks } from "./decoder_blocks.ts";
 
@@ -89,26 +89,32 @@ export async function receptionField(
   const batches = batchSequences(model.config, tokens, batchTokens(model.config, model.config.moe.topK + keep));
   if (batches.length === 0) throw new RangeError("Cannot choose candidates: there are no tokens");
   const blocks = decoderBlocks(model, size), plan: ReceptionFieldPlan = { layers: [], blocks: [] };
-  using stack = new DisposableStack();
-  const dense: Tensor[] = [], pruned: Tensor[] = [];
-  for (const batch of batches) {
-    dense.push(stack.use(await embed(device, model, batch.ids)));
-    pruned.push(sequential ? stack.use(device.widen(dense.at(-1)!)) : dense.at(-1)!); // what is wide already is copied
-  }
-  let done = 0;
-  await advance(options, { stage: "reception field", done, total: blocks.length, unit: "blocks" });
-  for (const layers of blocks) {
-    const moe = layers.filter((l) => l.block.kind === "moe").map((l) => l.index);
-    if (moe.length > 0) {
-      const losses = await blockLosses(device, model, layers, sets, batches, dense, pruned, options.signal);
-      const best = losses.reduce((least, { loss }, i) => loss < losses[least].loss ? i : least, 0), { choice, loss } = losses[best];
-      plan.blocks.push({ layers: moe, choice, loss, firstChoices: losses[0].loss, combinations: losses.length });
-      moe.forEach((layer, i) => plan.layers.push({ layer, drop: sets.get(layer)![choice[i]] }));
-      // The dense streams moved on while the tree grew beside them.
-      if (sequential) await moveOn(device, pruneExperts(model, { layers: plan.layers.slice(-moe.length) }), layers, batches, pruned);
-    }
-    await advance(options, { stage: "reception field", done: ++done, total: blocks.length, unit: "blocks" });
-  }
+  await passStreams<DecoderLayer[], BlockChoice>(device, {
+    ...options,
+    stage: "reception field",
+    unit: "blocks",
+    batches,
+    groups: [batches.map((_, b) => b)],
+    models: sequential ? [model, model] : [model], // dense, and pruned as it goes
+    steps: blocks,
+    finds: () => true,
+    found: ({ layers, choice, ...rest }) => {
+      plan.blocks.push({ layers, choice, ...rest });
+      layers.forEach((layer, i) => plan.layers.push({ layer, drop: sets.get(layer)![choice[i]] }));
+    },
+    forward: async (block, streams, find) => {
+      const dense = streams.map(({ hidden }) => hidden[0]), pruned = streams.map(({ hidden }) => hidden.at(-1)!);
+      const layers = block.filter((l) => l.block.kind === "moe").map((l) => l.index);
+      if (find) {
+        // The dense streams move on while the tree grows beside them.
+        const losses = await blockLosses(device, model, block, sets, batches, dense, pruned, options.signal);
+        const best = losses.reduce((least, { loss }, i) => loss < losses[least].loss ? i : least, 0), { choice, loss } = losses[best];
+        await find({ layers, choice, loss, firstChoices: losses[0].loss, combinations: losses.length });
+      } else await moveOn(device, model, block, batches, dense);
+      const chosen = { layers: plan.layers.filter(({ layer }) => layers.includes(layer)) };
+      if (sequential) await moveOn(device, pruneExperts(model, chosen), block, batches, pruned);
+    },
+  });
   return plan;
 }
 

@@ -24,10 +24,11 @@ export interface FakeHub extends AsyncDisposable {
   etag(path: string): string;
 }
 
-/** A repository of the hub, whose main, v1, refs/pr/3 and refs/convert/parquet are at `COMMIT`. */
+/** A repository of the hub, whose main, v1, refs/pr/3 and refs/convert/parquet are at the commit. */
 export async function fakeHub(
   contents: Record<string, [Kept, string | Uint8Array<ArrayBuffer>]>,
   repository = "owner/name",
+  commit = COMMIT,
 ): Promise<FakeHub> {
   const files = new Map<string, File>();
   for (const [path, [kept, content]] of Object.entries(contents)) {
@@ -44,7 +45,7 @@ export async function fakeHub(
     return ranged(request, xorb(file.bytes), `"x"`);
   });
   const fake: FakeHub = {
-    hub: serve((request) => fake.intercept(request) ?? respond(request, repository, files, fake.hub.url, store.url)),
+    hub: serve((request) => fake.intercept(request) ?? respond(request, { repository, commit }, files, fake.hub.url, store.url)),
     store,
     intercept: () => undefined,
     etag: (path) => files.get(path)!.etag,
@@ -56,27 +57,33 @@ export async function fakeHub(
   return fake;
 }
 
-function respond(request: Request, repository: string, files: Map<string, File>, hub: string, store: string): Response {
+function respond(
+  request: Request,
+  { repository, commit }: { repository: string; commit: string },
+  files: Map<string, File>,
+  hub: string,
+  store: string,
+): Response {
   const path = decodeURIComponent(new URL(request.url).pathname);
   const id = repository.replace(/^datasets\//, ""), api = `/api/${id === repository ? "models" : "datasets"}/${id}`;
   if (["main", "v1", "refs/pr/3", "refs/convert/parquet"].some((revision) => path === `${api}/revision/${revision}`)) {
-    return Response.json({ _id: "1", id, sha: COMMIT, lastModified: "2026-01-01T00:00:00Z" });
+    return Response.json({ _id: "1", id, sha: commit, lastModified: "2026-01-01T00:00:00Z" });
   }
-  if (path === `${api}/tree/${COMMIT}`) {
+  if (path === `${api}/tree/${commit}`) {
     return Response.json([...files].map(([path, { kept, bytes, etag }]) => ({
       ...{ type: "file", path, size: bytes.length, oid: kept === "git" ? etag : "pointer" },
       ...(kept === "git" ? {} : { lfs: { oid: etag, size: bytes.length, pointerSize: 130 } }),
     })));
   }
-  if (path === `${api}/xet-read-token/${COMMIT}`) {
+  if (path === `${api}/xet-read-token/${commit}`) {
     return Response.json({ accessToken: "store-token", casUrl: store, exp: Date.now() / 1000 + 3600 });
   }
-  const file = files.get(path.replace(`/${repository}/resolve/${COMMIT}/`, ""));
+  const file = files.get(path.replace(`/${repository}/resolve/${commit}/`, ""));
   if (!file) return Response.json({ error: "Entry not found" }, { status: 404, headers: { "X-Error-Code": "EntryNotFound" } });
   if (file.kept === "git") return ranged(request, file.bytes, `"${file.etag}"`);
   if (file.kept === "lfs") return Response.redirect(`${store}/lfs/${file.etag}`, 302);
   const links = [
-    `<${hub}${api}/xet-read-token/${COMMIT}>; rel="xet-auth"`,
+    `<${hub}${api}/xet-read-token/${commit}>; rel="xet-auth"`,
     `<${store}/v1/reconstructions/${file.etag}>; rel="xet-reconstruction-info"`,
   ];
   return new Response("{}", {

@@ -13,12 +13,14 @@ import { loadLayer, vector } from "../../lib/model/load_layer.ts";
 import { logits } from "../../lib/model/logits.ts";
 import type { Model } from "../../lib/model/model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
-import { fastDevices, full, noise, testOnDevices } from "../devices.ts";
+import { devices, fastDevices, noise, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { GRADIENTS } from "../references/gradients.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
 import { weightGradients } from "./weight_gradients.ts";
 
+/** Also a software GPU takes only seconds for two sequences. */
+const gpuToo = { ...fastDevices, ...(devices.webgpu ? { webgpu: devices.webgpu } : {}) };
 for (const [name, figures] of Object.entries(GRADIENTS)) {
   testOnDevices(`gradients of ${name} agree with PyTorch`, async (device) => {
     const { model, calibration } = await openFixture(name), tolerance = device.kind === "cpu" ? 1e-3 : 1e-2;
@@ -30,7 +32,7 @@ for (const [name, figures] of Object.entries(GRADIENTS)) {
       assertAlmostEquals(normOf([got]), norm, tolerance * norm, `norm of ${tensor}`);
       first.forEach((want, i) => assertAlmostEquals(got[i], want, tolerance * Math.max(Math.abs(want), rms), `${tensor}[${i}]`));
     }
-  }, full ? undefined : fastDevices);
+  }, gpuToo);
 }
 
 function normOf(parts: Iterable<Float32Array>): number {

@@ -1,5 +1,5 @@
 import { assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import { checkedRecipe, learningRateAt } from "../../lib/finetune/recipe.ts";
+import { checkedRecipe, learningRateAt, MOE_I2_RECIPE } from "../../lib/finetune/recipe.ts";
 
 Deno.test("learningRateAt() rises in a line, then falls to zero as the schedule says", () => {
   const rates = (schedule: "cosine" | "linear" | "constant") => {
@@ -29,4 +29,10 @@ Deno.test("checkedRecipe() takes numbers for numbers only, and targets in any or
   }
   assertThrows(() => checkedRecipe({ targets: "experts" as never }), RangeError, '"targets" must be some of attention, ');
   assertEquals(checkedRecipe({ targets: ["experts", "attention", "experts"] }), checkedRecipe({}));
+});
+
+Deno.test("MOE_I2_RECIPE says itself what is known of it, whatever the defaults are", () => {
+  const { rank, alpha, dropout, learningRate, batch, epochs, maxLength } = MOE_I2_RECIPE;
+  assertEquals([rank, alpha, dropout, learningRate, batch, epochs, maxLength], [8, 16, 0.05, 1e-4, 64, 2, 256]);
+  assertEquals(checkedRecipe(MOE_I2_RECIPE), { ...checkedRecipe({}), ...MOE_I2_RECIPE });
 });

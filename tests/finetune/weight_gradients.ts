@@ -80,9 +80,10 @@ function joined(gradients: Map<string, Float32Array>): Map<string, Float32Array>
   const all = new Map(gradients);
   for (const [name, values] of gradients) {
     const layer = name.match(/^model\.layers\.\d+/)?.[0];
-    if (name.endsWith("latent.weight")) {
-      const rest = gradients.get(`${layer}.self_attn.rotated.weight`)!;
-      all.set(`${layer}.self_attn.kv_a_proj_with_mqa.weight`, concat(values, rest));
+    const latent = name.match(/latent\.(weight|bias)$/)?.[1];
+    if (latent) {
+      const rest = gradients.get(`${layer}.self_attn.rotated.${latent}`)!;
+      all.set(`${layer}.self_attn.kv_a_proj_with_mqa.${latent}`, concat(values, rest));
     }
     // The first entries are those of the first expert's gate; for the norm the order does not matter.
     if (name.endsWith("experts.gate_proj")) {

@@ -12,15 +12,35 @@ import { splitRows } from "./split_rows.ts";
 export interface Corpus {
   /** `owner/name` on the hub. */
   repository: string;
+  /** Commit on the hub. Where none is known: the branch on which the hub keeps every dataset as parquet. */
+  revision?: string;
   config: string;
   split: string;
+  /** Path of the split's one file, where the dataset keeps it under a name of its own. */
+  file?: string;
   column: string;
 }
 
-/** Corpora that perplexity is reported on: `wikitext2` in lines, for `blockPerplexity`, and in pages, for `documentPerplexity`. */
+/**
+ * Corpora that perplexity is reported on: `wikitext2` in lines, for `blockPerplexity`, and in pages, for `documentPerplexity`. Commits are known as those of
+ * `TASKS` are.
+ */
 export const CORPORA: Readonly<Record<"wikitext2" | "wikitext2Pages", Corpus>> = {
-  wikitext2: { repository: "Salesforce/wikitext", config: "wikitext-2-raw-v1", split: "test", column: "text" },
-  wikitext2Pages: { repository: "EleutherAI/wikitext_document_level", config: "wikitext-2-raw-v1", split: "test", column: "page" },
+  wikitext2: {
+    repository: "Salesforce/wikitext",
+    revision: "b08601e04326c79dfdd32d625aee71d232d685c3",
+    config: "wikitext-2-raw-v1",
+    split: "test",
+    column: "text",
+  },
+  wikitext2Pages: {
+    repository: "EleutherAI/wikitext_document_level",
+    revision: "647234772b9554e208af6c826f23b99e3cac88c8",
+    config: "wikitext-2-raw-v1",
+    split: "test",
+    file: "wikitext-2-raw-v1/wikitext-2-raw-v1-test.parquet",
+    column: "page",
+  },
 };
 
 export interface LoadTextsOptions extends DatasetOptions {
@@ -48,9 +68,10 @@ export async function loadTexts(
   { limit, ...options }: LoadTextsOptions = {},
 ): Promise<{ texts: string[]; dataset: string }> {
   const place = typeof corpus === "string" && Object.hasOwn(CORPORA, corpus) ? CORPORA[corpus] : corpus as Corpus;
-  const { repository, config, split, column } = place ?? {},
-    told = [repository, config, split, column].every((text) => typeof text === "string");
+  const { repository, revision, config, split, file, column } = place ?? {},
+    told = [repository, config, split, column, revision ?? "", file ?? ""].every((text) => typeof text === "string");
   expect(told, "load texts", `${Object.keys(CORPORA).join(" or ")}, or strings as "repository", "config", "split" and "column"`, corpus);
-  const source = await openDataset(repository, options), rows = await splitRows(source, { config, split }, { [column]: "text" }, limit);
+  const source = await openDataset({ repository, revision }, options);
+  const rows = await splitRows(source, { config, split, file }, { [column]: "text" }, limit);
   return { texts: rows.map((row) => row[column]), dataset: source.location };
 }

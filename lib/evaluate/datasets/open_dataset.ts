@@ -16,10 +16,9 @@ export interface DatasetOptions extends OpenOptions {
    */
   from?: string;
   /**
-   * Commit, branch or tag of a dataset on the hub, by `owner/name`. The default is the branch on which the hub keeps every dataset as parquet; results name
-   * the commit it was at, and giving that commit here reads the same data again.
-   *
-   * @default {"refs/convert/parquet"}
+   * Commit, branch or tag of a dataset on the hub, by `owner/name`, in place of the commit that the task or corpus names. One that names none is read from
+   * `refs/convert/parquet`, the branch on which the hub keeps every dataset as parquet; results name the commit it was at, and giving that commit here reads
+   * the same data again.
    */
   revisions?: Readonly<Record<string, string>>;
 }
@@ -27,19 +26,19 @@ export interface DatasetOptions extends OpenOptions {
 /**
  * Opens a dataset. No file of it is read yet.
  *
- * @param repository `owner/name`.
+ * @param dataset `owner/name`, and the commit on the hub if one is known.
  * @throws {Error} If there is no such dataset.
  *
  * @example
  * ```ts
  * import { assertRejects } from "@std/assert";
- * await assertRejects(() => openDataset("allenai/ai2_arc", { from: "notebooks" }), Error, "Cannot open");
+ * await assertRejects(() => openDataset({ repository: "allenai/ai2_arc" }, { from: "notebooks" }), Error, "Cannot open");
  * ```
  */
 export async function openDataset(
-  repository: string,
+  { repository, revision = "refs/convert/parquet" }: { repository: string; revision?: string },
   { from = "hf://datasets", revisions = {}, ...options }: DatasetOptions,
 ): Promise<Source> {
   const place = `${from.replace(/\/+$/, "")}/${repository}`;
-  return await openSource(from.startsWith("hf://") ? `${place}@${revisions[repository] ?? "refs/convert/parquet"}` : place, options);
+  return await openSource(from.startsWith("hf://") ? `${place}@${revisions[repository] ?? revision}` : place, options);
 }

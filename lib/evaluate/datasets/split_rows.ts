@@ -9,9 +9,10 @@ import { type Columns, parquetRows, type RowOf } from "./parquet_rows.ts";
 
 /**
  * Reads the first rows of a split, and no more files than they are in: `config/split/0000.parquet`, `0001.parquet`, … as the hub converts datasets, or
- * the one file `config/split-00000-of-00001.parquet` or `data/split-00000-of-00001.parquet` as datasets are uploaded.
+ * the one file `config/split-00000-of-00001.parquet` or `data/split-00000-of-00001.parquet` as datasets are uploaded, or the one with a name of its own.
  *
  * @param source A dataset.
+ * @param place The part of it, the split, and the path of the split's file if the dataset names it in no usual way.
  * @param columns What is wanted of each row, and of which kind.
  * @param limit At most so many rows.
  * @throws {RangeError} If `limit` is not a positive whole number.
@@ -27,7 +28,7 @@ import { type Columns, parquetRows, type RowOf } from "./parquet_rows.ts";
  */
 export async function splitRows<const C extends Columns>(
   source: Source,
-  { config, split }: { config: string; split: string },
+  { config, split, file }: { config: string; split: string; file?: string },
   columns: C,
   limit: number = Infinity,
 ): Promise<RowOf<C>[]> {
@@ -44,7 +45,7 @@ export async function splitRows<const C extends Columns>(
   let files = 0;
   while (rows.length < limit && await read(numbered(files))) files++;
   if (files > 0) return rows;
-  const single = [config, "data"].map((folder) => `${folder}/${split}-00000-of-00001.parquet`);
+  const single = [...[config, "data"].map((folder) => `${folder}/${split}-00000-of-00001.parquet`), ...(file === undefined ? [] : [file])];
   for (const path of single) {
     if (await read(path)) return rows;
   }

@@ -52,10 +52,11 @@ export async function loadTasks(
 ): Promise<LoadedTask[]> {
   expect(Array.isArray(names), "load tasks", 'a list of names such as "arc_easy"', names);
   const tasks = [...new Map(names.flatMap(named).map((task) => [task.task, task])).values()];
-  const open = remembered((repository) => openDataset(repository, options)), loaded: LoadedTask[] = [];
-  await parallel([...tasks.entries()], AT_ONCE, async ([i, { task, version, repository, config, split, columns, metrics, question }]) => {
+  const open = remembered((dataset) => openDataset(JSON.parse(dataset), options)), loaded: LoadedTask[] = [];
+  await parallel([...tasks.entries()], AT_ONCE, async ([i, { task, version, config, split, columns, metrics, question, ...place }]) => {
     options.signal?.throwIfAborted();
-    const source = await open(repository), rows = await splitRows(source, { config, split }, columns, limit);
+    const { repository, revision, file } = place, source = await open(JSON.stringify({ repository, revision }));
+    const rows = await splitRows(source, { config, split, file }, columns, limit);
     const items = rows.map((row, r) => {
       const { query, choices, gold, ending } = question(row);
       if (choices[gold] === undefined) {
@@ -75,7 +76,8 @@ export async function loadTasks(
 
 function named(name: string | Task): Task[] {
   if (typeof name !== "string") {
-    const texts = [name?.task, name?.repository, name?.config, name?.split].every((text) => typeof text === "string");
+    const { task, repository, config, split, revision = "", file = "" } = name ?? {};
+    const texts = [task, repository, config, split, revision, file].every((text) => typeof text === "string");
     expect(
       texts && isObject(name.columns) && typeof name.question === "function",
       "load a task",

@@ -26,9 +26,13 @@ export interface Task {
   version: number;
   /** `owner/name` of the dataset on the hub. */
   repository: string;
+  /** Commit of the dataset on the hub. Where none is known: the branch on which the hub keeps every dataset as parquet. */
+  revision?: string;
   /** Part of the dataset; `default` where it has only one. */
   config: string;
   split: string;
+  /** Path of the split's one file, where the dataset keeps it under a name of its own. */
+  file?: string;
   /** What a row must have. */
   columns: Columns;
   /** What a row asks. */

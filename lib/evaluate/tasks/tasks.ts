@@ -1,5 +1,6 @@
 /**
- * The multiple-choice tasks, after the task files of lm-evaluation-harness 0.4.13. Like those they pin no commit of a dataset: `revisions` can.
+ * The multiple-choice tasks, after the task files of lm-evaluation-harness 0.4.13. Those pin no commit of a dataset; these do, so that a score means the same
+ * next year.
  *
  * @module
  */
@@ -10,11 +11,24 @@ import { mathqaChoices } from "./mathqa_choices.ts";
 import { MMLU_SUBJECTS } from "./mmlu_subjects.ts";
 import { defineTask, type Task } from "./task.ts";
 
+/** Commits that several published evaluations name, at which the datasets hold parquet files. None is known of MathQA. */
+const DATASETS = {
+  arc: { repository: "allenai/ai2_arc", revision: "210d026faf9955653af8916fad021475a3f00453" },
+  glue: { repository: "nyu-mll/glue", revision: "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c" },
+  hellaswag: { repository: "Rowan/hellaswag", revision: "218ec52e09a7e7462a5400043bb9a69a41d06b76" },
+  mathqa: { repository: "regisss/math_qa" },
+  mmlu: { repository: "cais/mmlu", revision: "c30699e8356da336a370243923dbaf21066bb9fe" },
+  openbookqa: { repository: "allenai/openbookqa", revision: "388097ea7776314e93a529163e0fea805b8a6454" },
+  piqa: { repository: "baber/piqa", revision: "142f6d7367fd9877f0fb3b5734ea6a545f54cdd1", file: "piqa_validation.parquet" },
+  superGlue: { repository: "aps/super_glue", revision: "3de24cf8022e94f4ee4b9d55a6f539891524d646" },
+  winogrande: { repository: "allenai/winogrande", revision: "01e74176c63542e6b0bcb004dcdea22d94fb67b5" },
+};
+
 const LABELLED = { text: "texts", label: "texts" } as const;
 
 const arc = (task: string, config: string) =>
   defineTask({
-    ...{ task, version: 1, repository: "allenai/ai2_arc", config, split: "test", metrics: ["acc", "accNorm"] },
+    ...{ task, version: 1, ...DATASETS.arc, config, split: "test", metrics: ["acc", "accNorm"] },
     columns: { question: "text", choices: LABELLED, answerKey: "text" },
     question: ({ question, choices, answerKey }) => ({
       query: `Question: ${question}\nAnswer:`,
@@ -25,7 +39,7 @@ const arc = (task: string, config: string) =>
 
 const mmlu = (subject: string) =>
   defineTask({
-    ...{ task: `mmlu_${subject}`, version: 1, repository: "cais/mmlu", config: subject, split: "test", metrics: ["acc"] },
+    ...{ task: `mmlu_${subject}`, version: 1, ...DATASETS.mmlu, config: subject, split: "test", metrics: ["acc"] },
     columns: { question: "text", choices: "texts", answer: "integer" },
     question: ({ question, choices: [a, b, c, d], answer }) => ({
       query: `The following are multiple choice questions (with answers) about ${subject.replaceAll("_", " ")}.\n\n` +
@@ -39,7 +53,7 @@ const all = [
   arc("arc_challenge", "ARC-Challenge"),
   arc("arc_easy", "ARC-Easy"),
   defineTask({
-    ...{ task: "boolq", version: 2, repository: "aps/super_glue", config: "boolq", split: "validation", metrics: ["acc"] },
+    ...{ task: "boolq", version: 2, ...DATASETS.superGlue, config: "boolq", split: "validation", metrics: ["acc"] },
     columns: { passage: "text", question: "text", label: "integer" },
     question: ({ passage, question, label }) => ({
       query: `${passage}\nQuestion: ${question}?\nAnswer:`,
@@ -51,7 +65,7 @@ const all = [
     ...{
       task: "hellaswag",
       version: 1,
-      repository: "Rowan/hellaswag",
+      ...DATASETS.hellaswag,
       config: "default",
       split: "validation",
       metrics: ["acc", "accNorm"],
@@ -64,7 +78,7 @@ const all = [
     }),
   }),
   defineTask({
-    ...{ task: "mathqa", version: 1, repository: "regisss/math_qa", config: "default", split: "test", metrics: ["acc", "accNorm"] },
+    ...{ task: "mathqa", version: 1, ...DATASETS.mathqa, config: "default", split: "test", metrics: ["acc", "accNorm"] },
     columns: { Problem: "text", options: "text", correct: "text" },
     question: ({ Problem, options, correct }) => ({
       query: `Question: ${Problem}\nAnswer:`,
@@ -73,7 +87,7 @@ const all = [
     }),
   }),
   defineTask({
-    ...{ task: "openbookqa", version: 1, repository: "allenai/openbookqa", config: "main", split: "test", metrics: ["acc", "accNorm"] },
+    ...{ task: "openbookqa", version: 1, ...DATASETS.openbookqa, config: "main", split: "test", metrics: ["acc", "accNorm"] },
     columns: { question_stem: "text", choices: LABELLED, answerKey: "text" },
     question: ({ question_stem, choices, answerKey }) => ({
       query: question_stem,
@@ -82,12 +96,12 @@ const all = [
     }),
   }),
   defineTask({
-    ...{ task: "piqa", version: 1, repository: "baber/piqa", config: "default", split: "validation", metrics: ["acc", "accNorm"] },
+    ...{ task: "piqa", version: 1, ...DATASETS.piqa, config: "default", split: "validation", metrics: ["acc", "accNorm"] },
     columns: { goal: "text", sol1: "text", sol2: "text", label: "integer" },
     question: ({ goal, sol1, sol2, label }) => ({ query: `Question: ${goal}\nAnswer:`, choices: [sol1, sol2], gold: label }),
   }),
   defineTask({
-    ...{ task: "rte", version: 1, repository: "nyu-mll/glue", config: "rte", split: "validation", metrics: ["acc"] },
+    ...{ task: "rte", version: 1, ...DATASETS.glue, config: "rte", split: "validation", metrics: ["acc"] },
     columns: { sentence1: "text", sentence2: "text", label: "integer" },
     question: ({ sentence1, sentence2, label }) => ({
       query: `${sentence1}\nQuestion: ${sentence2} True or False?\nAnswer:`,
@@ -96,7 +110,7 @@ const all = [
     }),
   }),
   defineTask({
-    ...{ task: "winogrande", version: 1, repository: "allenai/winogrande", config: "winogrande_xl", split: "validation", metrics: ["acc"] },
+    ...{ task: "winogrande", version: 1, ...DATASETS.winogrande, config: "winogrande_xl", split: "validation", metrics: ["acc"] },
     columns: { sentence: "text", option1: "text", option2: "text", answer: "text" },
     question: ({ sentence, option1, option2, answer }) => {
       const blank = sentence.indexOf("_");

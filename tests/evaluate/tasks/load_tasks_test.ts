@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { dirname, join } from "node:path";
+import { CORPORA, loadTexts } from "../../../lib/evaluate/datasets/load_texts.ts";
 import type { Columns } from "../../../lib/evaluate/datasets/parquet_rows.ts";
 import { loadTasks } from "../../../lib/evaluate/tasks/load_tasks.ts";
 import type { Task } from "../../../lib/evaluate/tasks/task.ts";
@@ -77,17 +78,27 @@ Deno.test("loadTasks() reads the first rows, from as many files as it needs, in 
   }
 });
 
+/** The hub with two subjects of MMLU, its `main` and converted branch at a commit, and what was asked of it. */
+async function mmluHub(commit: string, file: (config: string) => string) {
+  const subjects = ["mmlu_anatomy", "mmlu_virology"], { rows } = tables.mmlu_high_school_us_history;
+  const bytes = parquet(rows, TASKS.mmlu_anatomy.columns), files = subjects.map((name) => file(TASKS[name].config));
+  const others = ["anatomy/dev/0000.parquet", "anatomy/auxiliary_train/0000.parquet"].map((
+    path,
+  ) => [path, ["lfs", new Uint8Array(3)] as const]);
+  const hub = await fakeHub(
+    Object.fromEntries([...files.map((path) => [path, ["lfs", bytes] as const]), ...others]),
+    "datasets/cais/mmlu",
+    commit,
+  );
+  const asked = () => hub.hub.requests.map(({ url }) => decodeURIComponent(new URL(url).pathname)).sort();
+  return { subjects, asked, url: hub.hub.url, [Symbol.asyncDispose]: () => hub[Symbol.asyncDispose]() };
+}
+
 Deno.test("loadTasks() asks the hub once a dataset, reads only the split, and then does without the hub's files", async () => {
   await using cache = await temporaryFolder();
-  const subjects = ["mmlu_anatomy", "mmlu_virology"], { rows } = tables.mmlu_high_school_us_history;
-  const file = parquet(rows, TASKS.mmlu_anatomy.columns);
-  await using hub = await fakeHub({
-    ...Object.fromEntries(subjects.map((name) => [`${TASKS[name].config}/test/0000.parquet`, ["lfs", file] as const])),
-    "anatomy/dev/0000.parquet": ["lfs", new Uint8Array(3)],
-    "anatomy/auxiliary_train/0000.parquet": ["lfs", new Uint8Array(3)],
-  }, "datasets/cais/mmlu");
-  const options = { hubUrl: hub.hub.url, cacheDir: cache.path, token: "hf_secret", delay: 1, retries: 0 };
-  const asked = () => hub.hub.requests.map(({ url }) => decodeURIComponent(new URL(url).pathname)).sort();
+  await using hub = await mmluHub(COMMIT, (config) => `${config}/test/0000.parquet`);
+  const { subjects, asked } = hub, revisions = { "cais/mmlu": "refs/convert/parquet" };
+  const options = { hubUrl: hub.url, cacheDir: cache.path, token: "hf_secret", delay: 1, retries: 0, revisions };
 
   const first = await loadTasks(subjects, options);
   assertEquals(
@@ -102,9 +113,44 @@ Deno.test("loadTasks() asks the hub once a dataset, reads only the split, and th
   assertEquals(asked().filter((path) => path.includes("/tree/")).length, 1);
   assert(asked().every((path) => !path.includes("dev") && !path.includes("auxiliary")));
 
-  const before = hub.hub.requests.length;
+  const before = asked().length;
   assertEquals(await loadTasks(subjects, { ...options, revisions: { "cais/mmlu": COMMIT } }), first);
-  assertEquals(hub.hub.requests.length, before, "everything of a pinned commit is in the cache");
+  assertEquals(asked().length, before, "everything of a pinned commit is in the cache");
+});
+
+Deno.test("loadTasks() and loadTexts() read the commits that tasks and corpora name, as uploaded, and ask for no branch", async () => {
+  await using cache = await temporaryFolder();
+  const commit = TASKS.mmlu_anatomy.revision!;
+  await using hub = await mmluHub(commit, (config) => `${config}/test-00000-of-00001.parquet`);
+  const options = { hubUrl: hub.url, cacheDir: cache.path, token: "hf_secret", delay: 1, retries: 0 };
+  assertEquals((await loadTasks(hub.subjects, options)).map(({ dataset }) => dataset), Array(2).fill(`hf://datasets/cais/mmlu@${commit}`));
+  assertEquals(hub.asked().filter((path) => path.includes("/revision/")), []);
+
+  const named = {
+    piqa: { rows: tables.piqa.rows, columns: TASKS.piqa.columns },
+    pages: { rows: [{ page: "= Tide =" }], columns: { page: "text" } },
+  };
+  const { wikitext2Pages } = CORPORA;
+  for (const [{ rows, columns }, { repository, revision, file }] of [[named.piqa, TASKS.piqa], [named.pages, wikitext2Pages]] as const) {
+    await using hub = await fakeHub({ [file!]: ["lfs", parquet([...rows], columns as Columns)] }, `datasets/${repository}`, revision);
+    const here = { ...options, hubUrl: hub.hub.url };
+    if (repository === TASKS.piqa.repository) assertEquals((await loadTasks(["piqa"], here))[0].items.length, named.piqa.rows.length);
+    else assertEquals(await loadTexts("wikitext2Pages", here), { texts: ["= Tide ="], dataset: `hf://datasets/${repository}@${revision}` });
+  }
+});
+
+Deno.test("every dataset but MathQA's has a commit of its own, the same for all its tasks", () => {
+  const pins = new Map<string, Set<string | undefined>>();
+  for (const { repository, revision } of [...Object.values(TASKS), ...Object.values(CORPORA)]) {
+    pins.set(repository, (pins.get(repository) ?? new Set()).add(revision));
+  }
+  const commits = [...pins].map(([repository, revisions]) => {
+    assertEquals(revisions.size, 1, repository);
+    return [repository, [...revisions][0]] as const;
+  });
+  const pinned = commits.filter(([, revision]) => /^[0-9a-f]{40}$/.test(revision ?? ""));
+  assertEquals(commits.filter(([, revision]) => !revision).map(([repository]) => repository), ["regisss/math_qa"]);
+  assertEquals(new Set(pinned.map(([, revision]) => revision)).size, commits.length - 1, "no commit is that of two datasets");
 });
 
 Deno.test("loadTasks() says which file, which column, and what it found", async () => {
@@ -134,7 +180,7 @@ Deno.test("loadTasks() says which file, which column, and what it found", async 
     () => loadTasks(["piqa"], { from }),
     Error,
     `Found no split "validation" of "default" in "${join(from, "baber/piqa")}", expected "default/validation/0000.parquet" or ` +
-      '"default/validation-00000-of-00001.parquet" or "data/validation-00000-of-00001.parquet"',
+      '"default/validation-00000-of-00001.parquet" or "data/validation-00000-of-00001.parquet" or "piqa_validation.parquet"',
   );
   await assertRejects(() => loadTasks(["rte"], { from }), Error, `Cannot open "${join(from, "nyu-mll/glue")}": no such file or directory`);
 });

@@ -1,0 +1,65 @@
+/**
+ * Matrices of experts, one after the other.
+ *
+ * @module
+ */
+
+import type { Trace } from "../calibrate/calibrate.ts";
+import type { Device, Tensor } from "../device/device.ts";
+import type { Expert, Model, MoeLayer } from "../model/model.ts";
+import { eachPart, type StageOptions } from "../model/stage_options.ts";
+import { denseMatrix } from "./dense_matrix.ts";
+import { type ExpertResponses, expertResponses } from "./expert_responses.ts";
+import type { Responses } from "./whitened_svd.ts";
+
+/** The matrices of an expert. */
+export const MATRICES = ["gate", "up", "down"] as const;
+
+export type Matrix = typeof MATRICES[number];
+
+/** Where a matrix is. */
+export interface MatrixPlace {
+  layer: MoeLayer;
+  expert: Expert;
+  matrix: Matrix;
+}
+
+/**
+ * Goes through all matrices of the listed experts, in their order: what `compute` makes of each, plain data, is a part.
+ *
+ * @param options With `whiten`, matrices come with what they meet in calibration.
+ */
+export async function* eachMatrix<T>(
+  device: Device,
+  model: Model,
+  listed: readonly { layer: MoeLayer; experts: readonly Expert[] }[],
+  { whiten, ...options }: StageOptions & { stage: string; whiten?: Trace },
+  compute: (dense: Tensor, responses: Responses | undefined, place: MatrixPlace) => Promise<T>,
+): AsyncGenerator<{ item: MatrixPlace; value: T }> {
+  const places = listed.flatMap(({ layer, experts }) =>
+    experts.flatMap((expert) => MATRICES.map((matrix): MatrixPlace => ({ layer, expert, matrix })))
+  );
+  const nameOf = ({ layer, expert, matrix }: MatrixPlace) => `layer ${layer.index}, expert ${expert.id}, ${matrix}`;
+  let met: AsyncGenerator<{ expert: Expert; responses: ExpertResponses }> | undefined, at: MoeLayer | undefined;
+  let latest: { expert: Expert; responses: ExpertResponses } | undefined;
+  /** Of the experts that are asked for, in order, of each layer. */
+  const responsesOf = async ({ layer, expert }: MatrixPlace, trace: Trace) => {
+    if (layer !== at) {
+      await met?.return(undefined);
+      const { experts } = listed.find((l) => l.layer === layer)!;
+      met = expertResponses(device, model, layer, trace, experts.slice(experts.indexOf(expert)), options.signal);
+      at = layer, latest = undefined;
+    }
+    while (latest?.expert !== expert) latest = (await met!.next()).value!;
+    return latest.responses;
+  };
+  try {
+    yield* eachPart({ ...options, unit: "matrices" }, places, nameOf, async (place) => {
+      const responses = whiten && (await responsesOf(place, whiten))[place.matrix];
+      using dense = await denseMatrix(device, place.expert[place.matrix]);
+      return await compute(dense, responses, place);
+    });
+  } finally {
+    await met?.return(undefined);
+  }
+}

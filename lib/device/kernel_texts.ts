@@ -1,0 +1,92 @@
+/**
+ * The kernels that results depend on, for whoever keeps results.
+ *
+ * @module
+ */
+
+import adam from "../../kernels/adam.wgsl" with { type: "text" };
+import add from "../../kernels/add.wgsl" with { type: "text" };
+import attention from "../../kernels/attention.wgsl" with { type: "text" };
+import attentionSums from "../../kernels/attention_sums.wgsl" with { type: "text" };
+import attentionVjp from "../../kernels/attention_vjp.wgsl" with { type: "text" };
+import columnSums from "../../kernels/column_sums.wgsl" with { type: "text" };
+import combine from "../../kernels/combine.wgsl" with { type: "text" };
+import crossEntropy from "../../kernels/cross_entropy.wgsl" with { type: "text" };
+import crossEntropyVjp from "../../kernels/cross_entropy_vjp.wgsl" with { type: "text" };
+import dropout from "../../kernels/dropout.wgsl" with { type: "text" };
+import expertOrder from "../../kernels/expert_order.wgsl" with { type: "text" };
+import expertPlaces from "../../kernels/expert_places.wgsl" with { type: "text" };
+import expertProduct from "../../kernels/expert_product.wgsl" with { type: "text" };
+import expertRuns from "../../kernels/expert_runs.wgsl" with { type: "text" };
+import fitness from "../../kernels/fitness.wgsl" with { type: "text" };
+import gates from "../../kernels/gates.wgsl" with { type: "text" };
+import gatesVjp from "../../kernels/gates_vjp.wgsl" with { type: "text" };
+import gather from "../../kernels/gather.wgsl" with { type: "text" };
+import gram from "../../kernels/gram.wgsl" with { type: "text" };
+import linear from "../../kernels/linear.wgsl" with { type: "text" };
+import linearBack from "../../kernels/linear_back.wgsl" with { type: "text" };
+import linearFew from "../../kernels/linear_few.wgsl" with { type: "text" };
+import outer from "../../kernels/outer.wgsl" with { type: "text" };
+import packHeads from "../../kernels/pack_heads.wgsl" with { type: "text" };
+import rank from "../../kernels/rank.wgsl" with { type: "text" };
+import rmsNorm from "../../kernels/rms_norm.wgsl" with { type: "text" };
+import rmsNormVjp from "../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
+import rotary from "../../kernels/rotary.wgsl" with { type: "text" };
+import scale from "../../kernels/scale.wgsl" with { type: "text" };
+import softmax from "../../kernels/softmax.wgsl" with { type: "text" };
+import softmaxVjp from "../../kernels/softmax_vjp.wgsl" with { type: "text" };
+import squares from "../../kernels/squares.wgsl" with { type: "text" };
+import swiglu from "../../kernels/swiglu.wgsl" with { type: "text" };
+import swigluVjp from "../../kernels/swiglu_vjp.wgsl" with { type: "text" };
+import transpose from "../../kernels/transpose.wgsl" with { type: "text" };
+import weightedRowsVjp from "../../kernels/weighted_rows_vjp.wgsl" with { type: "text" };
+import widen from "../../kernels/widen.wgsl" with { type: "text" };
+
+/** Texts of the kernels of a forward pass, also through low-rank experts. */
+export const FORWARD: readonly string[] = [
+  add,
+  attention,
+  combine,
+  crossEntropy,
+  expertOrder,
+  expertProduct,
+  gates,
+  gather,
+  linear,
+  linearFew,
+  packHeads,
+  rank,
+  rmsNorm,
+  rotary,
+  softmax,
+  swiglu,
+  widen,
+];
+
+/** And of what prices sets of experts. */
+export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, squares];
+
+/** Of decompositions. */
+export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, transpose];
+
+/** And of the backward pass with its step. */
+export const TRAINING: readonly string[] = [
+  ...FORWARD,
+  adam,
+  attentionSums,
+  attentionVjp,
+  columnSums,
+  crossEntropyVjp,
+  dropout,
+  expertPlaces,
+  expertRuns,
+  gatesVjp,
+  linearBack,
+  outer,
+  rmsNormVjp,
+  scale,
+  softmaxVjp,
+  swigluVjp,
+  weightedRowsVjp,
+  transpose,
+];

@@ -1,0 +1,96 @@
+/**
+ * Compressed models on disk, as what they changed.
+ *
+ * @module
+ */
+
+import type { DType, TensorSource } from "../device/device.ts";
+import { mergeAdapters } from "../finetune/merge_adapters.ts";
+import type { TunedModel } from "../finetune/finetune.ts";
+import type { Model } from "../model/model.ts";
+import { decodeData, encodeData } from "./data_codec.ts";
+import type { Codec, FiledArray, InputOf, StoredArray } from "./stage.ts";
+
+/** What a model is made of; everything else that it has is plain data about it. */
+const PARTS = ["embedding", "layers", "norm", "head"] as const, FROM_BASE = ["config", "checkpoint", "tokenizer"] as const;
+
+/** A weight in the JSON of a model: one of the model that it was made from, by its place there, or an array of the artifact. */
+type Leaf = { $base: string } | StoredLeaf;
+
+/** The JSON of a model: its weights, what else is known of it, and the names of what is known of the input "model" too. */
+interface StoredModel {
+  parts: Record<string, unknown>;
+  about: unknown;
+  kept: string[];
+}
+
+interface StoredLeaf {
+  $stored: string;
+  origin?: DType;
+}
+
+/**
+ * Keeps a model that was made from the input "model". Only weights that are not that model's own are stored (which they are, the weights' identity tells:
+ * models are views that share them); the rest is found in that model again. Plain data that the model carries, such as `decomposition`, is kept.
+ */
+export function modelCodec<T extends Model>(): Codec<T> {
+  return {
+    name: "model",
+    shared: true,
+    encode: async (model, input) => {
+      const base = new Map<TensorSource, string>(), stored = new Map<string, StoredArray>(), before = await input("model") as Model;
+      const other = FROM_BASE.find((key) => model[key] !== before[key]);
+      if (other) throw new Error(`Cannot keep a model: its "${other}" is not that of the input "model", which it must have been made from`);
+      for (const part of PARTS) eachWeight(before[part], part, (weight, place) => void base.set(weight, place));
+      const leaf = (weight: TensorSource, place: string): Leaf => {
+        const known = base.get(weight);
+        if (known !== undefined) return { $base: known };
+        stored.set(place, { dtype: weight.dtype, shape: weight.shape, read: (into) => weight.read(into) });
+        return weight.origin === undefined ? { $stored: place } : { $stored: place, origin: weight.origin };
+      };
+      const parts = Object.fromEntries(PARTS.map((part) => [part, eachWeight(model[part], part, leaf)]));
+      const told = Object.entries(model).filter(([key]) => ![...PARTS as readonly string[], ...FROM_BASE].includes(key));
+      const isOld = ([key, value]: [string, unknown]) => value === before[key as keyof Model];
+      const { json, arrays } = encodeData(Object.fromEntries(told.filter((entry) => !isOld(entry))));
+      return { json: { parts, about: json, kept: told.filter(isOld).map(([key]) => key) }, arrays: new Map([...stored, ...arrays]) };
+    },
+    decode: async ({ json, arrays }, input) => {
+      const { parts, about, kept } = json as StoredModel, before = await input("model") as Model;
+      const base = new Map<string, TensorSource>();
+      for (const part of PARTS) eachWeight(before[part], part, (weight, place) => void base.set(place, weight));
+      const rebuilt = Object.fromEntries(PARTS.map((part) => [part, rebuild(parts[part], base, arrays)]));
+      const old = Object.fromEntries([...FROM_BASE, ...kept].map((key) => [key, before[key as keyof Model]]));
+      return { ...old, ...await decodeData(about, arrays) as object, ...rebuilt, [Symbol.dispose]: () => {} } as unknown as T;
+    },
+  };
+}
+
+/** Keeps a model that was fine-tuned from the input "model": its adapters and its loss curve. */
+export const tunedCodec: Codec<TunedModel> = {
+  name: "tuned model",
+  shared: true,
+  encode: ({ adapters, history }) => encodeData({ adapters, history }),
+  decode: async ({ json, arrays }, input: InputOf) => {
+    const { adapters, history } = await decodeData(json, arrays) as Pick<TunedModel, "adapters" | "history">;
+    return { ...mergeAdapters(await input("model") as Model, adapters), adapters, history };
+  },
+};
+
+const isWeight = (value: object): value is TensorSource => "read" in value && typeof value.read === "function" && "dtype" in value;
+
+/** The same structure with every weight replaced; `place` is its path, such as "layers/3/block/experts/0/gate/left". */
+function eachWeight(value: unknown, place: string, replace: (weight: TensorSource, place: string) => unknown): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (isWeight(value)) return replace(value, place);
+  if (Array.isArray(value)) return value.map((item, i) => eachWeight(item, `${place}/${i}`, replace));
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, eachWeight(item, `${place}/${key}`, replace)]));
+}
+
+function rebuild(json: unknown, base: ReadonlyMap<string, TensorSource>, arrays: ReadonlyMap<string, FiledArray>): unknown {
+  if (typeof json !== "object" || json === null) return json;
+  if (Array.isArray(json)) return json.map((item) => rebuild(item, base, arrays));
+  if ("$base" in json) return base.get(json.$base as string);
+  if (!("$stored" in json)) return Object.fromEntries(Object.entries(json).map(([key, item]) => [key, rebuild(item, base, arrays)]));
+  const { $stored, origin } = json as unknown as StoredLeaf, weight = arrays.get($stored)!;
+  return origin === undefined ? weight : { ...weight, origin };
+}

@@ -1,0 +1,203 @@
+/**
+ * Ready definitions of stages: the functions of the pipeline with their inputs, options and kernels.
+ *
+ * @module
+ */
+
+import { calibrate } from "../calibrate/calibrate.ts";
+import { calibrationTokens } from "../calibrate/calibration_tokens.ts";
+import type { Trace } from "../calibrate/calibrate.ts";
+import { allocateRanks, type RankPlan } from "../decompose/allocate_ranks.ts";
+import { allocateRanksGlobally } from "../decompose/allocate_ranks_globally.ts";
+import { decomposeExperts } from "../decompose/decompose_experts.ts";
+import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
+import { recommended } from "../decompose/recommended.ts";
+import { DECOMPOSITION, FORWARD, SEARCH, TRAINING } from "../device/kernel_texts.ts";
+import { ablationLadder } from "../evaluate/ablation_ladder.ts";
+import { evaluate } from "../evaluate/evaluate.ts";
+import { type Item, multipleChoice } from "../evaluate/multiple_choice.ts";
+import { perplexity } from "../evaluate/perplexity.ts";
+import type { Example } from "../finetune/examples.ts";
+import { finetune } from "../finetune/finetune.ts";
+import type { TrainingPoint } from "../finetune/training_state.ts";
+import type { ExpertScores } from "../importance/expert_scores.ts";
+import { leaveOneOut } from "../importance/leave_one_out.ts";
+import type { Sequences } from "../model/batch.ts";
+import type { Model } from "../model/model.ts";
+import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
+import type { StageOptions } from "../model/stage_options.ts";
+import type { Candidates } from "../search/candidates.ts";
+import { exhaustiveSearch } from "../search/exhaustive_search.ts";
+import { geneticSearch } from "../search/genetic_search.ts";
+import { greedySearch } from "../search/greedy_search.ts";
+import { planByScores } from "../search/plan_by_scores.ts";
+import { projectUniform } from "../search/project_uniform.ts";
+import { type PruningBudget, pruningBudget } from "../search/pruning_budget.ts";
+import { receptionField } from "../search/reception_field.ts";
+import { modelCodec, tunedCodec } from "./model_codec.ts";
+import type { Stage, StageContext, StageDefinition } from "./stage.ts";
+import { traceCodec } from "./trace_codec.ts";
+
+/** Options that are plain data: what a function is told beside its inputs. */
+type Plain<F extends (...args: never[]) => unknown, N extends string = never> = Omit<
+  NonNullable<Parameters<F> extends [...unknown[], infer O] ? O : Required<Parameters<F>> extends [...unknown[], infer O] ? O : never>,
+  keyof StageOptions | N
+>;
+
+/** Stages whose results a function takes. */
+type StagesOf<V> = { readonly [K in keyof V]: Stage<Exclude<V[K], undefined>> };
+
+/** A function that is given the stages it takes, and options, and gives a definition for `stage()`. */
+type Ready<V, O, T> = (inputs: StagesOf<V>, options?: O) => StageDefinition<StagesOf<V> & Record<string, Stage<unknown>>, O, T>;
+
+/** Wraps a function of the pipeline. `V` are the results it takes, by name. */
+function around<V extends object, O extends object, T>(
+  about: Pick<StageDefinition<never, O, T>, "version" | "kernels" | "codec" | "stored">,
+  run: (inputs: V, options: O, context: StageContext) => T | Promise<T>,
+): Ready<V, O, T> {
+  return ((inputs: StagesOf<V>, options = {} as O) => {
+    const given = Object.fromEntries(Object.entries(inputs).filter(([, stage]) => stage !== undefined));
+    return { ...about, inputs: given, options, run };
+  }) as Ready<V, O, T>;
+}
+
+/** What of the context goes on into options. */
+const control = ({ signal, onProgress, resume }: StageContext): StageOptions => ({ signal, onProgress, resume });
+
+/** Ready definitions, by the function that they wrap: `flow.stage("importance", stages.leaveOneOut({ model, trace }, { batch: 8 }))`. */
+export const stages = {
+  calibrationTokens: around(
+    { version: 1 },
+    ({ model, texts }: { model: Model; texts: readonly string[] }, options: Plain<typeof calibrationTokens>): Sequences =>
+      calibrationTokens(model.tokenizer, texts, options),
+  ),
+  calibrate: around(
+    { version: 1, kernels: SEARCH, codec: traceCodec },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof calibrate>, context) =>
+      calibrate(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  leaveOneOut: around(
+    { version: 1, kernels: SEARCH },
+    ({ model, trace }: { model: Model; trace: Trace }, options: Plain<typeof leaveOneOut>, context) =>
+      leaveOneOut(context.device, model, trace, { ...options, ...control(context) }),
+  ),
+  pruningBudget: around(
+    { version: 1 },
+    ({ scores }: { scores: ExpertScores }, options: Parameters<typeof pruningBudget>[1]) => pruningBudget(scores, options),
+  ),
+  geneticSearch: around(
+    { version: 1, kernels: SEARCH },
+    ({ model, trace, budget }: SearchInputs, options: Plain<typeof geneticSearch>, context) =>
+      geneticSearch(context.device, model, trace, budget, { ...options, ...control(context) }),
+  ),
+  greedySearch: around(
+    { version: 1, kernels: SEARCH },
+    ({ model, trace, budget }: SearchInputs, options: Plain<typeof greedySearch>, context) =>
+      greedySearch(context.device, model, trace, budget, { ...options, ...control(context) }),
+  ),
+  exhaustiveSearch: around(
+    { version: 1, kernels: SEARCH },
+    ({ model, trace, budget }: SearchInputs, options: Plain<typeof exhaustiveSearch>, context) =>
+      exhaustiveSearch(context.device, model, trace, budget, { ...options, ...control(context) }),
+  ),
+  receptionField: around(
+    { version: 1, kernels: SEARCH },
+    (
+      { model, tokens, candidates }: { model: Model; tokens: Sequences; candidates: Candidates },
+      options: Plain<typeof receptionField>,
+      context,
+    ) => receptionField(context.device, model, tokens, candidates, { ...options, ...control(context) }),
+  ),
+  planByScores: around(
+    { version: 1 },
+    ({ scores, budget, candidates }: { scores: ExpertScores; budget: PruningBudget; candidates?: Candidates }, _: Record<never, never>) =>
+      planByScores(scores, budget, candidates),
+  ),
+  projectUniform: around(
+    { version: 1 },
+    ({ plan, scores }: { plan: PruningPlan; scores: ExpertScores }, _: Record<never, never>) => projectUniform(plan, scores),
+  ),
+  pruneExperts: around(
+    { version: 1, stored: false },
+    ({ model, plan }: { model: Model; plan: PruningPlan }, _: Record<never, never>) => pruneExperts(model, plan),
+  ),
+  allocateRanks: around(
+    { version: 1 },
+    ({ scores }: { scores: ExpertScores }, options: Parameters<typeof allocateRanks>[1]) => allocateRanks(scores, options),
+  ),
+  expertSpectra: around(
+    { version: 1, kernels: DECOMPOSITION },
+    ({ model, trace }: { model: Model; trace?: Trace }, options: Plain<typeof expertSpectra, "whiten">, context) =>
+      expertSpectra(context.device, model, { ...options, whiten: trace, ...control(context) }),
+  ),
+  allocateRanksGlobally: around(
+    { version: 1 },
+    ({ scores, spectra }: { scores: ExpertScores; spectra: ExpertSpectra }, options: Parameters<typeof allocateRanksGlobally>[2]) =>
+      allocateRanksGlobally(scores, spectra, options),
+  ),
+  decomposeExperts: around(
+    { version: 1, kernels: DECOMPOSITION, codec: modelCodec<Awaited<ReturnType<typeof decomposeExperts>>>() },
+    (
+      { model, ranks, trace }: { model: Model; ranks: RankPlan; trace?: Trace },
+      options: Plain<typeof decomposeExperts, "whiten">,
+      context,
+    ) => decomposeExperts(context.device, model, ranks, { ...options, whiten: trace, ...control(context) }),
+  ),
+  recommended: around(
+    { version: 1, kernels: [...SEARCH, ...DECOMPOSITION], codec: modelCodec<Awaited<ReturnType<typeof recommended>>>() },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof recommended>, context) =>
+      recommended(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  /** Emits the loss curve so far after every step. */
+  finetune: around(
+    { version: 1, kernels: TRAINING, codec: tunedCodec },
+    (
+      { model, examples, teacher }: { model: Model; examples: readonly Example[]; teacher?: Model },
+      options: Plain<typeof finetune, "teacher" | "onStep" | "checkpoint">,
+      context,
+    ) => {
+      const history: TrainingPoint[] = [];
+      const onStep = (point: TrainingPoint) => {
+        history.push(point);
+        context.emit([...history]);
+      };
+      return finetune(context.device, model, examples, { ...options, teacher, checkpoint: context.folder, onStep, ...control(context) });
+    },
+  ),
+  evaluate: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, heldOut, items }: { model: Model; heldOut: Sequences; items?: readonly Item[] }, options: { limit?: number }, context) =>
+      evaluate(context.device, model, { ...options, heldOut, items, ...control(context) }),
+  ),
+  /** Rows that train are there where `examples` are given. */
+  ablationLadder: around(
+    { version: 1, kernels: [...SEARCH, ...DECOMPOSITION, ...TRAINING] },
+    (
+      { model, tokens, heldOut, items, examples }: {
+        model: Model;
+        tokens: Sequences;
+        heldOut: Sequences;
+        items?: readonly Item[];
+        examples?: readonly Example[];
+      },
+      options: Plain<typeof ablationLadder, "heldOut" | "items" | "examples">,
+      context,
+    ) => ablationLadder(context.device, model, tokens, { ...options, heldOut, items, examples, ...control(context) }),
+  ),
+  perplexity: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, heldOut }: { model: Model; heldOut: Sequences }, _: Record<never, never>, context) =>
+      perplexity(context.device, model, heldOut, control(context)),
+  ),
+  multipleChoice: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, items }: { model: Model; items: readonly Item[] }, options: Plain<typeof multipleChoice>, context) =>
+      multipleChoice(context.device, model, items, { ...options, ...control(context) }),
+  ),
+};
+
+interface SearchInputs {
+  model: Model;
+  trace: Trace;
+  budget: PruningBudget;
+}

@@ -1,0 +1,62 @@
+/**
+ * Errors in a notebook.
+ *
+ * @module
+ */
+
+import { htmlText, markdownText, plainLine } from "../display/safe_text.ts";
+import { type Shown, shown } from "../display/shown.ts";
+
+/** What to do about errors, by what their sentence says. The first that fits counts. */
+const REMEDIES: readonly [RegExp, string][] = [
+  [
+    /out of memory|memory allocation|not enough memory/i,
+    "Use fewer or shorter sequences, or close what else uses the GPU, and run the first cell again.",
+  ],
+  [/GPU|WebGPU|adapter/, 'Run the first cell again: it opens a new device. With `device: "cpu"` it does without the GPU.'],
+  [/run (that|it) first/, "Run the cell of that stage, then this one."],
+  [/another (process|kernel)/, "Wait until it is done, or give this notebook a store of its own."],
+  [/No space left|disk/i, "Make room: `nb.gc({ remove: true })` removes results that nothing refers to."],
+  [/hub|network|fetch|HF_/i, "Check the network and HF_TOKEN; what has been downloaded once is read from the cache."],
+];
+
+/**
+ * An error as a short block: what happened, why, and what to do about it. Names in it come from anywhere, so nothing is taken for markup.
+ *
+ * @param what What was going on, such as `run "importance"`.
+ * @param error What was thrown.
+ * @param remedy What to do. @default what usually helps, where that is known
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const block = errorBlock('run "plan"', new Error('Cannot run "plan": its input "candidates" is stale; run that first'));
+ * assertEquals(block["text/plain"].split("\n").at(-1), "Remedy: Run the cell of that stage, then this one.");
+ * ```
+ */
+export function errorBlock(what: string, error: unknown, remedy?: string): Shown {
+  const [message, ...causes] = sentencesOf(error),
+    told = remedy ?? REMEDIES.find(([words]) => words.test(`${message} ${causes.join(" ")}`))?.[1];
+  const lines: [label: string, text: string][] = [
+    ...(message.startsWith("Cannot") ? [] : [["Could not", what]] as [string, string][]),
+    ["Error", message],
+    ...causes.map((cause) => ["Cause", cause] as [string, string]),
+    ...(told ? [["Remedy", told]] as [string, string][] : []),
+  ];
+  const html = lines.map(([label, text]) => `<div><b>${label}:</b> ${htmlText(text)}</div>`).join("");
+  return shown({
+    "text/html": `<div role="alert" style="border-left: 4px solid #D55E00; padding: 0.2em 0.8em">${html}</div>`,
+    "text/markdown": lines.map(([label, text]) => `**${label}:** ${markdownText(text)}`).join("  \n"),
+    "text/plain": lines.map(([label, text]) => `${label}: ${plainLine(text)}`).join("\n"),
+  });
+}
+
+/** The sentence of an error, and those of what caused it, each once. */
+export function sentencesOf(error: unknown): string[] {
+  const sentences: string[] = [];
+  for (let at = error; at !== undefined && at !== null && sentences.length < 5; at = at instanceof Error ? at.cause : undefined) {
+    const sentence = at instanceof Error ? at.message || at.name : `${at}`;
+    if (!sentences.some((said) => said.includes(sentence))) sentences.push(sentence);
+  }
+  return sentences.length > 0 ? sentences : ["unknown"];
+}

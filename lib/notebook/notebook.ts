@@ -1,0 +1,236 @@
+/**
+ * What a notebook begins with.
+ *
+ * @module
+ */
+
+import project from "../../deno.json" with { type: "json" };
+import type { Device } from "../device/device.ts";
+import { openDevice, type OpenDeviceOptions } from "../device/open_device.ts";
+import { formatBytes, formatSeconds } from "../display/format_amounts.ts";
+import { lineageGraph } from "../display/lineage_graph.ts";
+import { report } from "../display/report.ts";
+import { type Shown, shown } from "../display/shown.ts";
+import { statusTable } from "../display/status_table.ts";
+import { table } from "../display/table.ts";
+import { openFlow } from "../flow/flow.ts";
+import { type Collection, gc, type GcOptions } from "../flow/gc.ts";
+import { lineage } from "../flow/lineage.ts";
+import { modelSource } from "../flow/model_source.ts";
+import { source } from "../flow/source.ts";
+import type { Inputs, Results, Stage, StageDefinition } from "../flow/stage.ts";
+import { type StageStatus, status } from "../flow/status.ts";
+import { type Verification, verify } from "../flow/verify.ts";
+import type { OpenOptions } from "../checkpoint/source.ts";
+import type { Model } from "../model/model.ts";
+import { errorBlock, sentencesOf } from "./error_block.ts";
+import { endStop, stopSignal } from "./interrupts.ts";
+import { place } from "./place.ts";
+import { progressPlace } from "./progress_place.ts";
+import { show } from "./show.ts";
+import { openViews } from "./views.ts";
+
+export interface NotebookOptions {
+  /** Folder of the store. @default ".winnow", in the folder that the notebook runs in */
+  store?: string;
+  /** `"cpu"` or `"webgpu"`. @default the GPU where there is a real one, else the processor */
+  device?: OpenDeviceOptions["kind"];
+}
+
+export interface RunOptions {
+  /** Also run inputs that are not fresh, whatever they cost. @default false */
+  upstream?: boolean;
+  /** Draws what the stage tells of itself while it runs, such as the loss curve of a training. */
+  live?: (told: never) => Shown;
+}
+
+export interface Notebook extends Disposable {
+  readonly device: Device;
+  /** Aborts at the next Stop: for functions that are called without a stage. */
+  readonly signal: AbortSignal;
+  /** Defines a stage, or defines it anew: what lies below turns stale. Nothing runs. */
+  stage<const I extends Inputs, O, T>(name: string, definition: StageDefinition<I, O, T>): Stage<T>;
+  /** Plain data as an input of stages. */
+  source<T>(name: string, data: T): Promise<Stage<T>>;
+  /** A model as an input of stages: a folder, `https://…` or `hf://owner/name`. */
+  model(name: string, location: string, options?: OpenOptions): Promise<Stage<Model>>;
+  /** The result of a stage: from the store where it is fresh, else computed, with progress. Stop keeps finished parts, and the next run goes on from there. */
+  run<T>(stage: Stage<T>, options?: RunOptions): Promise<T>;
+  /** Shows the result of a stage, or of several by name, here; again whenever it changes, wherever the change came from. */
+  view<T>(stage: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
+  view<const I extends Inputs>(stages: I, draw: (results: Results<I>) => Shown | Promise<Shown>): Promise<void>;
+  /** Shows anything, once: a display, Markdown as a text, or a value. */
+  show(content: unknown): Promise<void>;
+  /** Shows the lineage of all stages, kept up to date. */
+  graph(): Promise<void>;
+  /** Shows where all stages stand and why, kept up to date. */
+  status(): Promise<void>;
+  /** Computes stages again, or all, and compares the bytes. */
+  verify(...stages: Stage<unknown>[]): Promise<void>;
+  /** Lists what the store holds that nothing refers to, and removes it if asked to. */
+  gc(options?: GcOptions): Promise<void>;
+  /** Writes all displays, the lineage and the recipe as one page that needs nothing else. */
+  report(path: string, options?: { title?: string }): Promise<void>;
+}
+
+let current: Notebook | undefined;
+
+/**
+ * Opens device and store for a notebook, and takes care of Stop: what runs is aborted, the kernel stays. Works on a terminal too, where displays are text.
+ *
+ * Run again, it closes the notebook that was open before.
+ *
+ * @param options Store and device.
+ * @throws {TypeError} If an option is none of its kind.
+ * @throws {Error} If the store cannot be written, or the device cannot be opened.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const store = await Deno.makeTempDir();
+ * using nb = await notebook({ store, device: "cpu" });
+ * const numbers = await nb.source("numbers", [1, 2, 3]);
+ * const sum = nb.stage("sum", { version: 1, inputs: { numbers }, run: ({ numbers }) => numbers.reduce((a, b) => a + b) });
+ * assertEquals(await nb.run(sum), 6);
+ * await Deno.remove(store, { recursive: true });
+ * ```
+ */
+export async function notebook({ store = ".winnow", device: kind }: NotebookOptions = {}): Promise<Notebook> {
+  current?.[Symbol.dispose]();
+  current = undefined;
+  using stack = new DisposableStack();
+  const device = stack.use(await openDevice({ kind }));
+  const flow = stack.use(
+    await openFlow({ device, store, onWarning: (warning) => void show(shown({ "text/plain": `Warning: ${warning}` })) }),
+  );
+  const views = stack.use(openViews(flow));
+  stopSignal();
+  const held = stack.move();
+
+  const stateOf = async ({ name }: Stage<unknown>) => (await status(flow)).find((state) => state.name === name);
+
+  /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
+  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> => {
+    const signal = stopSignal();
+    try {
+      const result = await work(signal);
+      await device.sync();
+      return result;
+    } catch (error) {
+      const stopped = signal.aborted, remedy = stopped ? "Run the cell again: it goes on from what is done." : undefined;
+      const sentence = stopped ? `Stopped while it ${what}` : sentencesOf(error)[0];
+      await (end ?? place())(errorBlock(what, stopped ? sentence : error, remedy));
+      throw brief(sentence, error);
+    } finally {
+      endStop();
+      await views.settle();
+    }
+  };
+
+  const nb: Notebook = {
+    device,
+    get signal() {
+      return stopSignal();
+    },
+    stage: (name, definition) => flow.stage(name, definition),
+    source: (name, data) => source(flow, name, data),
+    model: (name, location, options) => modelSource(flow, name, location, options),
+    run: async (stage, { upstream = false, live } = {}) => {
+      const bar = progressPlace(place()), below = live && place(), before = await stateOf(stage);
+      let drawing: Promise<void> | undefined, told: unknown;
+      const emit = below && ((value: unknown) => {
+        told = value;
+        drawing ??= (async () => {
+          while (told !== undefined) {
+            const value = told;
+            told = undefined;
+            await below(live(value as never));
+          }
+          drawing = undefined;
+        })();
+      });
+      return await guarded(`ran "${stage.name}"`, async (signal) => {
+        const result = await flow.run(stage, { upstream, signal, onProgress: bar.onProgress, emit });
+        await drawing;
+        await bar.end(said(await stateOf(stage), before?.state === "fresh"));
+        return result;
+      }, bar.end);
+    },
+    view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
+      await guarded("drew this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
+    },
+    show,
+    graph: async () => await views.states("lineage", async () => await lineageGraph(await lineage(flow))),
+    status: async () => await views.states("status", statusTable),
+    verify: async (...stages) => {
+      const bar = progressPlace(place());
+      const found = await guarded(
+        "verified",
+        (signal) => verify(flow, { stages: stages.length > 0 ? stages : undefined, signal, onProgress: bar.onProgress }),
+      );
+      await bar.end(verified(found));
+    },
+    gc: async (options = {}) => await show(unreferenced(await guarded("looked through the store", () => gc(flow, options)))),
+    report: async (path, { title = "Winnow" } = {}) => {
+      const made = await guarded("wrote the report", async () =>
+        await report({
+          title,
+          sections: views.contents(),
+          lineage: await lineage(flow),
+          recipe: Object.fromEntries(
+            [...flow.definitions.values()].map(({ name, version, options, inputs }) => [name, { version, options, inputs }]),
+          ),
+          versions: { winnow: project.version, deno: Deno.version.deno, device: `${device.kind}, ${device.name}` },
+        }, path));
+      await show(shown({ "text/plain": `Wrote ${path}, ${formatBytes(made.bytes)}` }));
+    },
+    [Symbol.dispose]: () => {
+      if (current === nb) current = undefined;
+      held.dispose();
+    },
+  };
+  current = nb;
+  await show(shown({ "text/plain": `Device: ${device.kind}, ${device.name}; ${device.reason}. Store: ${store}` }));
+  return nb;
+}
+
+/** One line on how a result was got. */
+function said(state: StageStatus | undefined, before: boolean): Shown {
+  const { name, stored = false, seconds = 0, bytes = 0 } = state ?? { name: "stage" };
+  const text = !stored
+    ? `${name}: ready`
+    : before
+    ? `${name}: from the store, where it was computed in ${formatSeconds(seconds)}`
+    : `${name}: computed in ${formatSeconds(seconds)}, ${formatBytes(bytes)} in the store`;
+  return shown({ "text/plain": text });
+}
+
+function verified(found: readonly Verification[]): Shown {
+  return table(
+    found.map(({ name, same, differs }) => ({
+      stage: name,
+      "computed again": same ? "the same bytes" : `differs in ${differs.join(", ")}`,
+    })),
+    {
+      caption: `${found.filter(({ same }) => same).length} of ${found.length} results are the same when computed again`,
+    },
+  );
+}
+
+function unreferenced({ garbage, bytes, removed }: Collection): Shown {
+  return table(garbage, {
+    caption: `${formatBytes(bytes)} that nothing refers to${
+      removed ? ", removed" : garbage.length > 0 ? "; remove it by gc({ remove: true })" : ""
+    }`,
+    ...(garbage.length > 0
+      ? { columns: { bytes: { label: "size", align: "right", format: (bytes) => formatBytes(bytes as number) } } }
+      : {}),
+  });
+}
+
+/** An error that says one thing: a notebook prints its stack, which is of no use to a reader there. */
+function brief(sentence: string, cause: unknown): Error {
+  const error = new Error(sentence, { cause });
+  error.stack = sentence;
+  return error;
+}

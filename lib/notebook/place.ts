@@ -1,0 +1,31 @@
+/**
+ * Where things are shown.
+ *
+ * @module
+ */
+
+import type { Shown } from "../display/shown.ts";
+import { jupyter } from "./jupyter.ts";
+
+/** Shows something in place of what it showed before. */
+export type Place = (content: Shown) => Promise<void>;
+
+/**
+ * A place in the output of the cell that runs: what is shown there later replaces it, also while other cells run. On a terminal everything is a new
+ * paragraph, and what is the same as before is not said again.
+ */
+export function place(): Place {
+  const display_id = crypto.randomUUID();
+  let update = false, said: string | undefined;
+  return async (content) => {
+    if (jupyter) await jupyter.display({ ...content }, { raw: true, display_id, update });
+    else if (content["text/plain"] !== said) console.log(said = content["text/plain"]);
+    update = true;
+    await leave();
+  };
+}
+
+/** Lets output leave: the kernel may end a cell before its last message is out, and clients stop listening then. */
+async function leave(): Promise<void> {
+  await new Promise((resolve) => setTimeout(resolve));
+}

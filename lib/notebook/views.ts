@@ -1,0 +1,134 @@
+/**
+ * Displays that follow what they show.
+ *
+ * @module
+ */
+
+import { htmlText, plainLine } from "../display/safe_text.ts";
+import { type Shown, shown } from "../display/shown.ts";
+import type { Flow } from "../flow/flow.ts";
+import type { Inputs, Stage } from "../flow/stage.ts";
+import { type StageStatus, status } from "../flow/status.ts";
+import { errorBlock } from "./error_block.ts";
+import { type Place, place } from "./place.ts";
+
+/** One display, in the cell where it was made. */
+interface View {
+  /** Whose place it takes when the cell is run again. */
+  key: string;
+  place: Place;
+  /** Of the states and keys of what it shows: what it drew last. */
+  drawn?: string;
+  /** As it was when all of that was fresh. */
+  last?: Shown;
+  draw(states: readonly StageStatus[]): Promise<{ mark: string; content: Shown; fresh: boolean }>;
+}
+
+/** All displays of a notebook. */
+export interface Views {
+  /** Shows results of stages, now and whenever they change; says so where they are not fresh. */
+  results<T>(stages: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
+  results<I extends Inputs>(
+    stages: I,
+    draw: (results: { [K in keyof I]: I[K] extends Stage<infer T> ? T : never }) => Shown | Promise<Shown>,
+  ): Promise<void>;
+  /** Shows the states of all stages, now and whenever they change. */
+  states(key: string, draw: (states: StageStatus[]) => Shown | Promise<Shown>): Promise<void>;
+  /** Redraws what is no longer true, and waits for it. */
+  settle(): Promise<void>;
+  /** What is shown now, in the order in which it came to be. */
+  contents(): { heading: string; shown: Shown }[];
+}
+
+/**
+ * Displays bound to the stages of a flow. After a run or a new definition everything below is drawn again in its own cell, wherever that stands. Nothing is
+ * computed for it: a display of a stage that is not fresh says why, above what it showed before.
+ */
+export function openViews(flow: Flow): Views & Disposable {
+  const views: View[] = [];
+  let settling: Promise<void> | undefined, again = false;
+  const settle = async () => {
+    do {
+      again = false;
+      const states = await status(flow);
+      for (const view of [...views]) await redraw(view, states);
+    } while (again);
+    settling = undefined;
+  };
+  const request = () => {
+    if (settling) again = true;
+    else settling = new Promise<void>((resolve) => setTimeout(resolve)).then(settle); // once for all changes of a cell
+    return settling;
+  };
+  const stop = flow.onChange(() => void request());
+  const add = async (view: View) => {
+    const before = views.findIndex(({ key }) => key === view.key);
+    if (before >= 0) views.splice(before, 1); // its cell is run again: the old output is gone
+    views.push(view);
+    await redraw(view, await status(flow));
+  };
+  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
+    const single = isStage(given), inputs: Inputs = single ? { it: given } : given;
+    const names = Object.values(inputs).map((stage) => stage.name);
+    await add({
+      key: `${names.join()} ${draw.name || draw}`,
+      place: place(),
+      draw: async (states) => {
+        const mine = names.map((name) => states.find((state) => state.name === name)!),
+          waiting = mine.filter((state) => state.state !== "fresh");
+        const mark = JSON.stringify(
+          mine.map(({ state, reason, key, hash }) => state === "fresh" ? [state, hash ?? key] : [state, reason, key]),
+        );
+        if (waiting.length > 0) return { mark, content: waitingFor(waiting), fresh: false };
+        const values = await Promise.all(Object.entries(inputs).map(async ([name, stage]) => [name, await flow.run(stage)] as const));
+        return { mark, content: await draw((single ? values[0][1] : Object.fromEntries(values)) as never), fresh: true };
+      },
+    });
+  };
+  return {
+    results: results as Views["results"],
+    states: async (key, draw) => {
+      await add({
+        key,
+        place: place(),
+        draw: async (states) => ({ mark: JSON.stringify(states), content: await draw([...states]), fresh: true }),
+      });
+    },
+    settle: async () => await request(),
+    contents: () => views.flatMap(({ key, last }) => last ? [{ heading: key.split(" ")[0].replaceAll(",", ", "), shown: last }] : []),
+    [Symbol.dispose]: stop,
+  };
+}
+
+async function redraw(view: View, states: readonly StageStatus[]): Promise<void> {
+  try {
+    const { mark, content, fresh } = await view.draw(states);
+    if (mark === view.drawn) return;
+    view.drawn = mark;
+    if (fresh) view.last = content;
+    await view.place(fresh || !view.last ? content : outdated(content, view.last));
+  } catch (error) {
+    view.drawn = undefined;
+    await view.place(errorBlock("draw this", error));
+  }
+}
+
+const isStage = (given: Stage<unknown> | Inputs): given is Stage<unknown> => typeof given.name === "string";
+
+function waitingFor(stages: readonly StageStatus[]): Shown {
+  const lines = stages.map(({ name, state, reason }) => `${name} is ${state}${reason ? `: ${reason}` : ""}`);
+  const html = lines.map((line) => `<div>${htmlText(line)}</div>`).join("");
+  return shown({
+    "text/html": `<div role="status" style="border-left: 4px solid #E69F00; padding: 0.2em 0.8em">${html}</div>`,
+    "text/plain": lines.map(plainLine).join("\n"),
+  });
+}
+
+/** What was shown before, faint, below the reason why it is no longer true. */
+function outdated(why: Shown, before: Shown): Shown {
+  const old = before["text/html"] ?? before["image/svg+xml"] ?? `<pre>${htmlText(before["text/plain"])}</pre>`;
+  return shown({
+    "text/html": `${why["text/html"]}<div style="opacity: 0.45" title="not up to date">${old}</div>`,
+    "text/plain": `${why["text/plain"]}\nBefore:\n${before["text/plain"]}`,
+  });
+}
