@@ -159,7 +159,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.statusTable, [[stage]]],
     [winnow.lineageGraph, [{ stages: [stage], edges: [] }]],
     [(edges: winnow.Lineage["edges"]) => winnow.lineageGraph({ stages: [stage], edges }), [[{ from: "plan", to: "plan" }]]],
-    [winnow.report, [run, `${folder}/report.html`]],
+    [(run: winnow.Run) => winnow.report(run, `${folder}/report.html`), [run]],
     ...(["sections", "lineage", "stages", "recipe", "versions"] as const).map((name) =>
       [
         (value: never) => winnow.report({ ...run, [name]: value }, `${folder}/report.html`),

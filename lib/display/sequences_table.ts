@@ -43,7 +43,7 @@ export function sequencesTable(sequences: Sequences, options: SequencesTableOpti
   const rows = all.slice(0, show).map((ids, sequence) => {
     const first = Uint32Array.from(ids.slice(0, TOKENS));
     const text = tokenizer ? tokenizer.decode(first) : first.join(" "), more = ids.length > TOKENS || text.length > LETTERS;
-    return { sequence, tokens: ids.length, beginning: text.slice(0, LETTERS) + (more ? " …" : "") };
+    return { sequence, tokens: ids.length, beginning: text.slice(0, LETTERS).trimEnd() + (more ? " …" : "") };
   });
   const rest = all.length - rows.length;
   return table(rows, {
