@@ -13,7 +13,7 @@ import type { Manifest } from "./manifest.ts";
 import { openParts } from "./parts.ts";
 import type { Resolved } from "./resolve.ts";
 import { isDisposable, type Run } from "./run.ts";
-import type { InputOf } from "./stage.ts";
+import type { InputOf, StageContext } from "./stage.ts";
 import type { Told } from "./store.ts";
 
 /** A result: of a stage that is stored what was written, of another the value. */
@@ -25,7 +25,7 @@ export interface Computed {
 /** Runs a stage's function. Of a stage that is stored, the caller holds the lock; it goes on from the parts that are there. */
 export async function compute(run: Run, found: Resolved, input: InputOf): Promise<Computed> {
   const { store, device, options: { signal } } = run, { definition, key } = found, { name, stored, codec } = definition;
-  if (!stored) return { value: await called(run, found, await valuesOf(found, input), "") };
+  if (!stored) return { value: await called(run, found, await valuesOf(found, input)) };
   const path = store.path(name, key!), parts = await openParts(`${path}.parts`), started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
   const resume: Resume = {
@@ -67,14 +67,24 @@ async function called(
   run: Run,
   { definition }: Resolved,
   inputs: Record<string, unknown>,
-  folder: string,
+  folder?: string,
   resume?: Resume,
 ): Promise<unknown> {
   const { device, options: { signal, onProgress, emit = () => {} } } = run;
   if (definition.stored) await advance({ signal, onProgress }, { stage: definition.name, done: 0, total: 1, unit: "results" });
-  const value = await definition.run(inputs, { device, signal, onProgress, emit, folder, resume });
+  const value = await definition.run(inputs, contextOf({ device, signal, onProgress, emit, resume }, folder));
   signal?.throwIfAborted();
   return value;
+}
+
+/** A context whose folder is made when somebody asks for it; it does not go along where the context is spread over options. */
+export function contextOf(given: Omit<StageContext, "folder">, folder?: string): StageContext {
+  const get = () => {
+    if (folder === undefined) throw new Error("Cannot keep anything in a folder: the stage is not stored");
+    Deno.mkdirSync(folder, { recursive: true });
+    return folder;
+  };
+  return Object.defineProperty({ ...given }, "folder", { get }) as StageContext;
 }
 
 /** What the manifest of a result says, but for what its files are. */

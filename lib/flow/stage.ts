@@ -24,7 +24,10 @@ export type Results<I extends Inputs> = { readonly [K in keyof I]: I[K] extends 
 /** What a stage's function gets beside inputs and options. Pass it on as (part of) the options of a pipeline function. */
 export interface StageContext extends StageOptions {
   readonly device: Device;
-  /** A folder of this stage and key that outlives a stop or a kill, and goes when the stage is done: for functions that keep their own state, such as `finetune`. */
+  /**
+   * A folder of this stage and key that outlives a stop or a kill, and goes when the stage is done: for functions that keep their own state, such as
+   * `finetune`. Stages that are not stored have none.
+   */
   readonly folder: string;
   /** Shows something while the stage runs, such as a loss curve as it grows. */
   emit(value: unknown): void;

@@ -7,7 +7,7 @@
 import { join } from "node:path";
 import { expect } from "../model/expect.ts";
 import type { StageOptions } from "../model/stage_options.ts";
-import { disposal, toldOf } from "./compute.ts";
+import { contextOf, disposal, toldOf } from "./compute.ts";
 import { fileHash, makeFolder, statOf } from "./files.ts";
 import type { Flow } from "./flow.ts";
 import type { Resolved } from "./resolve.ts";
@@ -76,7 +76,7 @@ async function compare(flow: Flow, found: Resolved, control: Omit<StageOptions, 
   try {
     const values: Record<string, unknown> = {};
     for (const [input, stage] of Object.entries(inputs)) values[input] = await flow.run({ name: stage }, control);
-    const context = { ...control, device, folder: join(aside, "own"), emit: () => {} }, value = await run(values, context);
+    const value = await run(values, contextOf({ ...control, device, emit: () => {} }, join(aside, "own")));
     using _held = { [Symbol.dispose]: disposal(value, values) };
     await device.sync();
     const encoded = await codec.encode(value, (input) => Promise.resolve(values[input])), told = { ...toldOf(flow, found), seconds: 0 };
