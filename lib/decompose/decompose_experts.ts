@@ -7,7 +7,7 @@
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
-import type { Device, MatrixSource, TensorSource } from "../device/device.ts";
+import type { Device, DType, MatrixSource, TensorSource } from "../device/device.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
@@ -116,10 +116,10 @@ async function decomposed(
   const nameOf = (layer: DecoderLayer, expert: Expert, matrix: Matrix) => `${layer.index}.${expert.id}.${matrix}`;
   const products = new Map<string, Product>();
   for await (const { item: { layer, expert, matrix }, value: { left, right, ...errors } } of parts) {
-    const rank = rankOf(layer, expert);
+    const rank = rankOf(layer, expert), origin = originOf(expert[matrix]);
     const factors = {
-      left: storedSource(await scratch.store(left), [left.length / rank, rank]),
-      right: storedSource(await scratch.store(right), [rank, right.length / rank]),
+      left: storedSource(await scratch.store(left), [left.length / rank, rank], origin),
+      right: storedSource(await scratch.store(right), [rank, right.length / rank], origin),
     };
     products.set(nameOf(layer, expert, matrix), { factors, ...errors });
   }
@@ -166,10 +166,17 @@ function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["exper
   }
 }
 
-function storedSource(stored: Stored, shape: number[]): TensorSource {
+/** Type that a matrix, or its factors if it is low-rank already, is saved in. */
+function originOf(matrix: MatrixSource): DType {
+  const { dtype, origin = dtype } = "left" in matrix ? matrix.left : matrix;
+  return origin;
+}
+
+function storedSource(stored: Stored, shape: number[], origin: DType): TensorSource {
   return {
     dtype: "F32",
     shape,
+    origin,
     read: async (into) => {
       const values = new Float32Array(stored.length);
       await stored.read(0, values);

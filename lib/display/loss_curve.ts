@@ -12,13 +12,16 @@ import { formatNumber } from "./format_number.ts";
 import { seriesColors } from "./palette.ts";
 import type { Shown } from "./shown.ts";
 
+/** What a training tells of its steps. */
+type History = readonly Pick<TrainingPoint, "step" | "loss">[];
+
 /** Steps that one point of a smooth curve is the mean of. */
 const WINDOW = 25;
 
 /**
  * Loss by step: the mean of 25 steps around each, and the steps themselves behind it where there is one curve only.
  *
- * @param curves Histories of trainings, such as `tuned.history`, by what to call them.
+ * @param curves The history of a training, such as `tuned.history`, or several by what to call them.
  * @throws {TypeError} If they are no such histories.
  *
  * @example
@@ -26,10 +29,12 @@ const WINDOW = 25;
  * import { assertEquals } from "@std/assert";
  * const history = [{ step: 1, loss: 2.5, learningRate: 1e-3, gradientNorm: 1 }, { step: 2, loss: 1.5, learningRate: 1e-3, gradientNorm: 1 }];
  * assertEquals(lossCurve({ tuned: history })["text/plain"].split("\n")[1], "tuned: 2.5 at first, 1.5 after 2 steps, least 1.5");
+ * assertEquals(lossCurve(history)["text/plain"].split("\n")[1], "training: 2.5 at first, 1.5 after 2 steps, least 1.5");
  * ```
  */
-export function lossCurve(curves: Readonly<Record<string, readonly Pick<TrainingPoint, "step" | "loss">[]>>): Shown {
-  const purpose = "show losses", all = Object.entries(curves ?? {}), colors = seriesColors(all.length);
+export function lossCurve(curves: History | Readonly<Record<string, History>>): Shown {
+  const purpose = "show losses", all = Object.entries<History>(isHistory(curves) ? { training: curves } : curves ?? {});
+  const colors = seriesColors(all.length);
   for (const [name, points] of all.length > 0 ? all : [["", undefined]] as const) {
     const fits = Array.isArray(points) && points.every((point) => typeof point?.step === "number" && typeof point.loss === "number");
     expect(fits, purpose, `histories of trainings by name${name === "" ? "" : `, such as a list of steps as "${name}"`}`, points ?? curves);
@@ -49,8 +54,10 @@ export function lossCurve(curves: Readonly<Record<string, readonly Pick<Training
   });
 }
 
+const isHistory = (curves: unknown): curves is History => Array.isArray(curves);
+
 /** Means of a window around each step, which is cut off at both ends. */
-function smooth(steps: readonly Pick<TrainingPoint, "step" | "loss">[]): { x: number; y: number }[] {
+function smooth(steps: History): { x: number; y: number }[] {
   const beside = Math.floor(WINDOW / 2);
   return steps.map(({ step }, i) => {
     const near = steps.slice(Math.max(0, i - beside), i + beside + 1);

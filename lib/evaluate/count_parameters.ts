@@ -22,7 +22,7 @@ export interface ParameterCount {
   active: number;
   /** Those of the routed experts. */
   experts: number;
-  /** Of all parameters, in the types of the config or model. */
+  /** Of all parameters, in the types that they are saved in. */
   bytes: number;
 }
 
@@ -75,7 +75,7 @@ export function countParameters(
     const kept = block.experts.filter((e) => !dropped.has(e.id));
     if (kept.length === 0) throw new RangeError(`Cannot ${purpose}: "pruning" leaves layer ${index} without experts`);
     const share = Math.min(1, moe.topK / kept.length);
-    add(kept.length * hidden, kept.length * hidden * BYTES[block.router.dtype], 1);
+    add(kept.length * hidden, kept.length * bytesOf(block.router) / block.experts.length, 1);
     for (const { id, gate, up, down } of kept) {
       const rank = typeof ranks === "number"
         ? ranks
@@ -131,5 +131,5 @@ function sizeOf({ shape }: TensorSource): number {
 }
 
 function bytesOf(tensor: TensorSource): number {
-  return sizeOf(tensor) * BYTES[tensor.dtype];
+  return sizeOf(tensor) * BYTES[tensor.origin ?? tensor.dtype];
 }
