@@ -36,7 +36,7 @@ Deno.test("lineageGraph() is a Mermaid diagram in Markdown, and a list in text",
 
 Deno.test("lineageGraph() takes names for text, whatever they hold", async () => {
   const names = [HOSTILE, "a\\N:b", "", "a:port", `"end"];`];
-  const stages = names.map((name) => ({ name, state: "stale" as const, reason: HOSTILE, inputs: [] }));
+  const stages = names.map((name) => ({ name, state: "stale" as const, reason: HOSTILE, stored: true, inputs: [] }));
   const shown = await lineageGraph({ stages, edges: [{ from: HOSTILE, to: "a:port" }, { from: "a\\N:b", to: "" }] });
   const { text } = parseSvg(shown["image/svg+xml"]);
   for (const words of ["a\\N:b", "a:port", `"end"];`, '<script>alert("x")</script> | **b** ']) assert(text.includes(words), words);

@@ -91,10 +91,18 @@ export const benchmarks: BenchmarkScores = {
 };
 export const lineage: Lineage = {
   stages: [
-    { name: "trace", state: "fresh", seconds: 12.5, bytes: 3e7, inputs: [] },
-    { name: "importance", state: "partial", reason: "3 parts are done", inputs: ["trace"] },
-    { name: "budget", state: "stale", reason: "options.ratio 0.25 -> 0.5", seconds: 0.01, bytes: 212, inputs: ["importance"] },
-    { name: "plan", state: "missing", reason: "never run", inputs: ["trace", "budget"] },
+    { name: "trace", state: "fresh", seconds: 12.5, bytes: 3e7, stored: true, inputs: [] },
+    { name: "importance", state: "partial", reason: "3 parts are done", stored: true, inputs: ["trace"] },
+    {
+      name: "budget",
+      state: "stale",
+      reason: "options.ratio 0.25 -> 0.5",
+      seconds: 0.01,
+      bytes: 212,
+      stored: true,
+      inputs: ["importance"],
+    },
+    { name: "plan", state: "missing", reason: "never run", stored: true, inputs: ["trace", "budget"] },
     { name: "pruned", state: "failed", reason: "Cannot prune: no plan", stored: false, inputs: ["plan"] },
   ],
   edges: [["trace", "importance"], ["importance", "budget"], ["trace", "plan"], ["budget", "plan"], ["plan", "pruned"]].map((
