@@ -4,12 +4,12 @@
  * @module
  */
 
+import type { Lineage } from "../flow/lineage.ts";
+import type { StageStatus } from "../flow/status.ts";
 import { expect } from "../model/expect.ts";
 import { formatBytes, formatSeconds } from "./format_amounts.ts";
 import { plainLine } from "./safe_text.ts";
 import { type Shown, shown } from "./shown.ts";
-import type { Lineage } from "../flow/lineage.ts";
-import type { StageStatus } from "../flow/status.ts";
 import { STATE_COLORS } from "./status_table.ts";
 
 /** Letters in a line of a reason. */
@@ -27,8 +27,8 @@ const LETTERS = 32;
  * ```ts
  * import { assertEquals } from "@std/assert";
  * const stages = [
- *   { name: "trace", state: "fresh" as const, seconds: 2.5, bytes: 1536, inputs: [] },
- *   { name: "importance", state: "missing" as const, reason: "never run", inputs: ["trace"] },
+ *   { name: "trace", state: "fresh" as const, seconds: 2.5, bytes: 1536, stored: true, inputs: [] },
+ *   { name: "importance", state: "missing" as const, reason: "never run", stored: true, inputs: ["trace"] },
  * ];
  * const drawn = await lineageGraph({ stages, edges: [{ from: "trace", to: "importance" }] });
  * assertEquals(drawn["text/plain"].split("\n").slice(1), ["trace: fresh, 2.50 s, 1.5 KiB", "importance: missing (never run), from trace"]);
