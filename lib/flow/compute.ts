@@ -25,11 +25,15 @@ export interface Computed {
 /** Runs a stage's function. Of a stage that is stored, the caller holds the lock; it goes on from the parts that are there. */
 export async function compute(run: Run, found: Resolved, input: InputOf): Promise<Computed> {
   const { store, device, options: { signal } } = run, { definition, key } = found, { name, stored, codec } = definition;
-  if (!stored) return { value: await called(run, found, await valuesOf(found, input)) };
+  const inputs = await valuesOf(found, input);
+  if (!stored) return { value: await called(run, found, inputs) };
   const path = store.path(name, key!), parts = await openParts(`${path}.parts`), started = performance.now();
   const seconds = () => (performance.now() - started) / 1000;
   const resume: Resume = {
-    get: parts.get,
+    get: async (part) => {
+      signal?.throwIfAborted();
+      return await parts.get(part);
+    },
     put: async (part, value) => {
       await parts.put(part, value);
       await parts.spend(seconds());
@@ -37,8 +41,9 @@ export async function compute(run: Run, found: Resolved, input: InputOf): Promis
   };
   try {
     await discard(`${path}.failed.json`);
-    const inputs = await valuesOf(found, input), value = await called(run, found, inputs, parts.folder, resume);
+    const value = await called(run, found, inputs, parts.folder, resume);
     using _held = { [Symbol.dispose]: disposal(value, inputs) };
+    signal?.throwIfAborted();
     await device.sync();
     const manifest = await store.write(
       await codec.encode(value, input),
@@ -48,7 +53,7 @@ export async function compute(run: Run, found: Resolved, input: InputOf): Promis
     await parts.clear();
     return { manifest };
   } catch (error) {
-    await parts.spend(seconds());
+    await parts.spend(seconds()).catch(() => {}); // what the stage says is what counts
     if (!signal?.aborted) {
       const message = error instanceof Error ? error.message : `${error}`;
       await writeSynced(`${path}.failed.json`, JSON.stringify({ message, at: new Date().toISOString() }) + "\n").catch(() => {});
@@ -72,9 +77,7 @@ async function called(
 ): Promise<unknown> {
   const { device, options: { signal, onProgress, emit = () => {} } } = run;
   if (definition.stored) await advance({ signal, onProgress }, { stage: definition.name, done: 0, total: 1, unit: "results" });
-  const value = await definition.run(inputs, contextOf({ device, signal, onProgress, emit, resume }, folder));
-  signal?.throwIfAborted();
-  return value;
+  return await definition.run(inputs, contextOf({ device, signal, onProgress, emit, resume }, folder));
 }
 
 /** A context whose folder is made when somebody asks for it; it does not go along where the context is spread over options. */
@@ -101,10 +104,14 @@ export function toldOf({ device }: Pick<Run, "device">, found: Resolved): Omit<T
   };
 }
 
-/** Hashes of the stored results that a stage is made from. */
-function sourcesOf({ inputs }: Resolved): string[] {
-  const hashes = Object.values(inputs).flatMap((input) => input.definition.stored ? [input.hash!] : sourcesOf(input));
-  return [...new Set(hashes)].sort();
+/** Hashes of the stored results that a stage is made from, by name. */
+function sourcesOf({ inputs }: Resolved): Record<string, string> {
+  return Object.assign(
+    {},
+    ...Object.values(inputs).map((input) => {
+      return input.definition.stored ? { [input.definition.name]: input.hash! } : sourcesOf(input);
+    }),
+  );
 }
 
 /** Gives back what a value holds, unless it holds that for an input: a model that was made from another one has all that the other has, also its disposal. */

@@ -75,8 +75,8 @@ export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promis
       if (ending === ".failed.json") return found("failure", current && !published);
       return ending === ".lock" ? [] : found("leftover", false);
     });
-    if (unused.length === 0 && !(remove && all.some(({ ending }) => ending === ".lock"))) continue;
-    await using lock = await takeLock(`${at}.lock`); // its end removes the file, also one that a killed process left
+    if (unused.length === 0 && !all.some(({ ending }) => ending === ".lock")) continue;
+    await using lock = await takeLock(`${at}.lock`); // its end removes the file, be it one that a killed process left
     if (!lock) continue;
     for (const { path, kind } of unused) {
       garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });
@@ -102,11 +102,11 @@ async function belongings(folder: string): Promise<Map<string, Belonging[]>> {
 
 /** Paths of the results that are referred to. */
 async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly string[]): Promise<Set<string>> {
-  const kept = new Set<string>(), byHash = new Map<string, { manifest: Manifest; path: string }>(), newest: typeof byHash = new Map();
+  const kept = new Set<string>(), byContent = new Map<string, { manifest: Manifest; path: string }>(), newest: typeof byContent = new Map();
   for (const path of paths) {
     const manifest = (await store.find(path))?.manifest;
     if (!manifest) continue;
-    for (const [map, name] of [[byHash, manifest.hash], [newest, manifest.name]] as const) {
+    for (const [map, name] of [[byContent, `${manifest.name} ${manifest.hash}`], [newest, manifest.name]] as const) {
       const other = map.get(name)?.manifest.created;
       if (other === undefined || other < manifest.created) map.set(name, { manifest, path });
     }
@@ -114,8 +114,8 @@ async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly s
   const keep = (path: string, manifest?: Manifest) => {
     if (kept.has(path)) return;
     kept.add(path);
-    for (const hash of manifest?.sources ?? []) {
-      const source = byHash.get(hash);
+    for (const [name, hash] of Object.entries(manifest?.sources ?? {})) {
+      const source = byContent.get(`${name} ${hash}`);
       if (source) keep(source.path, source.manifest);
     }
   };

@@ -21,8 +21,8 @@ export interface Manifest {
   options: unknown;
   /** Hashes of the inputs' results, by the name of the input. */
   inputs: Record<string, string>;
-  /** Hashes of the stored results that went into it, also through stages that are not stored. */
-  sources: string[];
+  /** Hashes of the stored results that went into it, also through stages that are not stored, by the name of the stage. */
+  sources: Record<string, string>;
   /** SHA-256 of the WGSL texts. */
   kernels: string[];
   /** Spent on computing it, over all stops. */
@@ -50,7 +50,7 @@ export function formatManifest(manifest: Manifest): string {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * const common = { version: 1, codec: "data", options: {}, inputs: {}, sources: [], kernels: [], seconds: 1, bytes: 12, created: "2026-01-01" };
+ * const common = { version: 1, codec: "data", options: {}, inputs: {}, sources: {}, kernels: [], seconds: 1, bytes: 12, created: "2026-01-01" };
  * const made = { device: { kind: "cpu", name: "plain" }, versions: { winnow: "0", deno: "2" }, files: {} };
  * const text = formatManifest({ name: "two", key: "a", hash: "b", ...common, ...made });
  * assertEquals(parseManifest(text)?.name, "two");
