@@ -25,8 +25,10 @@ export interface FlowOptions {
 export interface RunOptions extends Omit<StageOptions, "resume"> {
   /** Also run inputs that are not fresh, whatever they cost. @default false */
   upstream?: boolean;
-  /** Called with what a stage tells of itself while it runs. */
+  /** Called with what the stage tells of itself while it runs. */
   emit?: (value: unknown) => void;
+  /** Called with the name of each stage that had to be computed. */
+  onComputed?: (name: string) => void;
 }
 
 /** Stages by name, and the store of their results. Dispose it when its results are no longer needed. */

@@ -28,7 +28,7 @@ export async function produce(flow: Flow, name: string, options: RunOptions, mem
   if (Object.values(found.inputs).some(({ state }) => state !== "fresh")) {
     for (const input of new Set(Object.values(found.inputs))) {
       if (input.state === "fresh") continue;
-      if (!input.definition.stored || options.upstream) await produce(flow, input.definition.name, options, memory);
+      if (!input.definition.stored || options.upstream) await produce(flow, input.definition.name, silent(options), memory);
       else throw notFresh(name, input);
     }
     found = await find();
@@ -44,8 +44,13 @@ function notFresh(name: string, { definition, state, reason }: Resolved): Error 
   );
 }
 
+/** For inputs: what they tell of themselves is not what was asked for. */
+function silent(options: RunOptions): RunOptions {
+  return { ...options, emit: undefined };
+}
+
 async function valueOf(flow: Flow, found: Resolved, options: RunOptions, memory: Memory): Promise<unknown> {
-  const { definition, key } = found, input = (input: string) => produce(flow, definition.inputs[input], options, memory);
+  const { definition, key } = found, input = (input: string) => produce(flow, definition.inputs[input], silent(options), memory);
   if (!definition.stored) {
     return await compute(flow, found, options, input, { folder: "", resume: undefined });
   }
@@ -114,6 +119,7 @@ async function storedResult(
       ...seed,
     });
     await parts.clear();
+    options.onComputed?.(name);
     return manifest;
   } catch (error) {
     await parts.spend(seconds());
