@@ -31,8 +31,8 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
    * the loss on the text all the same. @default none
    */
   teacher?: Model;
-  /** Called after every step: the loss curve as it grows. */
-  onStep?: (point: TrainingPoint) => void;
+  /** Called after every step with the loss curve so far, also that of a training that this one continues. */
+  onStep?: (point: TrainingPoint, history: readonly TrainingPoint[]) => void;
   /** A folder for the state of the training, which continues from there to the same bits. @default none */
   checkpoint?: string;
   /** Steps from one such state to the next; stopping writes one too. @default 100 */
@@ -152,7 +152,7 @@ export async function finetune(
       if (!Number.isFinite(gradientNorm)) throw diverged(done + 1, loss, recipe);
       const point = { step: ++done, loss, learningRate, gradientNorm };
       history.push(point);
-      onStep?.(point);
+      onStep?.(point, history);
       if (done % checkpointEvery === 0 || done === steps) await save();
       await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
     }

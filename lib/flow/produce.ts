@@ -7,7 +7,7 @@
 import { compute } from "./compute.ts";
 import type { Manifest } from "./manifest.ts";
 import { type Resolved, resolveStages } from "./resolve.ts";
-import { isDisposable, type Run } from "./run.ts";
+import { isDisposable, type Run, runOfInputs } from "./run.ts";
 
 /** The result of a stage. @throws {Error} If an input is not fresh and may not be run, or the stage fails. */
 export async function produce(run: Run, name: string): Promise<unknown> {
@@ -24,7 +24,7 @@ async function settled(run: Run, name: string, asked: string): Promise<Resolved>
       throw new Error(`Cannot run "${asked}": ${input}; run that first, or all that it needs with { upstream: true }`);
     }
     const input = await settled(run, definition.name, definition.stored ? definition.name : asked);
-    if (definition.stored) await storedResult(run, input);
+    if (definition.stored) await storedResult(runOfInputs(run), input);
   }
   return (await resolveStages(run, [name]))[0];
 }
@@ -49,7 +49,7 @@ export async function valueOf(run: Run, found: Resolved): Promise<unknown> {
 export function inputsOf(run: Run, { inputs }: Resolved): (name: string) => Promise<unknown> {
   const given = new Map<string, Promise<unknown>>();
   return (name) => {
-    const value = given.get(name) ?? valueOf(run, inputs[name]);
+    const value = given.get(name) ?? valueOf(runOfInputs(run), inputs[name]);
     given.set(name, value);
     return value;
   };

@@ -14,8 +14,10 @@ export interface RunOptions extends Omit<StageOptions, "resume"> {
   upstream?: boolean;
   /** Whether results may be computed. If not, what is not in the store is an error: for displays, which must not cost anything. @default true */
   compute?: boolean;
-  /** Called with what a stage tells of itself while it runs. */
+  /** Called with what the stage tells of itself while it runs. */
   emit?: (value: unknown) => void;
+  /** Called with the name of each stage that had to be computed and is now in the store. */
+  onComputed?: (name: string) => void;
 }
 
 /** A flow while one of its stages is run: later definitions do not count. */
@@ -28,6 +30,11 @@ export interface Run extends Scope {
   remember(name: string, key: string, value: unknown): void;
   /** To be called when a result is there that was not there before. */
   changed(): void;
+}
+
+/** The run for what a stage takes: what that tells of itself is not what was asked for. */
+export function runOfInputs(run: Run): Run {
+  return { ...run, options: { ...run.options, emit: undefined } };
 }
 
 export function isDisposable(value: unknown): value is Disposable {
