@@ -28,6 +28,7 @@ import { endStop, stopSignal } from "./interrupts.ts";
 import { livePlace } from "./live_place.ts";
 import { place } from "./place.ts";
 import { progressPlace } from "./progress_place.ts";
+import { quiet } from "./quiet.ts";
 import { show } from "./show.ts";
 import { openViews } from "./views.ts";
 
@@ -143,7 +144,7 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
         const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
         await bar.end(said(stage.name, await status(flow), computed));
         if (view) await views.results(stage, view, at);
-        return result;
+        return quiet(result);
       }, bar.end);
     },
     view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
