@@ -27,8 +27,8 @@ const LETTERS = 36;
  * ```ts
  * import { assertEquals } from "@std/assert";
  * const stages = [
- *   { name: "trace", state: "fresh" as const, seconds: 2.5, bytes: 1536, inputs: [] },
- *   { name: "importance", state: "missing" as const, reason: "never run", inputs: ["trace"] },
+ *   { name: "trace", state: "fresh" as const, seconds: 2.5, bytes: 1536, stored: true, inputs: [] },
+ *   { name: "importance", state: "missing" as const, reason: "never run", stored: true, inputs: ["trace"] },
  * ];
  * const drawn = await lineageGraph({ stages, edges: [{ from: "trace", to: "importance" }] });
  * assertEquals(drawn["text/plain"].split("\n").slice(1), ["trace: fresh, 2.50 s, 1.5 KiB", "importance: missing (never run), from trace"]);
@@ -87,7 +87,7 @@ async function draw(stages: Lineage["stages"], edges: Lineage["edges"]): Promise
       style: "rounded,filled",
       fontname: "Helvetica,Arial,sans-serif",
       fontsize: 11,
-      margin: "0.25,0.08",
+      margin: "0.3,0.08", // fonts differ in width, and Graphviz knows one only
       penwidth: 2,
       fontcolor: "#222222",
     },
@@ -103,7 +103,16 @@ async function draw(stages: Lineage["stages"], edges: Lineage["edges"]): Promise
     })),
     edges: edges.map(({ from, to }) => ({ tail: id.get(from)!, head: id.get(to)! })),
   }, { format: "svg" });
-  return svg.slice(svg.indexOf("<svg"));
+  return centred(svg.slice(svg.indexOf("<svg")));
+}
+
+/** Lines of text that are in the middle of their nodes in any font: Graphviz tells where they begin in its own. */
+function centred(svg: string): string {
+  return svg.replace(/<g id="[^"]*" class="node">[^]*?<\/g>/g, (node) => {
+    const places = [...node.match(/ d="([^"]*)"/)![1].matchAll(/(-?[\d.]+),/g)].map(([, x]) => Number(x));
+    const middle = (Math.min(...places) + Math.max(...places)) / 2;
+    return node.replaceAll(/text-anchor="start" x="[^"]*"/g, `text-anchor="middle" x="${middle.toFixed(2)}"`);
+  });
 }
 
 /** The label of a node in Graphviz's own HTML. */
@@ -111,7 +120,7 @@ function label(stage: StageStatus): string {
   const small = (text: string) => `<font point-size="9">${htmlText(text)}</font>`, amounts = amountsOf(stage).join(", ");
   return [
     `<b>${htmlText(stage.name) || " "}</b>`,
-    `<font color="${STATE_COLORS[stage.state]}">●</font> ${stage.state}`,
+    stage.state,
     ...wrapped(stage.reason ?? "").map(small),
     ...(amounts ? [small(amounts)] : []),
   ].join("<br/>");

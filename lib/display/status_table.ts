@@ -29,8 +29,8 @@ export const STATE_COLORS: Readonly<Record<StageStatus["state"], string>> = {
  * ```ts
  * import { assertEquals } from "@std/assert";
  * const stages = [
- *   { name: "importance", state: "fresh" as const, seconds: 2.5, bytes: 1536, inputs: ["trace"] },
- *   { name: "budget", state: "stale" as const, reason: "options.ratio 0.25 -> 0.5", inputs: ["importance"] },
+ *   { name: "importance", state: "fresh" as const, seconds: 2.5, bytes: 1536, stored: true, inputs: ["trace"] },
+ *   { name: "budget", state: "stale" as const, reason: "options.ratio 0.25 -> 0.5", stored: true, inputs: ["importance"] },
  * ];
  * const lines = statusTable(stages)["text/plain"].split("\n");
  * assertEquals([lines[0], lines[4]], ["2 stages: 1 fresh, 1 stale", "| importance | fresh |                           | 2.50 s | 1.5 KiB |"]);

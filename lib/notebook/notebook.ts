@@ -22,13 +22,14 @@ import type { Inputs, Results, Stage, StageDefinition } from "../flow/stage.ts";
 import { type StageStatus, status } from "../flow/status.ts";
 import { type Verification, verify } from "../flow/verify.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
+import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
-import { errorBlock, sentencesOf } from "./error_block.ts";
-import { endStop, stopSignal } from "./interrupts.ts";
+import { errorBlock, sentencesOf, stoppedBlock } from "./error_block.ts";
+import { stoppable, stopSignal } from "./interrupts.ts";
 import { place } from "./place.ts";
 import { progressPlace } from "./progress_place.ts";
 import { show } from "./show.ts";
-import { openViews } from "./views.ts";
+import { isStage, openViews } from "./views.ts";
 
 export interface NotebookOptions {
   /** Folder of the store. @default ".winnow", in the folder that the notebook runs in */
@@ -54,8 +55,12 @@ export interface Notebook extends Disposable {
   source<T>(name: string, data: T): Promise<Stage<T>>;
   /** A model as an input of stages: a folder, `https://…` or `hf://owner/name`. */
   model(name: string, location: string, options?: OpenOptions): Promise<Stage<Model>>;
-  /** The result of a stage: from the store where it is fresh, else computed, with progress. Stop keeps finished parts, and the next run goes on from there. */
+  /**
+   * The result of a stage, or of several by name, one after the other: from the store where it is fresh, else computed, with progress. Stop keeps finished
+   * parts, and the next run goes on from there.
+   */
   run<T>(stage: Stage<T>, options?: RunOptions): Promise<T>;
+  run<const I extends Inputs>(stages: I, options?: RunOptions): Promise<Results<I>>;
   /** Shows the result of a stage, or of several by name, here; again whenever it changes, wherever the change came from. */
   view<T>(stage: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
   view<const I extends Inputs>(stages: I, draw: (results: Results<I>) => Shown | Promise<Shown>): Promise<void>;
@@ -110,21 +115,29 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   const stateOf = async ({ name }: Stage<unknown>) => (await status(flow)).find((state) => state.name === name);
 
   /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
-  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> => {
-    const signal = stopSignal();
-    try {
-      const result = await work(signal);
-      await device.sync();
+  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> =>
+    await stoppable(async (signal) => {
+      try {
+        const result = await work(signal);
+        await device.sync();
+        await views.settle();
+        return result;
+      } catch (error) {
+        const last = signal.aborted ? stoppedBlock(what) : errorBlock(what, error);
+        await (end ?? place())(last);
+        await views.settle().catch(() => {}); // the first error is the one that counts
+        throw brief(signal.aborted ? last["text/plain"].split("\n")[0] : sentencesOf(error)[0], error);
+      }
+    });
+
+  const run = async <T>(stage: Stage<T>, { upstream = false, live }: RunOptions): Promise<T> => {
+    const bar = progressPlace(place(), live);
+    return await guarded(`run "${stage.name}"`, async (signal) => {
+      const before = await stateOf(stage);
+      const result = await flow.run(stage, { upstream, signal, onProgress: bar.onProgress, emit: bar.emit });
+      await bar.end(said(await stateOf(stage), before?.state === "fresh"));
       return result;
-    } catch (error) {
-      const stopped = signal.aborted, remedy = stopped ? "Run the cell again: it goes on from what is done." : undefined;
-      const sentence = stopped ? `Stopped while it ${what}` : sentencesOf(error)[0];
-      await (end ?? place())(errorBlock(what, stopped ? sentence : error, remedy));
-      throw brief(sentence, error);
-    } finally {
-      endStop();
-      await views.settle();
-    }
+    }, bar.end);
   };
 
   const nb: Notebook = {
@@ -135,29 +148,16 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     stage: (name, definition) => flow.stage(name, definition),
     source: (name, data) => source(flow, name, data),
     model: (name, location, options) => modelSource(flow, name, location, options),
-    run: async (stage, { upstream = false, live } = {}) => {
-      const bar = progressPlace(place()), below = live && place(), before = await stateOf(stage);
-      let drawing: Promise<void> | undefined, told: unknown;
-      const emit = below && ((value: unknown) => {
-        told = value;
-        drawing ??= (async () => {
-          while (told !== undefined) {
-            const value = told;
-            told = undefined;
-            await below(live(value as never));
-          }
-          drawing = undefined;
-        })();
-      });
-      return await guarded(`ran "${stage.name}"`, async (signal) => {
-        const result = await flow.run(stage, { upstream, signal, onProgress: bar.onProgress, emit });
-        await drawing;
-        await bar.end(said(await stateOf(stage), before?.state === "fresh"));
-        return result;
-      }, bar.end);
-    },
+    run: (async (given: Stage<unknown> | Inputs, options: RunOptions = {}) => {
+      expectStages(given, "run");
+      if (isStage(given)) return await run(given, options);
+      const results: Record<string, unknown> = {};
+      for (const [name, stage] of Object.entries(given)) results[name] = await run(stage, options);
+      return results;
+    }) as Notebook["run"],
     view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
-      await guarded("drew this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
+      expectStages(given, "show");
+      await guarded("draw this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
     },
     show,
     graph: async () => await views.states("lineage", async () => await lineageGraph(await lineage(flow))),
@@ -165,14 +165,14 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     verify: async (...stages) => {
       const bar = progressPlace(place());
       const found = await guarded(
-        "verified",
+        "verify",
         (signal) => verify(flow, { stages: stages.length > 0 ? stages : undefined, signal, onProgress: bar.onProgress }),
       );
       await bar.end(verified(found));
     },
-    gc: async (options = {}) => await show(unreferenced(await guarded("looked through the store", () => gc(flow, options)))),
+    gc: async (options = {}) => await show(unreferenced(await guarded("look through the store", () => gc(flow, options)))),
     report: async (path, { title = "Winnow" } = {}) => {
-      const made = await guarded("wrote the report", async () =>
+      const made = await guarded("write the report", async () =>
         await report({
           title,
           sections: views.contents(),
@@ -192,6 +192,13 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   current = nb;
   await show(shown({ "text/plain": `Device: ${device.kind}, ${device.name}; ${device.reason}. Store: ${store}` }));
   return nb;
+}
+
+/** @throws {TypeError} If these are no stages. */
+function expectStages(given: unknown, purpose: string): void {
+  const named = (stage: unknown) => typeof (stage as Stage<unknown>)?.name === "string";
+  const fits = typeof given === "object" && given !== null && (named(given) || Object.values(given).every(named));
+  expect(fits, purpose, "a stage, or several by name", given);
 }
 
 /** One line on how a result was got. */
