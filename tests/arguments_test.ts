@@ -1,15 +1,17 @@
 /** Notebooks check no types. */
 
-import { assert } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import * as winnow from "../mod.ts";
 import { folderOf, openFixture } from "./fixtures.ts";
 
 /** What an engine says when it is handed the wrong thing. */
 const ENGINE =
-  /Cannot (read|set) propert|Cannot destructure|Cannot convert|Cannot use 'in'|Cannot mix|is not (a function|iterable|an object|valid JSON|a constructor)|Invalid (typed )?array|must be of type/;
+  /Cannot (read|set) propert|Cannot destructure|Cannot convert|Cannot use 'in'|Cannot mix|is not (a function|iterable|an object|valid JSON|a constructor)|Invalid (typed )?array|must be of type|BigInt|allocation failed|NUL byte/;
 
 /** In the place of anything. */
-const JUNK: unknown[] = [undefined, null, Promise.resolve(), {}, [], [undefined], 5, NaN, "text", ["text"], { layers: 5 }, {
+const JUNK: unknown[] = [undefined, null, Promise.resolve(), {}, [], [undefined], 5, NaN, 2 ** 40, 1n, "text", "\0", ["text"], {
+  layers: 5,
+}, {
   layers: [null],
 }, {
   layers: [{ layer: 0 }],
@@ -51,6 +53,16 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
   const plan = { layers: [{ layer: 0, drop: [1] }] };
+  const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
+    stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
+  const run = {
+    title: "A run",
+    sections: [{ shown: winnow.stageTable({}) }],
+    lineage: { stages: [stage], edges: [] },
+    stages: [stage],
+    recipe: "",
+    versions: {},
+  };
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
     [winnow.openModel, [folderOf("tiny-mixtral")]],
@@ -116,8 +128,44 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     ]],
     [(tuned: winnow.TunedModel, base: string) => winnow.saveAdapters(tuned, `${folder}/adapters`, base), [tuned, "base"]],
     [(adapters: winnow.Adapters) => winnow.saveAdapters({ ...tuned, adapters }, `${folder}/adapters`, "base"), [adapters]],
+    [(path: string) => winnow.saveAdapters(tuned, `${folder}/${path}`, "base"), ["other adapters"]],
+    [(path: string) => winnow.saveModel(model, `${folder}/${path}`), ["other model"]],
+    [(path: string) => tune(device, model, texts, { ...MOST_OPTIONS, checkpoint: `${folder}/${path}` }), ["state"]],
+    [(gold: number) => winnow.multipleChoice(device, model, [{ ...item, gold }]), [0]],
     [winnow.comparisonTable, [{ dense: evaluation }]],
     [winnow.stageTable, [{ calibrate: 1 }]],
+    [winnow.table, [[{ model: "dense", size: 1 }], { columns: { size: { unit: "MiB", digits: 1 } }, caption: "Sizes" }]],
+    [(column: never) => winnow.table([{ size: 1 }], { columns: { size: column } }), [{ digits: 1 }]],
+    [winnow.expertImportance, [scores, { plan }]],
+    [(plan: winnow.PruningPlan) => winnow.expertImportance(scores, { plan }), [plan]],
+    [winnow.layerBudgets, [budget, scores]],
+    [winnow.searchConvergence, [candidates, { optimum: candidates }]],
+    [(optimum: winnow.Candidates) => winnow.searchConvergence(candidates, { optimum }), [candidates]],
+    [winnow.candidatesTable, [candidates]],
+    [winnow.planTable, [plan]],
+    [winnow.receptionTree, [{ ...plan, blocks: [block] }, candidates]],
+    [(blocks: winnow.ReceptionFieldPlan["blocks"]) => winnow.receptionTree({ ...plan, blocks }), [[block]]],
+    [winnow.singularSpectra, [spectra, small, { layer: 0 }]],
+    [winnow.rankMap, [small]],
+    [winnow.decompositionErrors, [[{ layer: 0, expert: 0, matrix: "gate", rank: 4, relativeError: 0.5, relativeOutputError: null }]]],
+    [winnow.routingLoad, [trace, trace]],
+    [winnow.lossCurve, [{ tuned: tuned.history }]],
+    [(history: winnow.TrainingPoint[]) => winnow.lossCurve({ history }), [tuned.history]],
+    [winnow.accuracyAgainstSize, [[{ name: "dense", parameters: 5, accuracy: 0.5 }]]],
+    [winnow.sequencesTable, [tokens, { tokenizer: model.tokenizer, show: 1 }]],
+    [winnow.sizeTable, [{ dense: winnow.countParameters(raw) }]],
+    [winnow.benchmarkTable, [{ dense: { bos: "never", bosToken: null, tasks: [], groups: [] } }]],
+    [winnow.savedTable, [{ path: "out", form: "native", files: [], bytes: 1, recipe: "" }]],
+    [winnow.statusTable, [[stage]]],
+    [winnow.lineageGraph, [{ stages: [stage], edges: [] }]],
+    [(edges: winnow.Lineage["edges"]) => winnow.lineageGraph({ stages: [stage], edges }), [[{ from: "plan", to: "plan" }]]],
+    [(run: winnow.Run) => winnow.report(run, `${folder}/report.html`), [run]],
+    ...(["sections", "lineage", "stages", "recipe", "versions"] as const).map((name) =>
+      [
+        (value: never) => winnow.report({ ...run, [name]: value }, `${folder}/report.html`),
+        [run[name]],
+      ] as (typeof calls)[number]
+    ),
   ];
   for (const [run, good] of calls) {
     await t.step(run.name, async () => {
@@ -126,11 +174,78 @@ Deno.test("no public function lets a message of the engine through, whatever it 
           await run(...good.with(place, bad) as never[]);
         } catch (error) {
           const { message, stack } = error as Error;
-          assert(!ENGINE.test(message), `argument ${place} is ${JSON.stringify(bad)}: ${stack}`);
+          assert(!ENGINE.test(message), `argument ${place} is ${Deno.inspect(bad)}: ${stack}`);
         }
       }
       assert(device.live.tensors === 0, `${device.live.tensors} tensors are still alive`);
     });
   }
+  await Deno.remove(folder, { recursive: true });
+});
+
+Deno.test("every function that takes options says what is none: a number, a promise, a signal or a callback that is something else", async () => {
+  using device = await winnow.openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"),
+    tokens = [calibration[0].subarray(0, 8)],
+    texts = ["Sum: 12 + 30 = 42."];
+  using trace = await winnow.calibrate(device, model, tokens);
+  const scores = await winnow.leaveOneOut(device, model, trace), budget = winnow.pruningBudget(scores), folder = await Deno.makeTempDir();
+  const candidates = await winnow.exhaustiveSearch(device, model, trace, budget), spectra = await winnow.expertSpectra(device, model);
+  const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
+  const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
+  const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
+  await winnow.saveModel(model, `${folder}/saved`);
+  const calls: Record<string, [(options: never) => unknown, object?]> = {
+    openDevice: [(o) => winnow.openDevice(o), { kind: "cpu" }],
+    openModel: [(o) => winnow.openModel(folderOf("tiny-mixtral"), o)],
+    logits: [(o) => winnow.logits(device, model, tokens[0], o)],
+    calibrationTokens: [(o) => winnow.calibrationTokens(model.tokenizer, texts, o), { length: 8 }],
+    calibrate: [(o) => winnow.calibrate(device, model, tokens, o)],
+    leaveOneOut: [(o) => winnow.leaveOneOut(device, model, trace, o)],
+    pruningBudget: [(o) => winnow.pruningBudget(scores, o)],
+    exhaustiveSearch: [(o) => winnow.exhaustiveSearch(device, model, trace, budget, o)],
+    geneticSearch: [(o) => winnow.geneticSearch(device, model, trace, budget, o)],
+    greedySearch: [(o) => winnow.greedySearch(device, model, trace, budget, o)],
+    receptionField: [(o) => winnow.receptionField(device, model, tokens, candidates, o)],
+    allocateRanks: [(o) => winnow.allocateRanks(scores, o), { averageRank: 16 }],
+    allocateRanksGlobally: [(o) => winnow.allocateRanksGlobally(scores, spectra, o), { averageRank: 16 }],
+    decomposeExperts: [(o) => winnow.decomposeExperts(device, model, ranks, o)],
+    expertSpectra: [(o) => winnow.expertSpectra(device, model, o)],
+    recommended: [(o) => winnow.recommended(device, model, tokens, o)],
+    finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
+    readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
+    saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],
+    perplexity: [(o) => winnow.perplexity(device, model, tokens, o)],
+    blockPerplexity: [(o) => winnow.blockPerplexity(device, model, texts, o), { length: 5 }],
+    documentPerplexity: [(o) => winnow.documentPerplexity(device, model, texts, o)],
+    multipleChoice: [(o) => winnow.multipleChoice(device, model, [item], o)],
+    evaluateTasks: [(o) => winnow.evaluateTasks(device, model, [task], o)],
+    evaluate: [(o) => winnow.evaluate(device, model, o), { heldOut: tokens }],
+    blockOutputLoss: [(o) => winnow.blockOutputLoss(device, model, model, tokens, o)],
+    loadTasks: [(o) => winnow.loadTasks(["piqa"], o), { from: folder }],
+    loadTexts: [(o) => winnow.loadTexts("wikitext2", o), { from: folder }],
+  };
+  const refused = async (name: string, call: (options: never) => unknown, options: unknown) => {
+    const what = `${name}(…, ${Deno.inspect(options)})`;
+    const message = await Promise.resolve().then(() => call(options as never)).then(() => "", (error: Error) => error.message);
+    assert(/^Cannot /.test(message) && !ENGINE.test(message), `${what} ${message ? `says: ${message}` : "is accepted"}`);
+    assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
+  };
+  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally"];
+  for (const [name, [call, good = {}]] of Object.entries(calls)) {
+    for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
+    if (plain.includes(name)) continue;
+    await refused(name, call, { ...good, signal: {} });
+    await refused(name, call, { ...good, onProgress: "print" });
+  }
+  await refused("finetune", calls.finetune[0], { ...calls.finetune[1], onStep: "print" });
+  await refused("blockPerplexity", calls.blockPerplexity[0], { length: 5, separator: 5 });
+  for (const name of ["averageRank", "alpha", "minimumRank"]) {
+    for (const bad of [true, "16", 16n, null]) {
+      await refused("allocateRanks", calls.allocateRanks[0], { averageRank: 16, [name]: bad });
+      await refused("allocateRanksGlobally", calls.allocateRanksGlobally[0], { averageRank: 16, [name]: bad });
+    }
+  }
+  assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name), ["saved"]);
   await Deno.remove(folder, { recursive: true });
 });

@@ -22,6 +22,7 @@ Deno.test("the README's examples run as they stand, one after the other", async 
     for (const name of ["my-smaller-model", "half", "my-tuned-model"]) {
       assert((await Deno.stat(`${folder}/out/${name}/winnow.json`)).isFile);
     }
+    assert((await Deno.readTextFile(`${folder}/out/report.html`)).includes("Importance of experts"));
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -52,14 +52,19 @@ function bitsOf(value: unknown): string {
   });
 }
 
-/** Counts the calls of a device. */
+/** What a device does beside computing. */
+const TRANSFERS: (keyof Device)[] = ["tensor", "read", "readIndices", "sync"];
+
+/** Counts what a device computes. */
 function counted(device: Device): { device: Device; calls: () => number } {
   let calls = 0;
   const get = (target: Device, name: keyof Device) => {
     const value = target[name];
-    return typeof value !== "function"
-      ? value
-      : (...args: unknown[]) => (calls++, (value as (...args: unknown[]) => unknown).apply(target, args));
+    if (typeof value !== "function") return value;
+    return (...args: unknown[]) => {
+      if (!TRANSFERS.includes(name)) calls++;
+      return (value as (...args: unknown[]) => unknown).apply(target, args);
+    };
   };
   return { device: new Proxy(device, { get: get as never }), calls: () => calls };
 }
@@ -92,16 +97,17 @@ async function assertResumes(device: Device, run: Run, most: number): Promise<vo
     const kept = new Kept(), controller = new AbortController(), what = `after a stop at part ${last} of ${whole.puts.length}`;
     kept.onPut = (count) => {
       if (count < last) return;
-      if (last % 2 === 0) throw new Error("stop");
+      if (last % 2 === 1) throw new Error("stop"); // streams have not been put since what was found
       controller.abort(new Error("stop"));
     };
     const early = await stopped(() => run(device, { resume: kept, signal: controller.signal }));
-    assert(early ? kept.puts.length - last <= last % 2 : kept.puts.length < last, `${kept.puts.length} parts ${what}`);
+    assert(early ? kept.puts.length - last <= 1 : kept.puts.length < last, `${kept.puts.length} parts ${what}`);
     assertEquals(device.live.tensors, 0, what);
     kept.onPut = () => {};
     const again = counted(device), seen: winnow.Progress[] = [];
     assertEquals(bitsOf(await run(again.device, { resume: kept, onProgress: (p) => void seen.push(p) })), want, what);
-    assert(again.calls() < plain.calls(), `${again.calls()} calls ${what}, ${plain.calls()} without one`);
+    // What was found at the first layer may be nothing, and the streams behind it are the second part.
+    assert(again.calls() - plain.calls() < (last > 1 ? 0 : 1), `${again.calls()} calls ${what}, ${plain.calls()} without one`);
     assertEquals(kept.finished, whole.finished, "each part is made once");
     for (const [i, { stage, done, total }] of seen.entries()) {
       assert(i === 0 || seen[i - 1].stage !== stage || seen[i - 1].done <= done, `${stage} falls back to ${done} ${what}`);
@@ -200,7 +206,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     measure: (d, o) => measure(d, model, pruned, sequences, { ...o, heldOut, items: some, block: 2 }),
   };
   for (const [name, run] of Object.entries(stages)) {
-    await t.step(name, () => assertResumes(device, run, 8));
+    await t.step(name, () => assertResumes(device, run, 6));
   }
 });
 

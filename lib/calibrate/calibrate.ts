@@ -65,7 +65,7 @@ export interface CalibrateOptions extends StageOptions {
  * ```
  */
 export async function calibrate(device: Device, model: Model, sequences: Sequences, options: CalibrateOptions = {}): Promise<Trace> {
-  expectStage(device, model, "calibrate");
+  expectStage(device, model, "calibrate", options);
   const { searchTokens = 32768 } = options, { config } = model;
   const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
   const tokens = batches.reduce((n, { ids }) => n + ids.length, 0);

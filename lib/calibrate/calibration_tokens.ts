@@ -6,6 +6,7 @@
 
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
 import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import { random } from "./random.ts";
 
 export interface CalibrationTokensOptions {
@@ -39,14 +40,16 @@ export interface CalibrationTokensOptions {
 export function calibrationTokens(
   tokenizer: Tokenizer,
   texts: readonly (string | { text: string })[],
-  { sequences = 64, length = 256, seed = 0 }: CalibrationTokensOptions = {},
+  options: CalibrationTokensOptions = {},
 ): Uint32Array[] {
+  const purpose = "draw calibration tokens";
+  expectOptions(options, purpose);
+  const { sequences = 64, length = 256, seed = 0 } = options;
   for (const [name, value] of Object.entries({ sequences, length })) {
     if (!(Number.isSafeInteger(value) && value > 0)) {
       throw new RangeError(`Cannot draw calibration tokens: "${name}" must be a positive whole number, received ${value}`);
     }
   }
-  const purpose = "draw calibration tokens";
   expect(typeof tokenizer?.encode === "function", purpose, 'the "tokenizer" of a model', tokenizer);
   expect(Array.isArray(texts), purpose, "a list of texts", texts);
   const start = tokenizer.bos === undefined ? [] : [tokenizer.bos];

@@ -22,7 +22,8 @@
 export function fileError(action: string, path: string, error: unknown): unknown {
   if (!(error instanceof Error)) return error;
   const flag = error instanceof Deno.errors.NotCapable && /--allow-\w+/.exec(error.message)?.[0];
-  const reason = flag ? `Deno has no permission for it, run it with ${flag}` : /^(.*?) \(os error \d+\)/.exec(error.message)?.[1];
+  const told = /^(.*?) \(os error \d+\)/.exec(error.message)?.[1] ?? (/NUL byte/.test(error.message) ? "a NUL in its name" : undefined);
+  const reason = flag ? `Deno has no permission for it, run it with ${flag}` : told;
   if (reason === undefined) return error;
   const clause = flag ? reason : reason[0].toLowerCase() + reason.slice(1);
   return new Error(`Cannot ${action} "${path}": ${clause}`, { cause: error });

@@ -27,6 +27,12 @@ export interface StoredTensor<D extends FileType = DType> extends Omit<TensorSou
    * @throws {RangeError} If a row is outside the tensor, rows are not ascending, or `into` has another length.
    */
   readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+  /**
+   * Fills `into` with whole rows from row `first` on.
+   *
+   * @throws {RangeError} If they are not all rows of the tensor.
+   */
+  readSlice(first: number, into: Uint8Array): Promise<void>;
 }
 
 /** Runs of rows under way at the same time. */
@@ -62,6 +68,7 @@ export function storedTensor<D extends FileType = DType>(
   const checkLength = (into: Uint8Array, expected: number) => {
     if (into.length !== expected) throw new RangeError(`Cannot read ${shown}: the buffer has ${into.length} bytes, expected ${expected}`);
   };
+  const count = shape[0] ?? 0, rowBytes = bytes / Math.max(1, count);
   return {
     ...{ name, dtype, shape, file, bytes },
     async read(into) {
@@ -69,7 +76,6 @@ export function storedTensor<D extends FileType = DType>(
       if (bytes > 0) await source.read(file, start, into);
     },
     async readRows(rows, into) {
-      const count = shape[0] ?? 0, rowBytes = bytes / Math.max(1, count);
       rows.forEach((row, i) => {
         if (row >= count) throw new RangeError(`Cannot read ${shown}: row ${row} is outside its ${count} rows`);
         if (i > 0 && row <= rows[i - 1]) {
@@ -81,6 +87,13 @@ export function storedTensor<D extends FileType = DType>(
       await parallel(planRows(rows, rowBytes), AT_ONCE, ({ begin, end }) => {
         return readRun(readFrom, rows.subarray(begin, end), rowBytes, into.subarray(begin * rowBytes, end * rowBytes));
       });
+    },
+    async readSlice(first, into) {
+      const rows = into.length === 0 ? 0 : into.length / rowBytes;
+      if (!(Number.isInteger(rows) && first >= 0 && first + rows <= count)) {
+        throw new RangeError(`Cannot read ${shown}: ${into.length} bytes from row ${first} on are not rows of its ${count}`);
+      }
+      if (rows > 0) await source.read(file, start + first * rowBytes, into);
     },
   };
 }

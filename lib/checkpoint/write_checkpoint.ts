@@ -7,10 +7,9 @@
 import { join, resolve } from "node:path";
 import { ACCOMPANYING, OWN } from "./accompanying_files.ts";
 import { draftFolder } from "./draft_folder.ts";
-import { fileError } from "./file_error.ts";
 import { planShards } from "./plan_shards.ts";
-import { writeAll } from "./write_all.ts";
 import { checkNames, type NamedTensor, tensorBytes, writeSafetensors } from "./write_safetensors.ts";
+import { writeSynced } from "./write_synced.ts";
 
 /** What goes into a checkpoint. */
 export interface CheckpointContents {
@@ -103,18 +102,6 @@ export async function writeCheckpoint(
   signal?.throwIfAborted();
   await draft.publish({ replace: overwrite });
   return { files: [...written.keys()].sort(), bytes: [...written.values()].reduce((sum, size) => sum + size, 0) };
-}
-
-async function writeSynced(path: string, content: string | Uint8Array): Promise<number> {
-  const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
-  try {
-    using file = await Deno.open(path, { write: true, createNew: true });
-    await writeAll(file, bytes);
-    await file.sync();
-    return bytes.length;
-  } catch (error) {
-    throw fileError("write", path, error);
-  }
 }
 
 const isWeights = (name: string) => /^model(-\d+-of-\d+)?\.safetensors(\.index\.json)?$/.test(name);

@@ -13,6 +13,8 @@ import { writeAll } from "./write_all.ts";
 export interface NamedTensor extends Omit<TensorSource, "dtype"> {
   readonly name: string;
   readonly dtype: FileType;
+  /** Fills `into` with whole rows (entries of the first dimension) from row `first` on: for arrays that are too large to be held. */
+  readSlice?(first: number, into: Uint8Array): Promise<void>;
 }
 
 /** How to write a file of tensors. */
@@ -28,6 +30,9 @@ export interface WriteOptions {
   /** Called after each tensor with its bytes. */
   onTensor?: (bytes: number) => void;
 }
+
+/** Bytes of the pieces in which an array is written that can be read in slices. */
+const PIECE = 16 * 1024 * 1024;
 
 /**
  * Writes a safetensors file, one tensor after the other through one buffer, and waits until the disk has it.
@@ -58,7 +63,7 @@ export async function writeSafetensors(
   checkNames(tensors, path);
   const ordered = tensors.toSorted((a, b) => FILE_BYTES[b.dtype] - FILE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
   const header = encodeHeader(ordered, metadata);
-  const buffer = new Uint8Array(ordered.reduce((most, tensor) => Math.max(most, tensorBytes(tensor)), 0));
+  const buffer = new Uint8Array(ordered.reduce((most, tensor) => Math.max(most, pieceBytes(tensor)), 0));
   let written = 0;
   try {
     using file = await Deno.open(path, { write: true, create: true, truncate: true });
@@ -66,11 +71,14 @@ export async function writeSafetensors(
     written += header.length;
     for (const tensor of ordered) {
       signal?.throwIfAborted();
-      const part = buffer.subarray(0, tensorBytes(tensor));
-      await tensor.read(part);
-      await writeAll(file, part);
-      written += part.length;
-      onTensor?.(part.length);
+      const bytes = tensorBytes(tensor), piece = pieceBytes(tensor);
+      for (let done = 0; done < bytes; done += piece) {
+        const part = buffer.subarray(0, Math.min(piece, bytes - done));
+        await (tensor.readSlice ? tensor.readSlice(done / rowBytes(tensor), part) : tensor.read(part));
+        await writeAll(file, part);
+      }
+      written += bytes;
+      onTensor?.(bytes);
     }
     await file.sync();
   } catch (error) {
@@ -117,6 +125,14 @@ export function checkNames(tensors: Iterable<{ name: string }>, path: string): v
     if (names.has(name)) throw new Error(`Cannot write "${path}": tensor "${name}" comes twice, expected each name once`);
     names.add(name);
   }
+}
+
+const rowBytes = (tensor: NamedTensor) => tensorBytes(tensor) / (tensor.shape[0] ?? 1);
+
+/** Whole rows of what can be read in slices; all of anything else. */
+function pieceBytes(tensor: NamedTensor): number {
+  const bytes = tensorBytes(tensor);
+  return tensor.readSlice && bytes > PIECE ? Math.max(1, Math.floor(PIECE / rowBytes(tensor))) * rowBytes(tensor) : bytes;
 }
 
 function encodeHeader(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>>): Uint8Array {

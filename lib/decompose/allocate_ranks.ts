@@ -58,7 +58,7 @@ export function allocateRanks(scores: ExpertScores, options: AllocateRanksOption
       1,
     ]] as const
   ) {
-    if (!(value >= least && value < Infinity)) {
+    if (!(typeof value === "number" && value >= least && value < Infinity)) {
       throw new RangeError(`Cannot allocate ranks: "${name}" must be at least ${least}, received ${value}`);
     }
   }

@@ -52,7 +52,7 @@ export function allocateRanksGlobally(scores: ExpertScores, spectra: ExpertSpect
   expect(hidden > 0 && intermediate > 0, purpose, 'scores with "expertShape", the sizes of an expert', scores.expertShape);
   const { averageRank, alpha = 1, minimumRank = 4, cap = true } = options ?? {};
   for (const [name, value, least] of [["averageRank", averageRank, 1], ["alpha", alpha, 0], ["minimumRank", minimumRank, 1]] as const) {
-    if (!(value >= least && value < Infinity)) {
+    if (!(typeof value === "number" && value >= least && value < Infinity)) {
       throw new RangeError(`Cannot allocate ranks: "${name}" must be at least ${least}, received ${value}`);
     }
   }

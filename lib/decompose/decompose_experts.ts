@@ -76,7 +76,7 @@ export async function decomposeExperts(
   ranks: RankPlan,
   options: DecomposeExpertsOptions = {},
 ): Promise<DecomposedModel> {
-  expectStage(device, model, "decompose");
+  expectStage(device, model, "decompose", options);
   checkRanks(model, ranks, "decompose");
   const { whiten, ridge = 0.03 } = options;
   if (whiten !== undefined) checkTrace(model, whiten, "decompose");

@@ -53,7 +53,7 @@ export interface ExpertSpectraOptions extends StageOptions, WhitenedSvdOptions {
  */
 export async function expertSpectra(device: Device, model: Model, options: ExpertSpectraOptions = {}): Promise<ExpertSpectra> {
   const purpose = "take spectra", { whiten } = options ?? {}, { hidden, moe: { intermediate } } = model?.config ?? { moe: {} };
-  expectStage(device, model, purpose);
+  expectStage(device, model, purpose, options);
   if (whiten !== undefined) checkTrace(model, whiten, purpose);
   const layers = moeLayers(model).map(({ index, block }) => ({
     layer: index,

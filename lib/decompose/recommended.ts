@@ -8,7 +8,6 @@ import { calibrate } from "../calibrate/calibrate.ts";
 import type { Device } from "../device/device.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
-import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { type StageOptions, within } from "../model/stage_options.ts";
@@ -68,8 +67,7 @@ export async function recommended(
   options: RecommendedOptions = {},
 ): Promise<RecommendedModel> {
   const purpose = "compress";
-  expectStage(device, model, purpose);
-  expect(typeof options === "object" && options !== null, purpose, 'options with the "share" that is left', options);
+  expectStage(device, model, purpose, options);
   const { share = 0.5, signal, onProgress, resume } = options, { hidden, moe: { intermediate } } = model.config;
   const control = { signal, onProgress, resume };
   if (!(share > 0 && share < 1)) throw new RangeError(`Cannot compress: "share" must be above 0 and below 1, received ${share}`);

@@ -38,7 +38,11 @@ export interface OpenDeviceOptions {
  * assertEquals(await device.read(y), Float32Array.of(5, 11, 11, 25));
  * ```
  */
-export async function openDevice({ kind, limits }: OpenDeviceOptions = {}): Promise<Device> {
+export async function openDevice(options: OpenDeviceOptions = {}): Promise<Device> {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError(`Cannot open a device: expected options such as { kind: "cpu" }, found ${JSON.stringify(options)}`);
+  }
+  const { kind, limits } = options;
   if (kind !== undefined && kind !== "webgpu" && kind !== "cpu") {
     throw new TypeError(`Cannot open a device of kind "${kind}": choose "webgpu" or "cpu"`);
   }

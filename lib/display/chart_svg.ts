@@ -9,6 +9,7 @@ import { DOMParser } from "npm:linkedom@0.18.12";
 import type { Axis, Cells, ColoredSeries, Drawing, Point } from "./drawing.ts";
 import { colorTicks, range } from "./color_ticks.ts";
 import { formatNumber } from "./format_number.ts";
+import { htmlText } from "./safe_text.ts";
 
 const WIDTH = 720, LEFT = 60, BOTTOM = 44, STYLE = { background: "white", color: "#222222", fontSize: "12px" };
 
@@ -44,7 +45,7 @@ export function chartSvg(drawing: Drawing): string {
   const empty = !cells?.cells.length && series.every(({ points }) => points.length === 0);
   const svg = Plot.plot({
     document,
-    ...{ width, height, ...margins, marginBottom: BOTTOM + below, style: STYLE, ariaLabel: title },
+    ...{ width, height, ...margins, marginBottom: BOTTOM + below, style: STYLE },
     ...(series.some(({ kind }) => kind === "points") && !cells && !x.places ? { inset: 6 } : {}),
     x: { ...scale(x, 24), labelAnchor: "center", labelOffset: 36, labelArrow: "none" },
     y: { ...scale(y, 40), label: null, grid: !y.places },
@@ -64,7 +65,8 @@ export function chartSvg(drawing: Drawing): string {
   svg.insertBefore(paper, svg.firstChild);
   if (cells && !empty) svg.append(colorBar(document, cells, width - BAR + 12, margins.marginTop, inner));
   for (const element of svg.querySelectorAll("*")) round(element);
-  return svg.outerHTML.replaceAll("]]>", "]]&gt;"); // XML does not allow it in text
+  // The document writes attributes as HTML does, which XML does not allow, nor "]]>" in text.
+  return svg.outerHTML.replace("<svg ", `<svg role="img" aria-label="${htmlText(title)}" `).replaceAll("]]>", "]]&gt;");
 }
 
 /** Hundredths of a pixel are enough, and half as long. */
@@ -211,7 +213,7 @@ function sample({ kind, color, dashed, symbol = "dot", faint }: ColoredSeries, a
 }
 
 /** The colours of cells with their numbers, to the right of them. */
-function colorBar(document: Plot.PlotOptions["document"], { cells, name, scale = "linear" }: Cells, x: number, y: number, height: number) {
+function colorBar(document: Plot.PlotOptions["document"], { cells, scale = "linear" }: Cells, x: number, y: number, height: number) {
   const [least, most] = range(cells.map(({ value }) => value).filter((value) => scale === "linear" || value > 0));
   const at = (share: number) => scale === "log" ? least * (most / least) ** share : least + (most - least) * share;
   const steps = Array.from({ length: 64 }, (_, i) => ({ from: at(i / 64), to: at((i + 1) / 64), middle: at((i + 0.5) / 64) }));
@@ -228,7 +230,6 @@ function colorBar(document: Plot.PlotOptions["document"], { cells, name, scale =
     marks: least < most ? [Plot.rect(steps, { x1: 0, x2: 1, y1: "from", y2: "to", fill: "middle" })] : [],
   });
   for (const [attribute, value] of Object.entries({ x, y: y - 20 })) bar.setAttribute(attribute, `${value}`);
-  bar.setAttribute("aria-label", name);
   return bar;
 }
 

@@ -5,9 +5,9 @@
  */
 
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
-import { expectLayers } from "../model/expect.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import { chart } from "./chart.ts";
+import { plannedDrops } from "./checked_plans.ts";
 import type { Series } from "./drawing.ts";
 import { formatNumber } from "./format_number.ts";
 import type { Shown } from "./shown.ts";
@@ -35,9 +35,10 @@ export interface ExpertImportanceOptions {
  * assertMatch(expertImportance(scores, { plan: { layers: [{ layer: 0, drop: [1] }] } })["text/plain"], /layer 0: .* least expert 1 \(1\).* dropped 1/);
  * ```
  */
-export function expertImportance(scores: ExpertScores, { plan }: ExpertImportanceOptions = {}): Shown {
+export function expertImportance(scores: ExpertScores, options: ExpertImportanceOptions = {}): Shown {
+  const { plan } = options ?? {};
   const purpose = "show importance", layers = checkedLayers(scores, purpose);
-  const dropped = plan === undefined ? [] : expectLayers(plan, 'a pruning plan, which lists "layers"', purpose);
+  const dropped = plan === undefined ? [] : plannedDrops(plan, purpose);
   const mark = (name: string, symbol: Series["symbol"], places: { layer: number; expert: number }[]): Series[] =>
     places.length === 0
       ? []

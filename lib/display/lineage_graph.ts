@@ -4,16 +4,16 @@
  * @module
  */
 
-import { expect } from "../model/expect.ts";
-import { formatBytes, formatSeconds } from "./format_amounts.ts";
-import { htmlText, plainLine } from "./safe_text.ts";
-import { type Shown, shown } from "./shown.ts";
 import type { Lineage } from "../flow/lineage.ts";
 import type { StageStatus } from "../flow/status.ts";
+import { expect } from "../model/expect.ts";
+import { formatBytes, formatSeconds } from "./format_amounts.ts";
+import { plainLine } from "./safe_text.ts";
+import { type Shown, shown } from "./shown.ts";
 import { STATE_COLORS } from "./status_table.ts";
 
 /** Letters in a line of a reason. */
-const LETTERS = 36;
+const LETTERS = 32;
 
 /**
  * The stages of a flow as a graph, drawn by Graphviz and as Mermaid text: every stage with its state by colour and by word, why, the seconds it took and the bytes of its result.
@@ -62,7 +62,8 @@ function checked(lineage: Lineage): Lineage {
   const purpose = "draw a lineage", { stages, edges }: Partial<Lineage> = lineage ?? {};
   const listed = Array.isArray(stages) &&
     stages.every((stage) => typeof stage?.name === "string" && Object.hasOwn(STATE_COLORS, stage.state));
-  expect(listed && Array.isArray(edges), purpose, "what lineage() gives, with its stages and edges", lineage);
+  const joined = Array.isArray(edges) && edges.every((edge) => typeof edge?.from === "string" && typeof edge.to === "string");
+  expect(listed && joined, purpose, "what lineage() gives, with its stages and edges", lineage);
   const names = new Set(lineage.stages.map(({ name }) => name));
   for (const { from, to } of lineage.edges) {
     const missing = [from, to].find((name) => !names.has(name));
@@ -87,7 +88,7 @@ async function draw(stages: Lineage["stages"], edges: Lineage["edges"]): Promise
       style: "rounded,filled",
       fontname: "Helvetica,Arial,sans-serif",
       fontsize: 11,
-      margin: "0.3,0.08", // fonts differ in width, and Graphviz knows one only
+      margin: "0.3,0.08",
       penwidth: 2,
       fontcolor: "#222222",
     },
@@ -95,7 +96,7 @@ async function draw(stages: Lineage["stages"], edges: Lineage["edges"]): Promise
     nodes: stages.map((stage) => ({
       name: id.get(stage.name)!,
       attributes: {
-        label: { html: label(stage) },
+        label: label(stage),
         color: STATE_COLORS[stage.state],
         fillcolor: `${STATE_COLORS[stage.state]}22`,
         ...(stage.stored === false ? { style: "rounded,filled,dashed" } : {}),
@@ -103,27 +104,16 @@ async function draw(stages: Lineage["stages"], edges: Lineage["edges"]): Promise
     })),
     edges: edges.map(({ from, to }) => ({ tail: id.get(from)!, head: id.get(to)! })),
   }, { format: "svg" });
-  return centred(svg.slice(svg.indexOf("<svg")));
+  // The first line of a label is a name.
+  return svg.slice(svg.indexOf("<svg")).replace(/<g id="node\d+" class="node">[^]*?<text /g, '$&font-weight="bold" ');
 }
 
-/** Lines of text that are in the middle of their nodes in any font: Graphviz tells where they begin in its own. */
-function centred(svg: string): string {
-  return svg.replace(/<g id="[^"]*" class="node">[^]*?<\/g>/g, (node) => {
-    const places = [...node.match(/ d="([^"]*)"/)![1].matchAll(/(-?[\d.]+),/g)].map(([, x]) => Number(x));
-    const middle = (Math.min(...places) + Math.max(...places)) / 2;
-    return node.replaceAll(/text-anchor="start" x="[^"]*"/g, `text-anchor="middle" x="${middle.toFixed(2)}"`);
-  });
-}
-
-/** The label of a node in Graphviz's own HTML. */
+/** The label of a node, a line below the other. Graphviz reads backslashes and entities in it. */
 function label(stage: StageStatus): string {
-  const small = (text: string) => `<font point-size="9">${htmlText(text)}</font>`, amounts = amountsOf(stage).join(", ");
-  return [
-    `<b>${htmlText(stage.name) || " "}</b>`,
-    stage.state,
-    ...wrapped(stage.reason ?? "").map(small),
-    ...(amounts ? [small(amounts)] : []),
-  ].join("<br/>");
+  const lines = [plainLine(stage.name), stage.state, ...wrapped(stage.reason ?? ""), amountsOf(stage).join(", ")].filter((line) =>
+    line !== ""
+  );
+  return lines.map((line) => line.replaceAll("\\", "\\\\").replaceAll("&", "&amp;")).join("\n");
 }
 
 function wrapped(text: string): string[] {

@@ -7,6 +7,7 @@
 import type { TrainingPoint } from "../finetune/training_state.ts";
 import { expect } from "../model/expect.ts";
 import { chart } from "./chart.ts";
+import { range } from "./color_ticks.ts";
 import { formatNumber } from "./format_number.ts";
 import { seriesColors } from "./palette.ts";
 import type { Shown } from "./shown.ts";
@@ -66,6 +67,6 @@ function smooth(steps: History): { x: number; y: number }[] {
 
 function inWords(losses: readonly number[]): string {
   if (losses.length === 0) return "no step yet";
-  const [first, last, least] = [losses[0], losses.at(-1)!, Math.min(...losses)].map((loss) => formatNumber(loss));
+  const [first, last, least] = [losses[0], losses.at(-1)!, range(losses)[0]].map((loss) => formatNumber(loss));
   return `${first} at first, ${last} after ${losses.length} step${losses.length === 1 ? "" : "s"}, least ${least}`;
 }

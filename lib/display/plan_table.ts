@@ -4,8 +4,8 @@
  * @module
  */
 
-import { expect, expectLayers } from "../model/expect.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
+import { plannedDrops } from "./checked_plans.ts";
 import type { Shown } from "./shown.ts";
 import { table } from "./table.ts";
 
@@ -22,8 +22,7 @@ import { table } from "./table.ts";
  * ```
  */
 export function planTable(plan: PruningPlan): Shown {
-  const purpose = "show a plan", layers = expectLayers(plan, 'a pruning plan, which lists "layers"', purpose);
-  for (const { layer, drop } of layers) expect(Array.isArray(drop), purpose, `the list of experts that layer ${layer} loses`, drop);
+  const layers = plannedDrops(plan, "show a plan");
   const total = layers.reduce((sum, { drop }) => sum + drop.length, 0), losing = layers.filter(({ drop }) => drop.length > 0).length;
   const rows = layers.map(({ layer, drop }) => ({ layer, count: drop.length, experts: drop.join(", ") || "none" }));
   return table(rows, {

@@ -5,8 +5,8 @@
  */
 
 import type { RankPlan } from "../decompose/allocate_ranks.ts";
-import { expect, expectLayers } from "../model/expect.ts";
 import { chart } from "./chart.ts";
+import { plannedRanks } from "./checked_plans.ts";
 import type { Shown } from "./shown.ts";
 
 /**
@@ -23,8 +23,7 @@ import type { Shown } from "./shown.ts";
  * ```
  */
 export function rankMap(ranks: RankPlan): Shown {
-  const purpose = "show ranks", layers = expectLayers(ranks, 'a plan of ranks, which lists "layers"', purpose);
-  for (const { layer, experts } of layers) expect(Array.isArray(experts), purpose, `the ranks of the experts of layer ${layer}`, experts);
+  const layers = plannedRanks(ranks, "show ranks");
   const most = Math.max(0, ...layers.flatMap(({ experts }) => experts.map(({ expert }) => expert)));
   return chart({
     title: "Ranks of experts",

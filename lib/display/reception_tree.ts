@@ -8,6 +8,7 @@ import { expect, expectLayers } from "../model/expect.ts";
 import type { Candidates } from "../search/candidates.ts";
 import type { BlockChoice, ReceptionFieldPlan } from "../search/reception_field.ts";
 import { chart } from "./chart.ts";
+import { plannedDrops } from "./checked_plans.ts";
 import type { Point, Series } from "./drawing.ts";
 import { formatNumber } from "./format_number.ts";
 import type { Shown } from "./shown.ts";
@@ -30,7 +31,7 @@ import type { Shown } from "./shown.ts";
  */
 export function receptionTree(plan: ReceptionFieldPlan, candidates?: Candidates): Shown {
   const purpose = "show the choices of a reception field";
-  const drops = new Map(expectLayers(plan, 'a pruning plan, which lists "layers"', purpose).map(({ layer, drop }) => [layer, drop]));
+  const drops = new Map(plannedDrops(plan, purpose).map(({ layer, drop }) => [layer, drop]));
   const fits = (b: BlockChoice) =>
     Array.isArray(b?.layers) && Array.isArray(b.choice) && b.layers.length === b.choice.length && b.layers.length > 0;
   expect(Array.isArray(plan.blocks) && plan.blocks.every(fits), purpose, 'a plan from receptionField(), which lists "blocks"', plan);

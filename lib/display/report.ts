@@ -4,9 +4,9 @@
  * @module
  */
 
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { fileError } from "../checkpoint/file_error.ts";
-import { writeAll } from "../checkpoint/write_all.ts";
+import { writeSynced } from "../checkpoint/write_synced.ts";
 import { expect } from "../model/expect.ts";
 import { reportPage, type Run, type RunSection } from "./report_page.ts";
 
@@ -40,18 +40,14 @@ export async function report(run: Run, path: string): Promise<{ path: string; by
   }
   expect(typeof run.versions === "object" && run.versions !== null, purpose, '"versions" by name', run.versions);
   expect(typeof path === "string" && path !== "", purpose, "the path of a file", path);
-  const bytes = new TextEncoder().encode(await reportPage(run)), target = resolve(path), draft = `${target}.${crypto.randomUUID()}.partial`;
+  const target = resolve(path), draft = `${target}.${crypto.randomUUID()}.partial`;
   try {
-    await Deno.mkdir(resolve(target, ".."), { recursive: true });
-    {
-      using file = await Deno.open(draft, { write: true, createNew: true });
-      await writeAll(file, bytes);
-      await file.sync();
-    }
+    await Deno.mkdir(dirname(target), { recursive: true });
+    const bytes = await writeSynced(draft, await reportPage(run));
     await Deno.rename(draft, target);
+    return { path, bytes };
   } catch (error) {
     await Deno.remove(draft).catch(() => {}); // it may not have come into being
     throw fileError("write", path, error);
   }
-  return { path, bytes: bytes.length };
 }

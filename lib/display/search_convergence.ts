@@ -31,7 +31,8 @@ export interface SearchConvergenceOptions {
  * assertMatch(shown["text/plain"], /layer 0: 4 -> 2 in 1 generation, 5 of 8 sets tried; optimum 1.6, 25.0 % above it/);
  * ```
  */
-export function searchConvergence(candidates: Candidates, { optimum }: SearchConvergenceOptions = {}): Shown {
+export function searchConvergence(candidates: Candidates, options: SearchConvergenceOptions = {}): Shown {
+  const { optimum } = options ?? {};
   const what = 'candidates, which list "layers"', purpose = "show a search", layers = checked(candidates);
   const best = new Map((optimum === undefined ? [] : checked(optimum)).map(({ layer, sets }) => [layer, sets[0].loss]));
   const searched = layers.filter(({ sets }) => sets[0].drop.length > 0), colors = seriesColors(searched.length);

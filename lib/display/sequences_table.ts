@@ -32,7 +32,8 @@ const TOKENS = 24, LETTERS = 80;
  * assertMatch(sequencesTable([Uint32Array.of(0, 389, 26), Uint32Array.of(0, 12)])["text/plain"], /^2 sequences, 5 tokens, 2 to 3 each\n[^]*0 389 26/);
  * ```
  */
-export function sequencesTable(sequences: Sequences, { tokenizer, show = 5 }: SequencesTableOptions = {}): Shown {
+export function sequencesTable(sequences: Sequences, options: SequencesTableOptions = {}): Shown {
+  const { tokenizer, show = 5 } = options ?? {};
   const listed = Array.isArray(sequences) && sequences.every((ids) => [Array, Uint32Array].some((kind) => ids instanceof kind));
   expect(listed, "show sequences", "an array with the token ids of each", sequences);
   const all: Sequences = sequences, lengths = all.map(({ length }) => length), tokens = lengths.reduce((a, b) => a + b, 0);
@@ -42,7 +43,7 @@ export function sequencesTable(sequences: Sequences, { tokenizer, show = 5 }: Se
   const rows = all.slice(0, show).map((ids, sequence) => {
     const first = Uint32Array.from(ids.slice(0, TOKENS));
     const text = tokenizer ? tokenizer.decode(first) : first.join(" "), more = ids.length > TOKENS || text.length > LETTERS;
-    return { sequence, tokens: ids.length, beginning: text.slice(0, LETTERS) + (more ? " …" : "") };
+    return { sequence, tokens: ids.length, beginning: text.slice(0, LETTERS).trimEnd() + (more ? " …" : "") };
   });
   const rest = all.length - rows.length;
   return table(rows, {

@@ -8,6 +8,7 @@ import type { RankPlan } from "../decompose/allocate_ranks.ts";
 import type { ExpertSpectra } from "../decompose/expert_spectra.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { chart } from "./chart.ts";
+import { plannedRanks } from "./checked_plans.ts";
 import type { Point, Series } from "./drawing.ts";
 import { formatNumber } from "./format_number.ts";
 import { seriesColors } from "./palette.ts";
@@ -38,9 +39,10 @@ const POINTS = 100;
  * assertMatch(singularSpectra(spectra, ranks)["text/plain"], /layer 0: rank 1 leaves 0.6.*rank 2 leaves 0.4/);
  * ```
  */
-export function singularSpectra(spectra: ExpertSpectra, ranks?: RankPlan, { layer: only }: SingularSpectraOptions = {}): Shown {
+export function singularSpectra(spectra: ExpertSpectra, ranks?: RankPlan, options: SingularSpectraOptions = {}): Shown {
+  const { layer: only } = options ?? {};
   const purpose = "show spectra", all = expectLayers(spectra, 'spectra, which list "layers"', purpose);
-  const planned = ranks === undefined ? [] : expectLayers(ranks, 'a plan of ranks, which lists "layers"', purpose);
+  const planned = ranks === undefined ? [] : plannedRanks(ranks, purpose);
   const layers = all.filter(({ layer }) => only === undefined || layer === only).map(({ layer, experts }) => {
     expect(Array.isArray(experts) && experts.length > 0, purpose, `the experts of layer ${layer}`, experts);
     return {

@@ -87,7 +87,7 @@ export function table<R extends object = Row>(rows: readonly R[] | ColumnTable, 
   const columns = names.map((name, i) => prepare(name, i, (described as Record<string, TableColumn<never, R>>)[name] ?? {}, objects));
   const align = columns.map((column) => column.align[0]);
   const asText = (safe: (text: string) => string) =>
-    markdownTable([
+    columns.length === 0 ? "no rows" : markdownTable([
       columns.map(({ heading, source }) => safe(source ? `${heading} (${source})` : heading)),
       ...objects.map((_, r) => columns.map(({ cells }) => safe(cells[r]))),
     ], { align });

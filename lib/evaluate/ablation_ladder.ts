@@ -13,7 +13,7 @@ import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
-import { advance } from "../model/stage_options.ts";
+import { advance, part } from "../model/stage_options.ts";
 import type { AblationLadderOptions } from "./ladder_options.ts";
 import { type LadderRecipe, ladderRecipes } from "./ladder_recipes.ts";
 import { measure, type Measurement } from "./measure.ts";
@@ -92,31 +92,34 @@ export async function ablationLadder(
   const all = ladderRecipes(device, model, tokens, stages, { ...options, ratio, averageRank, randomRuns, seed, recipe });
   const chosen = chosenRecipes(all, options, purpose), total = 1 + chosen.length;
   if (chosen.some(({ learns }) => learns)) tokenizeExamples(model, examples!, recipe.maxLength); // what is wrong with them is found before the work
-  const rows: LadderRow[] = [{
-    row: "dense",
-    against: null,
-    ...await measure(device, model, model, tokens, options),
-    seconds: 0,
-    evaluations: 0,
-    plan: { layers: [] },
-  }];
+  const measured = { ...options, resume: undefined }; // a row is kept whole
+  const rows = [
+    await part(options, "dense", async (): Promise<LadderRow> => ({
+      ...{ row: "dense", against: null, ...await measure(device, model, model, tokens, measured) },
+      ...{ seconds: 0, evaluations: 0, plan: { layers: [] } },
+    })),
+  ];
   for (const { row, against, make } of chosen) {
     await advance(options, { stage: "ladder", done: rows.length, total, unit: "rows" });
-    const runs: (Measurement & { plan: PruningPlan })[] = [], made = await make();
-    using stack = new DisposableStack();
-    for (const model of made.held) stack.use(model);
-    for (const { pruned, compressed, plan, ranks } of made.models) {
-      runs.push({ ...await measure(device, model, compressed, tokens, { ...options, ranks, sized: pruned }), plan });
-    }
-    rows.push({
-      row,
-      against,
-      ...(runs.length > 1 ? { ...meanOf(runs), runs } : runs[0]),
-      seconds: stages.seconds(made.stages),
-      evaluations: made.evaluations,
-      plan: made.models[0].plan,
-      ...(made.models[0].ranks ? { ranks: made.models[0].ranks } : {}),
-    });
+    rows.push(
+      await part(options, row, async (): Promise<LadderRow> => {
+        const runs: (Measurement & { plan: PruningPlan })[] = [], made = await make();
+        using stack = new DisposableStack();
+        for (const model of made.held) stack.use(model);
+        for (const { pruned, compressed, plan, ranks } of made.models) {
+          runs.push({ ...await measure(device, model, compressed, tokens, { ...measured, ranks, sized: pruned }), plan });
+        }
+        return {
+          row,
+          against,
+          ...(runs.length > 1 ? { ...meanOf(runs), runs } : runs[0]),
+          seconds: stages.seconds(made.stages),
+          evaluations: made.evaluations,
+          plan: made.models[0].plan,
+          ...(made.models[0].ranks ? { ranks: made.models[0].ranks } : {}),
+        };
+      }),
+    );
   }
   await advance(options, { stage: "ladder", done: total, total, unit: "rows" });
   return { ratio, averageRank, rows };

@@ -56,7 +56,7 @@ export async function blockOutputLoss(
   options: BlockOutputLossOptions = {},
 ): Promise<BlockOutputLoss> {
   const purpose = "compare models", { block = 3 } = options ?? {}, { config } = dense ?? {};
-  expectStage(device, dense, purpose);
+  expectStage(device, dense, purpose, options);
   expectModel(compressed, purpose);
   if (!(Number.isSafeInteger(block) && block > 0)) {
     throw new RangeError(`Cannot compare models: "block" must be a positive whole number, received ${block}`);

@@ -53,10 +53,12 @@ export async function blockPerplexity(
   device: Device,
   model: Model,
   texts: readonly string[],
-  { length = 2048, separator = "\n\n", blocks = Infinity, bos = "tokenizer", ...options }: BlockPerplexityOptions = {},
+  options: BlockPerplexityOptions = {},
 ): Promise<BlockPerplexity> {
-  expectStage(device, model, "measure perplexity");
+  expectStage(device, model, "measure perplexity", options);
+  const { length = 2048, separator = "\n\n", blocks = Infinity, bos = "tokenizer", ...control } = options;
   expect(Array.isArray(texts) && texts.every((text) => typeof text === "string"), "measure perplexity", "a list of texts", texts);
+  expect(typeof separator === "string", "measure perplexity", 'a text as "separator"', separator);
   const longest = longestInput(model), fail = (why: string) => new RangeError(`Cannot measure perplexity by blocks: ${why}`);
   if (!(Number.isSafeInteger(length) && length >= 2 && length <= longest)) {
     throw fail(`"length" must be a whole number from 2 to the model's ${longest} positions, received ${length}`);
@@ -68,5 +70,5 @@ export async function blockPerplexity(
   const count = Math.min(blocks, Math.floor(ids.length / length));
   if (!(count >= 1)) throw fail(`the texts have ${ids.length} tokens, expected at least one block of ${length}`);
   const sequences = Array.from({ length: count }, (_, i) => ids.subarray(i * length, (i + 1) * length));
-  return { ...await perplexity(device, model, sequences, options), blocks: count, length };
+  return { ...await perplexity(device, model, sequences, control), blocks: count, length };
 }

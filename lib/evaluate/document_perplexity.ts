@@ -69,9 +69,10 @@ export async function documentPerplexity(
   device: Device,
   model: Model,
   documents: readonly (string | Document)[],
-  { bos = "tokenizer", maxLength: asked, ...options }: DocumentPerplexityOptions = {},
+  options: DocumentPerplexityOptions = {},
 ): Promise<DocumentPerplexity> {
-  expectStage(device, model, "measure perplexity");
+  expectStage(device, model, "measure perplexity", options);
+  const { bos = "tokenizer", maxLength: asked } = options;
   expect(Array.isArray(documents), "measure perplexity", "a list of texts", documents);
   const { tokenizer, config: { vocabulary } } = model, first = tokenizer.bos ?? tokenizer.eos, maxLength = asked ?? longestInput(model);
   const fail = (why: string) => new RangeError(`Cannot measure perplexity: ${why}`);

@@ -56,7 +56,7 @@ export async function evaluate(
   options: EvaluateOptions,
 ): Promise<Evaluation> {
   const { heldOut, items = [], limit, ...rest } = options ?? {};
-  expectStage(device, model, "evaluate");
+  expectStage(device, model, "evaluate", rest);
   expect(Array.isArray(heldOut), "evaluate", '"heldOut", an array with the token ids of each sequence', heldOut);
   const { total, active, bytes } = countParameters(model), predicted = await perplexity(device, model, heldOut, within(rest, "perplexity"));
   const tasks = await multipleChoice(device, model, items, { ...within(rest, "multiple choice"), limit });

@@ -62,9 +62,10 @@ export async function evaluateTasks(
   device: Device,
   model: Model,
   tasks: readonly LoadedTask[],
-  { bos = "tokenizer", ...options }: MultipleChoiceOptions = {},
+  options: MultipleChoiceOptions = {},
 ): Promise<BenchmarkScores> {
-  expectStage(device, model, "evaluate tasks");
+  expectStage(device, model, "evaluate tasks", options);
+  const { bos = "tokenizer" } = options;
   const listed = Array.isArray(tasks) && tasks.every((task) => typeof task?.task === "string" && Array.isArray(task.items));
   expect(listed, "evaluate tasks", "a list of tasks from loadTasks()", tasks);
   const empty = tasks.find(({ items }) => items.length === 0);

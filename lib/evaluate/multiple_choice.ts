@@ -78,7 +78,7 @@ export async function multipleChoice(
   items: readonly Item[],
   options: MultipleChoiceOptions = {},
 ): Promise<TaskResult[]> {
-  expectStage(device, model, "score items");
+  expectStage(device, model, "score items", options);
   const { limit = Infinity, bos = "always", maxLength = longestInput(model) } = options;
   expect(Array.isArray(items), "score items", 'a list of items with "task", "query", "choices" and "gold"', items);
   if (!(limit === Infinity || (Number.isSafeInteger(limit) && limit > 0))) {
@@ -126,7 +126,7 @@ function checkItem(item: Item, i: number): void {
     choices.every((c) => typeof c === "string");
   expect(texts, `score item ${i}`, 'strings as "task" and "query", and a list of strings as "choices"', item);
   if (!(Number.isSafeInteger(gold) && gold >= 0 && gold < choices.length)) {
-    const found = JSON.stringify(gold);
+    const found = typeof gold === "string" ? JSON.stringify(gold) : String(gold);
     throw new RangeError(
       `Cannot score the item "${query}" of task "${task}": its gold choice ${found} is not one of its ${choices.length} choices`,
     );

@@ -38,7 +38,7 @@ export interface Perplexity {
  * ```
  */
 export async function perplexity(device: Device, model: Model, sequences: Sequences, options: StageOptions = {}): Promise<Perplexity> {
-  expectStage(device, model, "measure perplexity");
+  expectStage(device, model, "measure perplexity", options);
   const batches = batchSequences(model.config, sequences, batchTokens(model.config, model.config.moe.topK));
   const tokens = batches.reduce((n, { rows }) => n + rows.length, 0);
   if (tokens === 0) throw new RangeError(`Cannot measure perplexity: ${sequences.length} sequences have no token to predict`);

@@ -7,6 +7,7 @@
 import { openSource } from "../checkpoint/open_source.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
 import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import { parseRecord } from "./parse_record.ts";
 import type { ModelRecord } from "./model_record.ts";
 
@@ -51,6 +52,7 @@ import type { ModelRecord } from "./model_record.ts";
  */
 export async function readRecord(location: string, options: OpenOptions = {}): Promise<ModelRecord> {
   expect(typeof location === "string", "read a record", "a folder, an https:// directory or hf://owner/name@revision", location);
+  expectOptions(options, "read a record");
   const source = await openSource(location, options), json = await source.text("winnow.json");
   if (json === undefined) throw new Error(`Found no "winnow.json" in "${source.location}", expected a model that saveModel() wrote`);
   return await parseRecord(json, `${source.location}/winnow.json`);

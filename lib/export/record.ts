@@ -59,14 +59,18 @@ export async function recordOf(
     rankScores,
     candidates,
   };
-  const json = JSON.stringify(record, (_, value) => value instanceof Float64Array ? [...value] : value, 2) + "\n";
+  const json = jsonOf(record, 2) + "\n";
   return { record: await parseRecord(json, "winnow.json"), json };
 }
 
 /** As JSON has it. */
 function plain<T>(value: T): T {
+  return JSON.parse(jsonOf(value));
+}
+
+function jsonOf(value: unknown, indent?: number): string {
   try {
-    return JSON.parse(JSON.stringify(value));
+    return JSON.stringify(value, (_, part) => part instanceof Float64Array ? [...part] : part, indent);
   } catch (cause) {
     throw new TypeError("Cannot save: expected a record of plain data, found something that JSON cannot hold", { cause });
   }

@@ -14,7 +14,7 @@ import { BYTES, type DType, type TensorSource } from "../device/device.ts";
 import { ARCHITECTURES } from "../model/architectures.ts";
 import { assembleModel, type KeptLayer } from "../model/assemble_model.ts";
 import { expect } from "../model/expect.ts";
-import { expectModel } from "../model/expect_stage.ts";
+import { expectModel, expectOptions } from "../model/expect_stage.ts";
 import { keptOf, type WinnowConfig } from "../model/kept_layers.ts";
 import type { Model, RowSource } from "../model/model.ts";
 import { parseConfig } from "../model/parse_config.ts";
@@ -80,6 +80,7 @@ export interface SavedModel {
  */
 export async function saveModel(model: Model, path: string, options: SaveModelOptions = {}): Promise<SavedModel> {
   expectModel(model, "save");
+  expectOptions(options, "save");
   expect(typeof path === "string" && path !== "", "save", "the path of a folder", path);
   const { signal, onProgress, dtype: wanted, shardBytes } = options, { source } = model.checkpoint;
   if (wanted !== undefined && !Object.hasOwn(BYTES, wanted)) {

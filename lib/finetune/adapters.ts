@@ -70,19 +70,31 @@ export function sizeOf(shapes: readonly (readonly [number, number])[]): number {
   return shapes.reduce((n, [rows, columns]) => n + rows * columns, 0);
 }
 
+/** Rows and columns of what an adapter corrects. */
+function matricesOf(site: Site): (readonly [number, number])[] {
+  if (site.kind === "linear") return [[site.pieces.reduce((n, { rows }) => n + rows, 0), site.columns]];
+  return site.kind === "experts" ? [...site.shapes] : [];
+}
+
 /**
  * Adapters that change nothing yet: `down` uniform within 1 / √in as PEFT draws it, `up` zero. Routers are left out: they begin as they are.
  *
  * @param targets What to adapt.
+ * @throws {RangeError} If the rank is above that of every matrix.
  */
 export function createAdapters(
   model: Model,
   { rank, alpha, targets, seed }: { rank: number; alpha: number; targets: readonly Target[]; seed: number },
 ): Adapters {
   const values: Adapters["values"] = new Map();
-  for (const layer of model.layers) {
-    for (const site of adapterSites(model, layer)) {
-      if (site.kind === "router" || !targets.includes(site.target)) continue;
+  const sites = model.layers.map((layer) => ({ layer, sites: adapterSites(model, layer).filter((s) => targets.includes(s.target)) }));
+  const most = sites.flatMap(({ sites }) => sites.flatMap(matricesOf)).reduce((most, shape) => Math.max(most, Math.min(...shape)), 0);
+  if (most > 0 && rank > most) {
+    throw new RangeError(`Cannot fine-tune: "rank" must be at most ${most}, that of the matrices, received ${rank}`);
+  }
+  for (const { layer, sites: places } of sites) {
+    for (const site of places) {
+      if (site.kind === "router") continue;
       for (const [end, shapes] of Object.entries(adapterShapes(site, rank))) {
         const name = `${layer.index}/${site.key}/${end}`, matrix = new Float32Array(sizeOf(shapes));
         if (end === "down") fill(matrix, shapes, random(seed, `adapter ${name}`).below);

@@ -46,16 +46,16 @@ export function tokenizeExample(tokenizer: Tokenizer, example: Example, maxLengt
 
 function fields(example: Example, index: number): { prompt?: string; text: string } {
   const parts: Record<string, unknown> = typeof example === "string" ? { text: example } : example ?? {};
-  const strings = (...names: string[]) => names.every((name) => typeof parts[name] === "string");
+  const strings = (...names: string[]) => names.every((name) => typeof parts[name] === "string"), { input = null } = parts;
   if (strings("text")) return { text: parts.text as string };
   if (strings("prompt", "completion")) return { prompt: parts.prompt as string, text: parts.completion as string };
-  if (strings("instruction", "output")) {
-    const input = typeof parts.input === "string" && parts.input !== "" ? `### Input:\n${parts.input}\n\n` : "";
-    return { prompt: `### Instruction:\n${parts.instruction}\n\n${input}### Response:\n`, text: parts.output as string };
+  if (strings("instruction", "output") && (input === null || typeof input === "string")) {
+    const given = input ? `### Input:\n${input}\n\n` : "";
+    return { prompt: `### Instruction:\n${parts.instruction}\n\n${given}### Response:\n`, text: parts.output as string };
   }
   throw new TypeError(
     `Cannot train on example ${index}: it has the fields ${Object.keys(parts).join(", ") || "(none)"}, ` +
-      `expected "text", "prompt" and "completion", or "instruction" and "output"`,
+      `expected texts as "text", "prompt" and "completion", or "instruction" and "output" with or without "input"`,
   );
 }
 

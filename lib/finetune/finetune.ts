@@ -6,6 +6,7 @@
 
 import { random } from "../calibrate/random.ts";
 import type { Device, Tensor } from "../device/device.ts";
+import { expect } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { vector } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
@@ -30,8 +31,8 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
    * the loss on the text all the same. @default none
    */
   teacher?: Model;
-  /** Called after every step: the loss curve as it grows. */
-  onStep?: (point: TrainingPoint) => void;
+  /** Called after every step with the loss curve so far, also that of a training that this one continues. */
+  onStep?: (point: TrainingPoint, history: readonly TrainingPoint[]) => void;
   /** A folder for the state of the training, which continues from there to the same bits. @default none */
   checkpoint?: string;
   /** Steps from one such state to the next; stopping writes one too. @default 100 */
@@ -59,7 +60,7 @@ export interface TunedModel extends Model {
  * @param model Any model. Its weights are not changed.
  * @param examples Text, prompts with completions (only completions count), or Alpaca's fields.
  * @returns The model with the adapters merged, lazily and in float32, beside the adapters and the loss curve.
- * @throws {RangeError} If an option makes no sense, or no example has a token to learn.
+ * @throws {RangeError} If an option makes no sense, the model has none of the targets, or no example has a token to learn.
  * @throws {TypeError} If an example has none of the forms.
  * @throws {Error} If the folder of `checkpoint` holds the state of another training, of another model, or anything else.
  *
@@ -80,14 +81,18 @@ export async function finetune(
   examples: readonly Example[],
   options: FinetuneOptions = {},
 ): Promise<TunedModel> {
-  expectStage(device, model, "fine-tune");
+  expectStage(device, model, "fine-tune", options);
   const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep, teacher } = options;
   checkStore({ checkpoint, checkpointEvery, residentBytes });
+  expect(onStep === undefined || onStep === null || typeof onStep === "function", "fine-tune", 'a function as "onStep"', onStep);
   if (teacher !== undefined) await checkTeacher(model, teacher);
   const usable = tokenizeExamples(model, examples, recipe.maxLength);
   const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
   const adapters = createAdapters(model, recipe);
   for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
+  if (adapters.values.size === 0) {
+    throw new RangeError(`Cannot fine-tune: the model has none of the targets ${recipe.targets.join(", ")}`);
+  }
   const told = checkpoint === undefined ? {} : {
     ...recipe,
     examples: await examplesFingerprint(usable),
@@ -147,7 +152,7 @@ export async function finetune(
       if (!Number.isFinite(gradientNorm)) throw diverged(done + 1, loss, recipe);
       const point = { step: ++done, loss, learningRate, gradientNorm };
       history.push(point);
-      onStep?.(point);
+      onStep?.(point, history);
       if (done % checkpointEvery === 0 || done === steps) await save();
       await advance(options, { stage: "fine-tune", done, total: steps, unit: "steps" });
     }

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { expect } from "../model/expect.ts";
 import { type Target, TARGETS } from "./adapter_sites.ts";
 
 /** Numbers of a fine-tuning that its result depends on. */
@@ -76,8 +75,6 @@ export const ROUTER_RECIPE: Partial<Recipe> = { targets: ["router"], learningRat
 
 /** A whole recipe, its targets in their order. @throws {RangeError|TypeError} If a value makes no sense, by name. */
 export function checkedRecipe(asked: Partial<Recipe>): Recipe {
-  const isObject = typeof asked === "object" && asked !== null && !(asked instanceof Promise);
-  expect(isObject, "fine-tune", 'options such as "{ rank: 8 }"', asked);
   const given = Object.entries(asked).filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && value !== undefined);
   const recipe = { ...DEFAULTS, ...Object.fromEntries(given) } as Recipe, { targets } = recipe;
   const whole = (value: number) => Number.isSafeInteger(value) && value >= 1;

@@ -102,6 +102,7 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));
   if (low) refuse(`layer ${low.index} has low-rank experts, which PEFT's base models have not`);
   const names = [...tuned.adapters.values.keys()], { architecture } = tuned.config;
+  if (names.length === 0) refuse("there are none");
   if (names.some((name) => name.includes("/router/"))) refuse("routers were trained as a whole, which is no adapter");
   // PEFT 0.21 takes what ends in "gate_proj" for the fused parameter of the routed experts, except on Qwen2-MoE.
   if (architecture !== "qwen2_moe" && names.some((name) => /^\d+\/(shared|dense)\//.test(name))) {

@@ -6,9 +6,10 @@
 
 import { expect } from "../model/expect.ts";
 import { recipeHash } from "../export/recipe_hash.ts";
-import { dataCodec } from "./data_codec.ts";
-import type { Codec, Inputs, StageContext, StageDefinition } from "./stage.ts";
-import { folderName, textHash } from "./store.ts";
+import { dataCodec, decoded, encodeData } from "./data_codec.ts";
+import { textHash } from "./files.ts";
+import type { Codec, Inputs, Results, StageContext, StageDefinition } from "./stage.ts";
+import { folderName } from "./store.ts";
 
 /** A stage as a flow keeps it: everything settled. */
 export interface Definition {
@@ -16,12 +17,13 @@ export interface Definition {
   readonly version: number;
   /** Names of stages, by the name of the input. */
   readonly inputs: Readonly<Record<string, string>>;
+  /** In the JSON of `encodeData`: what is done to the options afterwards changes nothing. */
   readonly options: unknown;
   /** Hashes of the texts. */
   readonly kernels: readonly string[];
   readonly codec: Codec<unknown>;
   readonly stored: boolean;
-  run(inputs: Readonly<Record<string, unknown>>, options: unknown, context: StageContext): unknown;
+  run(inputs: Readonly<Record<string, unknown>>, context: StageContext): unknown;
 }
 
 /** Longest name of a folder that every system takes, with the endings that the store adds. */
@@ -31,7 +33,7 @@ const LONGEST = 120;
  * Checks a definition.
  *
  * @param known The stages that there are.
- * @throws {TypeError} If something in it is not what it must be.
+ * @throws {TypeError} If something in it is not what it must be, or options are no plain data.
  * @throws {RangeError} If the name cannot be used, an input is unknown, or the stage would follow from itself.
  */
 export function definitionOf(
@@ -40,9 +42,11 @@ export function definitionOf(
   known: ReadonlyMap<string, Definition>,
 ): Definition {
   expect(typeof name === "string", "define a stage", "a name", name);
-  if (name.trim() === "" || folderName(name).length > LONGEST) {
-    throw new RangeError(`Cannot define a stage "${name}": a name has 1 to ${LONGEST} characters`);
+  if (!/[\p{L}\p{N}]/u.test(name) || folderName(name).length > LONGEST) {
+    throw new RangeError(`Cannot define a stage "${name}": a name has a letter or digit, and at most ${LONGEST} characters`);
   }
+  const clash = [...known.keys()].find((other) => other !== name && sameFolder(other, name));
+  if (clash !== undefined) throw new RangeError(`Cannot define a stage "${name}": on some disks its folder is that of "${clash}"`);
   const purpose = `define the stage "${name}"`;
   expect(typeof definition === "object" && definition !== null, purpose, "a definition with version and run", definition);
   const { version, inputs = {}, options = {}, kernels = [], codec = dataCodec, stored = true, run } = definition;
@@ -66,14 +70,21 @@ export function definitionOf(
   );
   const circle = pathTo(name, Object.values(names), known);
   if (circle) throw new RangeError(`Cannot ${purpose}: it would follow from itself, by ${circle.map((at) => `"${at}"`).join(" from ")}`);
-  let plain: unknown;
+  const told = plain(options, purpose), runs = (inputs: Results<Inputs>, context: StageContext) => run(inputs, decoded(told), context);
+  return { name, version, inputs: names, options: told, kernels: kernels.map(textHash), codec, stored, run: runs };
+}
+
+/** Whether two names are one to a disk that does not tell upper from lower case. */
+const sameFolder = (a: string, b: string) =>
+  [a, b].map((name) => folderName(name.normalize("NFC")).toLowerCase()).every((f, _, [first]) => f === first);
+
+/** Options as JSON. */
+function plain(options: unknown, purpose: string): unknown {
   try {
-    plain = JSON.parse(JSON.stringify(options));
-  } catch {
-    plain = undefined;
+    return (encodeData({ options }, Infinity).json as { options: unknown }).options;
+  } catch (error) {
+    throw new TypeError(`Cannot ${purpose}: ${(error as Error).message.replace("Cannot keep", "it cannot keep")}`, { cause: error });
   }
-  expect(plain !== undefined && JSON.stringify(plain) === JSON.stringify(options), purpose, 'plain data as "options"', options);
-  return { name, version, inputs: names, options, kernels: kernels.map(textHash), codec, stored, run: run as Definition["run"] };
 }
 
 /** The way from one of `from` up to the stage `name`, if there is one. */

@@ -6,10 +6,10 @@
 
 import type { Device } from "../device/device.ts";
 import { expect } from "../model/expect.ts";
-import type { StageOptions } from "../model/stage_options.ts";
 import { type Definition, definitionOf } from "./definition.ts";
 import { produce } from "./produce.ts";
-import { type Resolved, resolveStage } from "./resolve.ts";
+import { type Resolved, resolveStages } from "./resolve.ts";
+import { isDisposable, type Run, type RunOptions } from "./run.ts";
 import type { Inputs, Stage, StageDefinition } from "./stage.ts";
 import { openStore, type Store } from "./store.ts";
 
@@ -22,12 +22,7 @@ export interface FlowOptions {
   onWarning?: (sentence: string) => void;
 }
 
-export interface RunOptions extends Omit<StageOptions, "resume"> {
-  /** Also run inputs that are not fresh, whatever they cost. @default false */
-  upstream?: boolean;
-  /** Called with what a stage tells of itself while it runs. */
-  emit?: (value: unknown) => void;
-}
+export type { RunOptions };
 
 /** Stages by name, and the store of their results. Dispose it when its results are no longer needed. */
 export interface Flow extends Disposable {
@@ -71,16 +66,18 @@ export async function openFlow(
 ): Promise<Flow> {
   expect(typeof location === "string" && location !== "", "open a flow", 'the path of a folder as "store"', location);
   const store = await openStore(location), definitions = new Map<string, Definition>(), listeners = new Set<() => void>();
-  const values = new Map<string, { key: string; value: Promise<unknown> }>();
-  const changed = () => listeners.forEach((listener) => listener());
-  const forget = (name: string) => {
-    const known = values.get(name);
-    values.delete(name);
-    known?.value.then((value) => {
-      if (typeof value === "object" && value !== null && Symbol.dispose in value) (value as Disposable)[Symbol.dispose]();
-    }, () => {});
+  const values = new Map<string, { key: string; value: unknown }>();
+  const held = new DisposableStack();
+  const changed = () => {
+    for (const listener of listeners) {
+      try {
+        listener();
+      } catch (error) {
+        onWarning(`A listener of the flow failed: ${error instanceof Error ? error.message : error}`); // which is no failure of the stage
+      }
+    }
   };
-  const flow: Flow = {
+  return {
     device,
     store,
     definitions,
@@ -92,28 +89,27 @@ export async function openFlow(
     },
     run: async <T>(stage: Stage<T>, options: RunOptions = {}) => {
       expect(typeof stage?.name === "string", "run a stage", "what stage() gives", stage);
-      return await produce(flow, stage.name, options, {
-        remembered: (name, key, make) => {
-          const known = values.get(name);
-          if (known?.key === key) return known.value;
-          forget(name);
-          const value = make();
+      if (held.disposed) throw new Error(`Cannot run "${stage.name}": the flow has been disposed`);
+      options.signal?.throwIfAborted();
+      const run: Run = {
+        ...{ device, store, onWarning, options, changed },
+        definitions: new Map(definitions),
+        recall: (name, key) => values.get(name)?.key === key ? values.get(name) : undefined,
+        remember: (name, key, value) => {
           values.set(name, { key, value });
-          value.catch(() => values.get(name)?.value === value && values.delete(name));
-          return value;
+          if (isDisposable(value)) held.use(value);
         },
-        changed,
-      }) as T;
+      };
+      return await produce(run, stage.name) as T;
     },
-    resolve: async (names) => {
-      const memo = new Map<string, Promise<Resolved>>();
-      return await Promise.all([...names].map((name) => resolveStage(flow, name, memo)));
-    },
+    resolve: async (names) => await resolveStages({ store, definitions }, names),
     onChange: (listener) => {
       listeners.add(listener);
       return () => void listeners.delete(listener);
     },
-    [Symbol.dispose]: () => [...values.keys()].forEach(forget),
+    [Symbol.dispose]: () => {
+      values.clear();
+      held[Symbol.dispose]();
+    },
   };
-  return flow;
 }

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { takeLock } from "../checkpoint/take_lock.ts";
 import type { Flow } from "./flow.ts";
-import { entriesOf, type Manifest } from "./store.ts";
+import { discard, entriesOf } from "./files.ts";
+import type { Manifest } from "./manifest.ts";
 
 export interface GcOptions {
   /** Remove it, too. @default false */
@@ -63,19 +64,19 @@ interface Belonging {
  */
 export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promise<Collection> {
   const { store } = flow, byKey = await belongings(store.folder), kept = await keptKeys(flow, [...byKey.keys()]);
-  const known = new Set([...flow.definitions.keys()].map((name) => store.path(name, "")));
+  const known = new Set([...flow.definitions.keys()].map((name) => dirname(store.path(name, "key"))));
   const garbage: Garbage[] = [];
   for (const [at, all] of byKey) {
-    const published = all.some(({ ending }) => ending === ""), others = !known.has(join(at, ".."));
+    const published = all.some(({ ending }) => ending === ""), others = !known.has(dirname(at));
     const unused = all.flatMap(({ path, ending }): (Omit<Garbage, "bytes">)[] => {
       const current = kept.has(at) || others, found = (kind: Garbage["kind"], kept: boolean) => kept ? [] : [{ path, kind }];
       if (ending === "") return found("result", kept.has(at));
       if (ending === ".parts") return found("parts", current && !published);
       if (ending === ".failed.json") return found("failure", current && !published);
-      return found("leftover", false);
+      return ending === ".lock" ? [] : found("leftover", false);
     });
-    if (unused.length === 0) continue;
-    await using lock = await takeLock(`${at}.lock`); // which also removes a file that a killed process left
+    if (unused.length === 0 && !all.some(({ ending }) => ending === ".lock")) continue;
+    await using lock = await takeLock(`${at}.lock`); // its end removes the file, be it one that a killed process left
     if (!lock) continue;
     for (const { path, kind } of unused) {
       garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });
@@ -91,7 +92,7 @@ async function belongings(folder: string): Promise<Map<string, Belonging[]>> {
   for (const stage of await entriesOf(folder)) {
     for (const { name } of stage.isDirectory ? await entriesOf(join(folder, stage.name)) : []) {
       const [, key, ending] = /^([0-9a-f]{64})(|\.parts|\.failed\.json|\.lock|\.(?:partial|verify|gone)-[\w-]+)$/.exec(name) ?? [];
-      if (key === undefined || ending === ".lock") continue;
+      if (key === undefined) continue;
       const at = join(folder, stage.name, key);
       found.set(at, [...found.get(at) ?? [], { path: join(folder, stage.name, name), ending }]);
     }
@@ -101,11 +102,11 @@ async function belongings(folder: string): Promise<Map<string, Belonging[]>> {
 
 /** Paths of the results that are referred to. */
 async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly string[]): Promise<Set<string>> {
-  const kept = new Set<string>(), byHash = new Map<string, { manifest: Manifest; path: string }>(), newest: typeof byHash = new Map();
+  const kept = new Set<string>(), byContent = new Map<string, { manifest: Manifest; path: string }>(), newest: typeof byContent = new Map();
   for (const path of paths) {
-    const manifest = await store.manifestAt(path);
+    const manifest = (await store.find(path))?.manifest;
     if (!manifest) continue;
-    for (const [map, name] of [[byHash, manifest.hash], [newest, manifest.name]] as const) {
+    for (const [map, name] of [[byContent, `${manifest.name} ${manifest.hash}`], [newest, manifest.name]] as const) {
       const other = map.get(name)?.manifest.created;
       if (other === undefined || other < manifest.created) map.set(name, { manifest, path });
     }
@@ -113,8 +114,8 @@ async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly s
   const keep = (path: string, manifest?: Manifest) => {
     if (kept.has(path)) return;
     kept.add(path);
-    for (const hash of manifest?.sources ?? []) {
-      const source = byHash.get(hash);
+    for (const [name, hash] of Object.entries(manifest?.sources ?? {})) {
+      const source = byContent.get(`${name} ${hash}`);
       if (source) keep(source.path, source.manifest);
     }
   };
@@ -131,11 +132,4 @@ async function bytesOf(path: string): Promise<number> {
   let sum = 0;
   for (const { name } of await entriesOf(path)) sum += await bytesOf(join(path, name));
   return sum;
-}
-
-/** Moves it out of the way first: what is half removed must not look like a result. */
-async function discard(path: string): Promise<void> {
-  const key = /^.*[0-9a-f]{64}/.exec(path)![0], aside = `${key}.gone-${crypto.randomUUID()}`;
-  await Deno.rename(path, aside);
-  await Deno.remove(aside, { recursive: true });
 }

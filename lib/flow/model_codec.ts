@@ -12,10 +12,18 @@ import { decodeData, encodeData } from "./data_codec.ts";
 import type { Codec, FiledArray, InputOf, StoredArray } from "./stage.ts";
 
 /** What a model is made of; everything else that it has is plain data about it. */
-const PARTS = ["embedding", "layers", "norm", "head"] as const, FROM_BASE = ["config", "checkpoint", "tokenizer"];
+const PARTS = ["embedding", "layers", "norm", "head"] as const, FROM_BASE = ["config", "checkpoint", "tokenizer"] as const;
 
 /** A weight in the JSON of a model: one of the model that it was made from, by its place there, or an array of the artifact. */
 type Leaf = { $base: string } | StoredLeaf;
+
+/** The JSON of a model: its weights, what else is known of it, and the names of what is known of the input "model" too. */
+interface StoredModel {
+  parts: Record<string, unknown>;
+  about: unknown;
+  kept: string[];
+}
+
 interface StoredLeaf {
   $stored: string;
   origin?: DType;
@@ -28,8 +36,11 @@ interface StoredLeaf {
 export function modelCodec<T extends Model>(): Codec<T> {
   return {
     name: "model",
+    shared: true,
     encode: async (model, input) => {
       const base = new Map<TensorSource, string>(), stored = new Map<string, StoredArray>(), before = await input("model") as Model;
+      const other = FROM_BASE.find((key) => model[key] !== before[key]);
+      if (other) throw new Error(`Cannot keep a model: its "${other}" is not that of the input "model", which it must have been made from`);
       for (const part of PARTS) eachWeight(before[part], part, (weight, place) => void base.set(weight, place));
       const leaf = (weight: TensorSource, place: string): Leaf => {
         const known = base.get(weight);
@@ -38,18 +49,18 @@ export function modelCodec<T extends Model>(): Codec<T> {
         return weight.origin === undefined ? { $stored: place } : { $stored: place, origin: weight.origin };
       };
       const parts = Object.fromEntries(PARTS.map((part) => [part, eachWeight(model[part], part, leaf)]));
-      const about = Object.fromEntries(
-        Object.entries(model).filter(([key]) => ![...PARTS as readonly string[], ...FROM_BASE].includes(key)),
-      );
-      const { json, arrays } = encodeData(about);
-      return { json: { parts, about: json }, arrays: new Map([...stored, ...arrays]) };
+      const told = Object.entries(model).filter(([key]) => ![...PARTS as readonly string[], ...FROM_BASE].includes(key));
+      const isOld = ([key, value]: [string, unknown]) => value === before[key as keyof Model];
+      const { json, arrays } = encodeData(Object.fromEntries(told.filter((entry) => !isOld(entry))));
+      return { json: { parts, about: json, kept: told.filter(isOld).map(([key]) => key) }, arrays: new Map([...stored, ...arrays]) };
     },
     decode: async ({ json, arrays }, input) => {
-      const { parts, about } = json as { parts: Record<string, unknown>; about: unknown }, before = await input("model") as Model;
+      const { parts, about, kept } = json as StoredModel, before = await input("model") as Model;
       const base = new Map<string, TensorSource>();
       for (const part of PARTS) eachWeight(before[part], part, (weight, place) => void base.set(place, weight));
       const rebuilt = Object.fromEntries(PARTS.map((part) => [part, rebuild(parts[part], base, arrays)]));
-      return { ...before, ...await decodeData(about, arrays) as object, ...rebuilt, [Symbol.dispose]: () => {} } as unknown as T;
+      const old = Object.fromEntries([...FROM_BASE, ...kept].map((key) => [key, before[key as keyof Model]]));
+      return { ...old, ...await decodeData(about, arrays) as object, ...rebuilt, [Symbol.dispose]: () => {} } as unknown as T;
     },
   };
 }
@@ -57,6 +68,7 @@ export function modelCodec<T extends Model>(): Codec<T> {
 /** Keeps a model that was fine-tuned from the input "model": its adapters and its loss curve. */
 export const tunedCodec: Codec<TunedModel> = {
   name: "tuned model",
+  shared: true,
   encode: ({ adapters, history }) => encodeData({ adapters, history }),
   decode: async ({ json, arrays }, input: InputOf) => {
     const { adapters, history } = await decodeData(json, arrays) as Pick<TunedModel, "adapters" | "history">;

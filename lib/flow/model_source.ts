@@ -12,13 +12,13 @@ import { openModel } from "../model/open_model.ts";
 import type { Flow } from "./flow.ts";
 import type { Stage } from "./stage.ts";
 
-/** Files of at most so many bytes are hashed whole; of larger ones, the beginning and so many pieces spread over the rest. */
+/** Files of at most so many bytes are hashed whole; of larger ones, the header and so many pieces spread over all. */
 const WHOLE = 2 ** 26, PIECES = 64, PIECE = 2 ** 16;
 
 /**
  * Opens a model and makes it an input of stages. What follows from it is keyed by its content, not by where it lies: on the hub by the commit, elsewhere by SHA-256 over
- * config, tokenizer and weights. A file of weights beyond 64 MiB counts by its size, its first 64 KiB and 64 evenly spread pieces of 64 KiB: reading all of it
- * would take longer than the work. Who changes a weight in between gives the model another name.
+ * config, tokenizer and weights. A file of weights beyond 64 MiB counts by its size, its header and 64 evenly spread pieces of 64 KiB: reading all of it
+ * would take longer than the work. Who changes a single weight between those has to raise the versions of the stages below.
  *
  * @param flow The flow.
  * @param name The stage's name.
@@ -42,7 +42,7 @@ const WHOLE = 2 ** 26, PIECES = 64, PIECE = 2 ** 16;
  */
 export async function modelSource(flow: Flow, name: string, location: string, options: OpenOptions = {}): Promise<Stage<Model>> {
   const model = await openModel(location, options), { source } = model.checkpoint;
-  const content = /^hf:\/\/.*@[0-9a-f]{40}$/.test(source.location) ? source.location : await contentHash(source, model);
+  const content = /^hf:\/\/.*@[0-9a-f]{40}/.exec(source.location)?.[0] ?? await contentHash(source, model);
   return flow.stage(name, { version: 1, options: { content }, stored: false, run: () => model });
 }
 
@@ -51,17 +51,31 @@ async function contentHash(source: Source, { checkpoint }: Model): Promise<strin
   for (const [file, bytes] of [["config.json", config!] as const, ...[...small].sort(([a], [b]) => a < b ? -1 : 1)]) {
     hash.update(`${file} ${bytes.length}\n`).update(bytes);
   }
-  for (const file of [...new Set([...checkpoint.tensors.values()].map((tensor) => tensor.file))].sort()) {
-    const size = (await source.size(file))!, piece = size <= WHOLE ? 2 ** 20 : PIECE;
-    const starts = size <= WHOLE
-      ? Array.from({ length: Math.ceil(size / piece) }, (_, i) => i * piece)
-      : Array.from({ length: PIECES + 1 }, (_, i) => Math.floor(i * (size - piece) / PIECES));
+  const weights = [...checkpoint.tensors.values(), ...checkpoint.unreadable.values()];
+  for (const file of [...new Set(weights.map((tensor) => tensor.file))].sort()) {
+    const size = (await source.size(file))!;
     hash.update(`${file} ${size}\n`);
-    for (const start of starts) {
-      const bytes = new Uint8Array(Math.min(piece, size - start));
+    for (const [start, length] of size <= WHOLE ? wholeOf(size) : await samplesOf(source, file, size)) {
+      const bytes = new Uint8Array(length);
       await source.read(file, start, bytes);
       hash.update(bytes);
     }
   }
   return hash.digest("hex");
+}
+
+/** Start and length of pieces that make up a file. */
+function wholeOf(size: number): [number, number][] {
+  return Array.from({ length: Math.ceil(size / 2 ** 20) }, (_, i) => [i * 2 ** 20, Math.min(2 ** 20, size - i * 2 ** 20)]);
+}
+
+/** The same of a safetensors file's header, the names and shapes of what is in it, and of pieces from its beginning to its end. */
+async function samplesOf(source: Source, file: string, size: number): Promise<[number, number][]> {
+  const header = new Uint8Array(8);
+  await source.read(file, 0, header);
+  const length = 8 + Number(new DataView(header.buffer).getBigUint64(0, true));
+  return [
+    [0, length],
+    ...Array.from({ length: PIECES }, (_, i): [number, number] => [Math.floor(i * (size - PIECE) / (PIECES - 1)), PIECE]),
+  ];
 }

@@ -4,10 +4,16 @@
  * @module
  */
 
-import type { Manifest } from "./store.ts";
+import { isObject } from "../checkpoint/parse_json_object.ts";
+import type { Manifest } from "./manifest.ts";
 
-/** What a result follows from. */
-export type Recipe = Pick<Manifest, "version" | "options" | "inputs" | "kernels" | "codec">;
+/** What a result follows from; null as the hash of an input that is not known yet. */
+export interface Recipe extends Pick<Manifest, "version" | "options" | "codec"> {
+  readonly inputs: Readonly<Record<string, string | null>>;
+  readonly kernels: readonly string[];
+  /** Names of the stages that the inputs are, by the names of the inputs. */
+  readonly stages?: Readonly<Record<string, string>>;
+}
 
 /**
  * Says what is different now: the version, options by their path, inputs, kernels.
@@ -29,25 +35,31 @@ export function differences(before: Recipe, now: Recipe): string[] {
   if (before.version !== now.version) words.push(`version ${before.version} -> ${now.version}`);
   words.push(...changes(before.options, now.options, "options"));
   for (const name of new Set([...Object.keys(before.inputs), ...Object.keys(now.inputs)])) {
-    if (!Object.hasOwn(now.inputs, name)) words.push(`input ${name} is no longer there`);
-    else if (!Object.hasOwn(before.inputs, name)) words.push(`input ${name} is new`);
-    else if (before.inputs[name] !== now.inputs[name]) words.push(`input ${name} changed`);
+    const stage = now.stages?.[name] ?? name;
+    if (!Object.hasOwn(now.inputs, name)) words.push(`input ${stage} is no longer there`);
+    else if (!Object.hasOwn(before.inputs, name)) words.push(`input ${stage} is new`);
+    else if (now.inputs[name] !== null && before.inputs[name] !== now.inputs[name]) words.push(`input ${stage} changed`);
   }
   if (before.kernels.join() !== now.kernels.join()) words.push("kernels changed");
   if (before.codec !== now.codec) words.push(`layout ${before.codec} -> ${now.codec}`);
   return words;
 }
 
-/** Longest value that is said whole. */
-const LONGEST = 60;
+/** Characters of two values that are said whole. */
+const LONGEST = 120;
 
 function changes(before: unknown, now: unknown, path: string): string[] {
   if (JSON.stringify(before) === JSON.stringify(now)) return [];
-  if (isRecord(before) && isRecord(now)) {
+  if (isPlain(before) && isPlain(now)) {
     return [...new Set([...Object.keys(before), ...Object.keys(now)])].flatMap((key) => changes(before[key], now[key], `${path}.${key}`));
   }
-  const [old, current] = [before, now].map((value) => value === undefined ? "default" : JSON.stringify(value));
-  return [old.length + current.length > 2 * LONGEST ? `${path} changed` : `${path} ${old} -> ${current}`];
+  const [old, current] = [before, now].map((value) => value === undefined ? "default" : inWords(value));
+  return [old.length + current.length > LONGEST ? `${path} changed` : `${path} ${old} -> ${current}`];
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === "object" && value !== null && !Array.isArray(value);
+/** An object of the user, not one that stands for something that JSON has no word for. */
+const isPlain = (value: unknown): value is Record<string, unknown> => isObject(value) && !Object.keys(value)[0]?.startsWith("$");
+
+function inWords(value: unknown): string {
+  return isObject(value) && typeof value.$number === "string" ? value.$number : JSON.stringify(value);
+}

@@ -5,10 +5,10 @@
  */
 
 import { type Definition, keyOf } from "./definition.ts";
-import type { Flow } from "./flow.ts";
-import { openParts } from "./parts.ts";
-import { differences, type Recipe } from "./reasons.ts";
-import type { Manifest } from "./store.ts";
+import type { Manifest } from "./manifest.ts";
+import { partsDone } from "./parts.ts";
+import { differences } from "./reasons.ts";
+import type { Store } from "./store.ts";
 
 /** A stage, and what is there of it. */
 export interface Resolved {
@@ -26,42 +26,54 @@ export interface Resolved {
   readonly reason?: string;
 }
 
-/** Looks a stage up, and all that it follows from. Reads manifests, no results. */
-export function resolveStage(flow: Flow, name: string, memo: Map<string, Promise<Resolved>>): Promise<Resolved> {
-  const known = memo.get(name);
-  if (known) return known;
-  const found = look(flow, name, memo);
-  memo.set(name, found);
-  return found;
+/** What is defined, and the store. */
+export interface Scope {
+  readonly store: Store;
+  readonly definitions: ReadonlyMap<string, Definition>;
 }
 
-async function look(flow: Flow, name: string, memo: Map<string, Promise<Resolved>>): Promise<Resolved> {
-  const definition = flow.definitions.get(name);
-  if (!definition) throw new RangeError(`Cannot find the stage "${name}": nothing was defined under that name`);
-  const { store } = flow, entries = Object.entries(definition.inputs);
-  const above = await Promise.all(entries.map(([, stage]) => resolveStage(flow, stage, memo)));
-  const inputs = Object.fromEntries(entries.map(([input], i) => [input, above[i]]));
-  const waiting = above.filter(({ state }) => state !== "fresh").map(({ definition, state }) => `input ${definition.name} is ${state}`);
-  if (waiting.length > 0) {
-    const [before] = definition.stored ? await store.manifests(name) : [];
-    // What is not stored has no result of its own: it is as stale or missing as what it follows from.
-    const stale = before !== undefined || (!definition.stored && above.some(({ state }) => state === "stale"));
-    return { definition, inputs, state: stale ? "stale" : "missing", reason: [...new Set(waiting)].join("; "), manifest: before };
-  }
-  const hashes = Object.fromEntries(Object.entries(inputs).map(([input, { hash }]) => [input, hash!])),
-    key = await keyOf(definition, hashes);
-  if (!definition.stored) return { definition, inputs, key, hash: key, state: "fresh" };
-  const manifest = await store.manifest(name, key), at = { definition, inputs, key };
-  if (manifest) return { ...at, hash: manifest.hash, manifest, state: "fresh" };
+/** Looks stages up, and all that they follow from; what several need once. Reads manifests, no results. */
+export async function resolveStages(scope: Scope, names: Iterable<string>): Promise<Resolved[]> {
+  const memo = new Map<string, Promise<Resolved>>();
+  const resolve = (name: string): Promise<Resolved> => {
+    const found = memo.get(name) ?? look(scope, name, resolve);
+    memo.set(name, found);
+    return found;
+  };
+  return await Promise.all([...names].map(resolve));
+}
 
-  const [before] = await store.manifests(name),
-    failure = await Deno.readTextFile(store.path(name, key, ".failed.json")).catch(() => undefined);
-  if (failure !== undefined) return { ...at, state: "failed", reason: sentenceOf(failure), manifest: before };
-  const done = (await (await openParts(store.path(name, key, ".parts"))).names()).length;
-  if (done > 0) return { ...at, state: "partial", reason: `${done} part${done === 1 ? " is" : "s are"} done`, manifest: before };
-  if (!before) return { ...at, state: "missing", reason: "never run" };
-  const now: Recipe = { ...definition, inputs: hashes, kernels: [...definition.kernels], codec: definition.codec.name };
-  return { ...at, state: "stale", reason: differences(before, now).join("; ") || "its result is damaged", manifest: before };
+async function look({ store, definitions }: Scope, name: string, resolve: (name: string) => Promise<Resolved>): Promise<Resolved> {
+  const definition = definitions.get(name);
+  if (!definition) throw new RangeError(`Cannot find the stage "${name}": nothing was defined under that name`);
+  const { stored } = definition, entries = Object.entries(definition.inputs);
+  const above = await Promise.all(entries.map(([, stage]) => resolve(stage)));
+  const inputs = Object.fromEntries(entries.map(([input], i) => [input, above[i]]));
+  const hashes = Object.fromEntries(entries.map(([input], i) => [input, above[i].state === "fresh" ? above[i].hash! : null]));
+  const waiting = [...new Set(above)].filter(({ state }) => state !== "fresh").map(({ definition, state }) =>
+    `input ${definition.name} is ${state}`
+  );
+  const known = waiting.length === 0, key = known ? await keyOf(definition, hashes as Record<string, string>) : undefined;
+  const at = { definition, inputs, ...(known ? { key } : {}) };
+  if (!stored && known) return { ...at, hash: key, state: "fresh" };
+  if (!stored) {
+    // It has no result of its own: it is as stale or missing as what it follows from.
+    return { ...at, state: above.some(({ state }) => state === "stale") ? "stale" : "missing", reason: waiting.join("; ") };
+  }
+  const found = known ? await store.find(store.path(name, key!)) : undefined;
+  if (found?.manifest) return { ...at, hash: found.manifest.hash, manifest: found.manifest, state: "fresh" };
+
+  const [before] = await store.manifests(name), after = { ...at, ...(before ? { manifest: before } : {}) };
+  if (known) {
+    const failure = await Deno.readTextFile(store.path(name, key!, ".failed.json")).catch(() => undefined);
+    if (failure !== undefined) return { ...after, state: "failed", reason: sentenceOf(failure) };
+    const done = await partsDone(store.path(name, key!, ".parts"));
+    if (done !== undefined) return { ...after, state: "partial", reason: done };
+  }
+  const damage = found && `its result is damaged: ${found.damage}`,
+    now = { ...definition, inputs: hashes, codec: definition.codec.name, stages: definition.inputs };
+  const reasons = damage ? [damage] : before ? [...differences(before, now), ...waiting] : waiting;
+  return { ...after, state: before || damage ? "stale" : "missing", reason: reasons.join("; ") || "never run" };
 }
 
 function sentenceOf(failure: string): string {

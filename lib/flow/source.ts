@@ -9,10 +9,10 @@ import { recipeHash } from "../export/recipe_hash.ts";
 import { encodeData } from "./data_codec.ts";
 import type { Flow } from "./flow.ts";
 import type { Stage } from "./stage.ts";
-import { textHash } from "./store.ts";
+import { textHash } from "./files.ts";
 
 /**
- * Makes plain data an input of stages. It is not stored; what follows from it is keyed by its content.
+ * Makes plain data an input of stages, as it is now. It is not stored; what follows from it is keyed by its content.
  *
  * @param flow The flow.
  * @param name The stage's name.
@@ -33,11 +33,11 @@ import { textHash } from "./store.ts";
  * ```
  */
 export async function source<T>(flow: Flow, name: string, data: T): Promise<Stage<T>> {
-  const { json, arrays } = encodeData(data), parts = [textHash(JSON.stringify(json))];
+  const { json, arrays } = encodeData(data), copy = structuredClone(data), parts = [textHash(JSON.stringify(json))];
   for (const { dtype, shape, read } of arrays.values()) {
     const bytes = new Uint8Array(tensorBytes({ dtype, shape }));
     await read(bytes);
     parts.push(dtype, new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex());
   }
-  return flow.stage(name, { version: 1, options: { content: await recipeHash(parts) }, stored: false, run: () => data });
+  return flow.stage(name, { version: 1, options: { content: await recipeHash(parts) }, stored: false, run: () => structuredClone(copy) });
 }

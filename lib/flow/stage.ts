@@ -24,7 +24,10 @@ export type Results<I extends Inputs> = { readonly [K in keyof I]: I[K] extends 
 /** What a stage's function gets beside inputs and options. Pass it on as (part of) the options of a pipeline function. */
 export interface StageContext extends StageOptions {
   readonly device: Device;
-  /** A folder of this stage and key that outlives a stop or a kill, and goes when the stage is done: for functions that keep their own state, such as `finetune`. */
+  /**
+   * A folder of this stage and key that outlives a stop or a kill, and goes when the stage is done: for functions that keep their own state, such as
+   * `finetune`. Stages that are not stored have none.
+   */
   readonly folder: string;
   /** Shows something while the stage runs, such as a loss curve as it grows. */
   emit(value: unknown): void;
@@ -35,15 +38,18 @@ export interface StageDefinition<I extends Inputs, O, T> {
   /** To be raised whenever the same inputs and options give another result than before. */
   readonly version: number;
   readonly inputs?: I;
-  /** Plain data. All of it is part of the key; `seed`, if there is one, is noted in the manifest. */
+  /** Plain data, as it is when the stage is defined. All of it is part of the key; `seed`, if there is one, is noted in the manifest. */
   readonly options?: O;
   /** WGSL that the result depends on: the texts themselves. */
   readonly kernels?: readonly string[];
   /** How the result is put on disk. @default plain data, with typed arrays */
   readonly codec?: Codec<T>;
-  /** Whether the result is kept on disk. What is not must be quick: it is computed whenever it is needed. @default true */
+  /**
+   * Whether the result is kept on disk. What is not must be quick: it is computed whenever it is needed. If it can be disposed of, it is computed once, and
+   * disposed of with the flow. @default true
+   */
   readonly stored?: boolean;
-  run(inputs: Results<I>, options: O, context: StageContext): T | Promise<T>;
+  readonly run: (inputs: Results<I>, options: O, context: StageContext) => T | Promise<T>;
 }
 
 /** A result on its way to the disk and back. */
@@ -57,12 +63,15 @@ export interface Encoded {
 /** An array that need not be in memory: a weight, or numbers of another type. */
 export interface StoredArray extends Omit<TensorSource, "dtype"> {
   readonly dtype: FileType;
+  /** Fills `into` with whole rows (entries of the first dimension) from row `first` on: for arrays that are too large to be held. */
+  readSlice?(first: number, into: Uint8Array): Promise<void>;
 }
 
 /** An array in a file, of which rows can be read. */
 export interface FiledArray extends StoredArray {
   /** Fills `into` with rows (entries of the first dimension), rising and distinct. */
   readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
+  readSlice(first: number, into: Uint8Array): Promise<void>;
 }
 
 /** A result on its way back. */
@@ -78,6 +87,11 @@ export type InputOf = (name: string) => Promise<unknown>;
 export interface Codec<T> {
   /** Of the layout; part of the key. */
   readonly name: string;
+  /**
+   * Whether all who ask may have the same decoded value, because nobody would change it. Else everybody gets a copy: what one does to it is not
+   * what another one computes with. @default false
+   */
+  readonly shared?: boolean;
   encode(value: T, input: InputOf): Encoded | Promise<Encoded>;
   decode(encoded: Filed, input: InputOf): T | Promise<T>;
 }

@@ -14,11 +14,12 @@ import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.t
 import { recommended } from "../decompose/recommended.ts";
 import { DECOMPOSITION, FORWARD, SEARCH, TRAINING } from "../device/kernel_texts.ts";
 import { ablationLadder } from "../evaluate/ablation_ladder.ts";
+import { blockPerplexity } from "../evaluate/block_perplexity.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
 import { type Item, multipleChoice } from "../evaluate/multiple_choice.ts";
 import { perplexity } from "../evaluate/perplexity.ts";
 import type { Example } from "../finetune/examples.ts";
-import { finetune } from "../finetune/finetune.ts";
+import { finetune, type FinetuneOptions } from "../finetune/finetune.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
@@ -155,7 +156,7 @@ export const stages = {
       options: Plain<typeof finetune, "teacher" | "onStep" | "checkpoint">,
       context,
     ) => {
-      const history: unknown[] = [], onStep = (point: unknown) => context.emit([...history.splice(history.length, 0, point), ...history]);
+      const onStep: FinetuneOptions["onStep"] = (_, history) => context.emit([...history]);
       return finetune(context.device, model, examples, { ...options, teacher, checkpoint: context.folder, onStep, ...control(context) });
     },
   ),
@@ -183,6 +184,11 @@ export const stages = {
     { version: 1, kernels: FORWARD },
     ({ model, heldOut }: { model: Model; heldOut: Sequences }, _: Record<never, never>, context) =>
       perplexity(context.device, model, heldOut, control(context)),
+  ),
+  blockPerplexity: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, texts }: { model: Model; texts: readonly string[] }, options: Plain<typeof blockPerplexity>, context) =>
+      blockPerplexity(context.device, model, texts, { ...options, ...control(context) }),
   ),
   multipleChoice: around(
     { version: 1, kernels: FORWARD },

@@ -7,10 +7,11 @@
 import { join } from "node:path";
 import { expect } from "../model/expect.ts";
 import type { StageOptions } from "../model/stage_options.ts";
+import { contextOf, disposal, toldOf } from "./compute.ts";
+import { fileHash, makeFolder, statOf } from "./files.ts";
 import type { Flow } from "./flow.ts";
 import type { Resolved } from "./resolve.ts";
 import type { Stage } from "./stage.ts";
-import type { Manifest } from "./store.ts";
 
 export interface VerifyOptions extends Omit<StageOptions, "resume"> {
   /** Which results. @default all that are fresh and stored */
@@ -67,24 +68,23 @@ export async function verify(flow: Flow, { stages, signal, onProgress }: VerifyO
   return results;
 }
 
-async function compare(flow: Flow, { definition, key, manifest }: Resolved, control: Omit<StageOptions, "resume">): Promise<Verification> {
-  const { name, options, inputs, codec } = definition, { store, device } = flow, files = manifest!.files;
+async function compare(flow: Flow, found: Resolved, control: Omit<StageOptions, "resume">): Promise<Verification> {
+  const { definition: { name, inputs, codec, run }, key, manifest } = found, { store, device } = flow, path = store.path(name, key!);
   await using _lock = await store.lock(name, key!, control);
-  const aside = `${store.path(name, key!)}.verify-${crypto.randomUUID()}`;
-  await Deno.mkdir(aside);
+  const aside = `${path}.verify-${crypto.randomUUID()}`;
+  await makeFolder(aside);
   try {
     const values: Record<string, unknown> = {};
     for (const [input, stage] of Object.entries(inputs)) values[input] = await flow.run({ name: stage }, control);
-    const context = { ...control, device, folder: join(aside, "own"), emit: () => {} };
-    const value = await definition.run(values, options, context);
-    const again: Manifest = await store.write(
-      await codec.encode(value, (input) => Promise.resolve(values[input])),
-      manifest!,
-      join(aside, "again"),
-    );
-    const differs = [...new Set([...Object.keys(files), ...Object.keys(again.files)])].filter((file) => {
-      return files[file]?.sha256 !== again.files[file]?.sha256;
-    });
+    const value = await run(values, contextOf({ ...control, device, emit: () => {} }, join(aside, "own")));
+    using _held = { [Symbol.dispose]: disposal(value, values) };
+    await device.sync();
+    const encoded = await codec.encode(value, (input) => Promise.resolve(values[input])), told = { ...toldOf(flow, found), seconds: 0 };
+    const { files } = await store.write(encoded, told, { into: join(aside, "again"), signal: control.signal }), differs: string[] = [];
+    for (const file of new Set([...Object.keys(manifest!.files), ...Object.keys(files)])) {
+      const there = await statOf(join(path, file)) && await fileHash(join(path, file));
+      if (there !== files[file]?.sha256 || there !== manifest!.files[file]?.sha256) differs.push(file);
+    }
     return { name, same: differs.length === 0, differs };
   } finally {
     await Deno.remove(aside, { recursive: true });

@@ -57,7 +57,7 @@ export interface LeaveOneOutOptions extends StageOptions {
  * ```
  */
 export async function leaveOneOut(device: Device, model: Model, trace: Trace, options: LeaveOneOutOptions = {}): Promise<ExpertScores> {
-  expectStage(device, model, "score experts");
+  expectStage(device, model, "score experts", options);
   checkTrace(model, trace, "score experts");
   const { batch = 8, loss = "output" } = options;
   if (!(Number.isSafeInteger(batch) && batch > 0)) {

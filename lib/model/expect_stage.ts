@@ -4,14 +4,26 @@
  * @module
  */
 
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { Device } from "../device/device.ts";
 import { expect } from "./expect.ts";
 import type { Model } from "./model.ts";
+import type { StageOptions } from "./stage_options.ts";
 
-/** The two arguments that every stage begins with. */
-export function expectStage(device: Device, model: Pick<Model, "config" | "layers">, purpose: string): void {
+/** The two arguments that every stage begins with, and its options. */
+export function expectStage(device: Device, model: Pick<Model, "config" | "layers">, purpose: string, options: StageOptions = {}): void {
   expect(typeof device?.linear === "function", purpose, "a device from openDevice()", device);
   expectModel(model, purpose);
+  expectOptions(options, purpose);
+}
+
+/** Options of anything: what is no object would have no effect, such as a number that was meant for one of them. */
+export function expectOptions(options: object, purpose: string): void {
+  expect(isObject(options) && !(options instanceof Promise), purpose, "options by name, in an object", options);
+  const { signal, onProgress } = options as StageOptions, absent = (value: unknown) => value === undefined || value === null;
+  const stops = absent(signal) || typeof signal!.throwIfAborted === "function";
+  expect(stops, purpose, 'the signal of an AbortController as "signal"', signal);
+  expect(absent(onProgress) || typeof onProgress === "function", purpose, 'a function as "onProgress"', onProgress);
 }
 
 export function expectModel(model: Pick<Model, "config" | "layers">, purpose: string): void {

@@ -38,7 +38,7 @@ export interface LogitsOptions extends StageOptions {
  * ```
  */
 export async function logits(device: Device, model: Model, sequence: Uint32Array, options: LogitsOptions = {}): Promise<Float32Array> {
-  expectStage(device, model, "compute logits");
+  expectStage(device, model, "compute logits", options);
   expect(sequence?.length !== undefined, "compute logits", "a Uint32Array of token ids", sequence);
   if (options.masked) checkPlan(model, options.masked, "mask experts");
   let result: Float32Array = new Float32Array();

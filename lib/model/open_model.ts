@@ -10,6 +10,7 @@ import { requireTensor } from "../checkpoint/require_tensor.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
 import { assembleModel } from "./assemble_model.ts";
 import { expect } from "./expect.ts";
+import { expectOptions } from "./expect_stage.ts";
 import { keptLayers } from "./kept_layers.ts";
 import type { Model } from "./model.ts";
 import { type ModelConfig, parseConfig } from "./parse_config.ts";
@@ -37,6 +38,7 @@ export async function openModel(location: string, options: OpenOptions = {}): Pr
     "a folder, an https:// directory or hf://owner/name@revision",
     location,
   );
+  expectOptions(options, "open a model");
   const checkpoint = await openCheckpoint(location, options);
   const config = parseConfig(checkpoint.config, `"${checkpoint.source.location}"`), used = new Set<string>();
   const find = (name: string, shape: number[]) => {

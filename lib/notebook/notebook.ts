@@ -26,8 +26,10 @@ import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import { errorBlock, sentencesOf, stoppedBlock } from "./error_block.ts";
 import { stoppable, stopSignal } from "./interrupts.ts";
+import { livePlace } from "./live_place.ts";
 import { place } from "./place.ts";
 import { progressPlace } from "./progress_place.ts";
+import { quiet } from "./quiet.ts";
 import { show } from "./show.ts";
 import { isStage, openViews } from "./views.ts";
 
@@ -38,11 +40,13 @@ export interface NotebookOptions {
   device?: OpenDeviceOptions["kind"];
 }
 
-export interface RunOptions {
+export interface RunOptions<T = unknown> {
   /** Also run inputs that are not fresh, whatever they cost. @default false */
   upstream?: boolean;
-  /** Draws what the stage tells of itself while it runs, such as the loss curve of a training. */
-  live?: (told: never) => Shown;
+  /** Draws what the stage tells of itself while it runs, such as the loss curve of a training; on a terminal nothing is drawn. */
+  live?: (told: never) => Shown | Promise<Shown>;
+  /** Shows the result as `Notebook.view` does, in place of what was drawn while the stage ran. */
+  view?: (result: T) => Shown | Promise<Shown>;
 }
 
 export interface Notebook extends Disposable {
@@ -59,15 +63,15 @@ export interface Notebook extends Disposable {
    * The result of a stage, or of several by name, one after the other: from the store where it is fresh, else computed, with progress. Stop keeps finished
    * parts, and the next run goes on from there.
    */
-  run<T>(stage: Stage<T>, options?: RunOptions): Promise<T>;
-  run<const I extends Inputs>(stages: I, options?: RunOptions): Promise<Results<I>>;
+  run<T>(stage: Stage<T>, options?: RunOptions<T>): Promise<T>;
+  run<const I extends Inputs>(stages: I, options?: Pick<RunOptions, "upstream">): Promise<Results<I>>;
   /** Shows the result of a stage, or of several by name, here; again whenever it changes, wherever the change came from. */
   view<T>(stage: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
   view<const I extends Inputs>(stages: I, draw: (results: Results<I>) => Shown | Promise<Shown>): Promise<void>;
   /** Shows anything, once: a display, Markdown as a text, or a value. */
   show(content: unknown): Promise<void>;
-  /** Shows the lineage of all stages, kept up to date. */
-  graph(): Promise<void>;
+  /** Shows the lineage of stages, or of all, kept up to date. */
+  graph(...stages: Stage<unknown>[]): Promise<void>;
   /** Shows where all stages stand and why, kept up to date. */
   status(): Promise<void>;
   /** Computes stages again, or all, and compares the bytes. */
@@ -112,8 +116,6 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   stopSignal();
   const held = stack.move();
 
-  const stateOf = async ({ name }: Stage<unknown>) => (await status(flow)).find((state) => state.name === name);
-
   /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
   const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> =>
     await stoppable(async (signal) => {
@@ -130,12 +132,13 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
       }
     });
 
-  const run = async <T>(stage: Stage<T>, { upstream = false, live }: RunOptions): Promise<T> => {
-    const bar = progressPlace(place(), live);
+  const run = async <T>(stage: Stage<T>, { upstream = false, live, view }: RunOptions<T>): Promise<T> => {
+    const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();
     return await guarded(`run "${stage.name}"`, async (signal) => {
-      const before = await stateOf(stage);
-      const result = await flow.run(stage, { upstream, signal, onProgress: bar.onProgress, emit: bar.emit });
-      await bar.end(said(await stateOf(stage), before?.state === "fresh"));
+      const told = { onProgress: bar.onProgress, emit: below?.emit, onComputed: (name: string) => computed.add(name) };
+      const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
+      await bar.end(said(stage.name, await status(flow), computed));
+      if (view) await views.results(stage, view, at);
       return result;
     }, bar.end);
   };
@@ -150,17 +153,20 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     model: (name, location, options) => modelSource(flow, name, location, options),
     run: (async (given: Stage<unknown> | Inputs, options: RunOptions = {}) => {
       expectStages(given, "run");
-      if (isStage(given)) return await run(given, options);
+      if (isStage(given)) return quiet(await run(given, options));
       const results: Record<string, unknown> = {};
       for (const [name, stage] of Object.entries(given)) results[name] = await run(stage, options);
-      return results;
+      return quiet(results);
     }) as Notebook["run"],
     view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
       expectStages(given, "show");
       await guarded("draw this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
     },
     show,
-    graph: async () => await views.states("lineage", async () => await lineageGraph(await lineage(flow))),
+    graph: async (...stages) => {
+      const of = stages.length > 0 ? stages : undefined, key = ["lineage", ...stages.map(({ name }) => name)].join(" of ");
+      await views.states(key, async () => await lineageGraph(await lineage(flow, of)));
+    },
     status: async () => await views.states("status", statusTable),
     verify: async (...stages) => {
       const bar = progressPlace(place());
@@ -202,14 +208,18 @@ function expectStages(given: unknown, purpose: string): void {
 }
 
 /** One line on how a result was got. */
-function said(state: StageStatus | undefined, before: boolean): Shown {
-  const { name, stored = false, seconds = 0, bytes = 0 } = state ?? { name: "stage" };
-  const text = !stored
-    ? `${name}: ready`
-    : before
-    ? `${name}: from the store, where it was computed in ${formatSeconds(seconds)}`
-    : `${name}: computed in ${formatSeconds(seconds)}, ${formatBytes(bytes)} in the store`;
-  return shown({ "text/plain": text });
+function said(name: string, states: readonly StageStatus[], computed: ReadonlySet<string>): Shown {
+  const { stored, seconds = 0, bytes = 0 } = states.find((state) => state.name === name)!;
+  const others = states.filter((state) => computed.has(state.name) && state.name !== name);
+  const spent = others.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
+  const [count, what] = [others.length, others.length === 1 ? "stage" : "stages"];
+  const needed = count > 0 ? `; ${count} ${what} that it needs took ${formatSeconds(spent)}` : "";
+  const got = !stored
+    ? "ready"
+    : computed.has(name)
+    ? `computed in ${formatSeconds(seconds)}, ${formatBytes(bytes)} in the store`
+    : `from the store, where it was computed in ${formatSeconds(seconds)}`;
+  return shown({ "text/plain": `${name}: ${got}${needed}` });
 }
 
 function verified(found: readonly Verification[]): Shown {

@@ -29,10 +29,11 @@ interface View {
 /** All displays of a notebook. */
 export interface Views {
   /** Shows results of stages, now and whenever they change; says so where they are not fresh. */
-  results<T>(stages: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
+  results<T>(stages: Stage<T>, draw: (result: T) => Shown | Promise<Shown>, at?: Place): Promise<void>;
   results<I extends Inputs>(
     stages: I,
     draw: (results: { [K in keyof I]: I[K] extends Stage<infer T> ? T : never }) => Shown | Promise<Shown>,
+    at?: Place,
   ): Promise<void>;
   /** Shows the states of all stages, now and whenever they change. */
   states(key: string, draw: (states: StageStatus[]) => Shown | Promise<Shown>): Promise<void>;
@@ -74,14 +75,14 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
     views.push(view);
     await redraw(view, await status(flow));
   };
-  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
+  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>, at: Place = makePlace()) => {
     const single = isStage(given), inputs: Inputs = single ? { it: given } : given;
     const names = Object.values(inputs).map((stage) => stage.name), unknown = names.find((name) => !flow.definitions.has(name));
     if (unknown !== undefined) throw new RangeError(`Cannot show "${unknown}": there is no such stage; run the cell that defines it`);
     await add({
       key: JSON.stringify([names, draw.name || `${draw}`]),
       heading: names.join(", "),
-      place: makePlace(),
+      place: at,
       draw: async (states) => {
         const mine = names.map((name) => states.find((state) => state.name === name)!),
           waiting = mine.filter((state) => state.state !== "fresh");

@@ -6,6 +6,7 @@
 
 import type { Trace } from "../calibrate/calibrate.ts";
 import type { Device } from "../device/device.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { pause, type StageOptions } from "../model/stage_options.ts";
 import { type Candidates, combinations } from "./candidates.ts";
@@ -49,6 +50,7 @@ export async function exhaustiveSearch(
   budget: PruningBudget,
   options: ExhaustiveSearchOptions = {},
 ): Promise<Candidates> {
+  expectOptions(options, "search");
   const { limit = 1e6 } = options;
   if (!(limit >= 1)) throw new RangeError(`Cannot search: "limit" must be at least 1, received ${limit}`);
   return await searchLayers(device, model, trace, budget, { ...options, stage: "exhaustive search" }, async (layer) => {

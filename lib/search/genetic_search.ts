@@ -7,6 +7,7 @@
 import type { Trace } from "../calibrate/calibrate.ts";
 import { type Random, random } from "../calibrate/random.ts";
 import type { Device } from "../device/device.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { pause, type StageOptions } from "../model/stage_options.ts";
 import { type Candidates, combinations } from "./candidates.ts";
@@ -61,6 +62,7 @@ export async function geneticSearch(
   budget: PruningBudget,
   options: GeneticSearchOptions = {},
 ): Promise<Candidates> {
+  expectOptions(options, "search");
   const { population = 100, generations = 50, parents = 0.2, mutations = 1, seed = 0 } = options;
   for (
     const [name, value, least] of [["population", population, 2], ["generations", generations, 0], ["mutations", mutations, 0]] as const

@@ -6,7 +6,7 @@
 
 import type { Trace } from "../calibrate/calibrate.ts";
 import type { Device } from "../device/device.ts";
-import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { pause, type StageOptions } from "../model/stage_options.ts";
 import type { Candidates } from "./candidates.ts";
@@ -51,7 +51,7 @@ export async function greedySearch(
   budget: PruningBudget,
   options: GreedySearchOptions = {},
 ): Promise<Candidates> {
-  expect(typeof options === "object" && options !== null, "search", "options", options);
+  expectOptions(options, "search");
   const { rounds = 100, keep = 3 } = options;
   if (!(Number.isSafeInteger(rounds) && rounds >= 0)) {
     throw new RangeError(`Cannot search: "rounds" must be a whole number of at least 0, received ${rounds}`);

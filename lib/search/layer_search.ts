@@ -39,7 +39,7 @@ export async function searchLayers(
   options: StageOptions & { keep?: number; stage: string },
   search: (layer: SearchableLayer) => Promise<number[]>,
 ): Promise<Candidates> {
-  expectStage(device, model, "search");
+  expectStage(device, model, "search", options);
   checkTrace(model, trace, "search");
   for (const { layer } of expectLayers(budget, 'a pruning budget, which lists "layers"', "search")) moeLayer(model, layer);
   const { keep = 3 } = options;

@@ -5,6 +5,7 @@
  */
 
 import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
 
 /** Experts to drop in each MoE layer. */
@@ -47,6 +48,7 @@ export interface PruningBudgetOptions {
  * ```
  */
 export function pruningBudget(scores: ExpertScores, options: PruningBudgetOptions = {}): PruningBudget {
+  expectOptions(options, "prune");
   const { ratio = 0.25, strategy = "inverse", floor = 0, ceiling = Infinity } = options;
   if (!(ratio >= 0 && ratio < 1)) throw new RangeError(`Cannot prune: "ratio" must be at least 0 and below 1, received ${ratio}`);
   for (const [name, value] of Object.entries({ floor, ceiling })) {

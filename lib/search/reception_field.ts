@@ -77,7 +77,7 @@ export async function receptionField(
   candidates: Candidates,
   options: ReceptionFieldOptions = {},
 ): Promise<ReceptionFieldPlan> {
-  expectStage(device, model, "choose candidates");
+  expectStage(device, model, "choose candidates", options);
   const { keep = 3, block: size = 3, sequential = true } = options;
   for (const [name, value] of Object.entries({ keep, block: size })) {
     if (!(Number.isSafeInteger(value) && value > 0)) {

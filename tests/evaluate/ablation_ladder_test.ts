@@ -184,3 +184,28 @@ Deno.test("ablationLadder() says what it cannot do", async () => {
   await assertRejects(() => ablationLadder(device, model, tokens, undefined as never), TypeError, 'options with "heldOut"');
   assertEquals(device.live.tensors, 0);
 });
+
+Deno.test("ablationLadder() keeps its rows: what was stopped goes on with the row it was at, to the same figures", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration, heldOut } = await openFixture("tiny-mixtral"),
+    tokens = calibration.slice(0, 2),
+    kept = new Map<string, unknown>();
+  const resume = {
+    get: (name: string) => Promise.resolve(structuredClone(kept.get(name))),
+    put: (name: string, value: unknown) => Promise.resolve(void kept.set(name, structuredClone(value))),
+  };
+  const rows = ["random", "genetic", "+ reception field"], options = { ...QUICK, heldOut: heldOut.slice(0, 1), rows };
+  const figures = ({ rows }: AblationLadder) => rows.map((row) => ({ ...row, seconds: 0 }));
+  const want = figures(await ablationLadder(device, model, tokens, options)), stop = new AbortController();
+  const until = {
+    get: resume.get,
+    put: async (name: string, value: unknown) =>
+      (await resume.put(name, value), name === "genetic" && stop.abort(new Error("stop"))) as void,
+  };
+  await assertRejects(() => ablationLadder(device, model, tokens, { ...options, resume: until, signal: stop.signal }), Error, "stop");
+  assertEquals([...kept.keys()], ["dense", "random", "genetic"]);
+  assertEquals(figures(await ablationLadder(device, model, tokens, { ...options, resume })), want);
+  const stages: string[] = [], onProgress = ({ stage }: { stage: string }) => void stages.push(stage);
+  assertEquals(figures(await ablationLadder(device, model, tokens, { ...options, resume, onProgress })), want);
+  assertEquals([...new Set(stages)], ["ladder"], "all rows are kept: nothing is computed");
+});

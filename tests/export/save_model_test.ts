@@ -5,6 +5,7 @@ import type { Device } from "../../lib/device/device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { countParameters } from "../../lib/evaluate/count_parameters.ts";
 import type { Form } from "../../lib/export/form.ts";
+import { readRecord } from "../../lib/export/read_record.ts";
 import { saveModel } from "../../lib/export/save_model.ts";
 import { logits } from "../../lib/model/logits.ts";
 import { type Model, moeLayers } from "../../lib/model/model.ts";
@@ -91,7 +92,7 @@ for (const name of Object.keys(references)) {
       );
     }));
 
-  Deno.test(`saveModel() writes as many bytes of ${name} as countParameters() says, in both forms`, () =>
+  Deno.test(`saveModel() writes as many bytes of ${name} as countParameters() says, in both forms, also of the original's config before`, () =>
     inFolder(async (folder) => {
       using device = await openDevice({ kind: "cpu" });
       const { model } = await openFixture(name);
@@ -101,6 +102,8 @@ for (const name of Object.keys(references)) {
         const weights = file.length - 8 - Number(header), whole = countParameters(model).bytes;
         assertEquals(weights, countParameters(await openModel(`${folder}/${path}`)).bytes);
         assert(weights < whole, `${weights} bytes of ${whole}`);
+        const { plan: pruning, ranks } = await readRecord(`${folder}/${path}`);
+        assertEquals(weights, countParameters(model.config.raw, { pruning, ranks }).bytes);
       }
     }));
 }

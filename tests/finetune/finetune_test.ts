@@ -108,6 +108,8 @@ testOnDevices("finetune() names what it cannot do", async (device) => {
   const refused = (options: FinetuneOptions, message: string) =>
     assertRejects(() => finetune(device, model, EXAMPLES, options), RangeError, `Cannot fine-tune: ${message}`);
   await refused({ rank: 0 }, '"rank" must be a whole number of at least 1, received 0');
+  await refused({ rank: 2 ** 40 }, '"rank" must be at most 128, that of the matrices, received 1099511627776');
+  await refused({ targets: ["shared", "dense"] }, "the model has none of the targets shared, dense");
   await refused({ batch: 1.5 }, '"batch" must be a whole number of at least 1, received 1.5');
   await refused({ dropout: 1 }, '"dropout" must be at least 0 and below 1, received 1');
   await refused({ learningRate: NaN }, '"learningRate" must be a positive number, received ');
@@ -115,6 +117,8 @@ testOnDevices("finetune() names what it cannot do", async (device) => {
   await assertRejects(() => finetune(device, model, []), RangeError, "none of the 0 examples has a token to learn");
   await assertRejects(() => finetune(device, model, ["Sum: 1 + 2 = 3."], { maxLength: 1 }), RangeError, "none of the 1 examples");
   await assertRejects(() => finetune(device, model, [{ question: "?" } as never]), TypeError, "example 0: it has the fields question");
+  const numbered = [{ instruction: "Add.", input: 5, output: "7" }];
+  await assertRejects(() => finetune(device, model, numbered as never), TypeError, "the fields instruction, input, output, expected texts");
   await assertRejects(
     () => finetune(device, model, EXAMPLES, { learningRate: 1e30, clip: 1e30, warmup: 0, epochs: 20 }),
     Error,

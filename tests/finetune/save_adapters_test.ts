@@ -93,6 +93,7 @@ Deno.test("saveAdapters() refuses what PEFT cannot load, and folders that hold s
       assertRejects(() => saveAdapters(tunedOf(model, targets), `${folder}/adapter`, "base"), Error, why);
     await refused(pruneExperts(model, { layers: [{ layer: 1, drop: [3] }] }), ["attention"], "layers hold 15 or 16 experts");
     await refused(model, ["attention", "shared"], "takes for those of routed experts on deepseek_v2; save the merged model with saveModel");
+    await refused(model, [], "there are none");
     const some = tunedOf(model, ["experts"]);
     for (const name of some.adapters.values.keys()) if (name.startsWith("1/experts/up")) some.adapters.values.delete(name);
     await assertRejects(() => saveAdapters(some, `${folder}/adapter`, "base"), Error, "layer 1 has adapters of some expert matrices only");

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { writeSafetensors } from "../../lib/checkpoint/write_safetensors.ts";
 import { cpuDevice } from "../../lib/device/cpu/cpu_device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
@@ -108,4 +108,44 @@ Deno.test("finetune() saves the last whole step where the device fails in the mi
   const elsewhere = { ...options, checkpoint: `${folder.path}/elsewhere`, onStep };
   const why = "stopped by the user; nor could the training be saved at step 1: the device is lost";
   await assertRejects(() => finetune({ ...device, read }, model, EXAMPLES, elsewhere), Error, why);
+});
+
+Deno.test("finetune() continues to the same bits from wherever it stopped: in the middle of a step, or killed long after its last state", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-qwen2-moe"), small = drop(model, 3, 7);
+  const options: FinetuneOptions = {
+    rank: 2,
+    batch: 2,
+    epochs: 4,
+    dropout: 0.2,
+    weightDecay: 0.1,
+    targets: ["attention", "experts", "shared", "router"],
+  };
+  const whole = await finetune(device, small, EXAMPLES, options);
+  assertEquals(whole.history.length, 8);
+
+  const stop = new AbortController(), checkpoint = `${folder.path}/stopped`;
+  let calls = 0;
+  const swiglu: typeof device.swiglu = (...args) => {
+    if (++calls === 30) stop.abort(new Error("stopped in the middle of a step"));
+    return device.swiglu(...args);
+  };
+  const stopped = { ...options, checkpoint, signal: stop.signal };
+  await assertRejects(() => finetune({ ...device, swiglu }, small, EXAMPLES, stopped), Error, "in the middle of a step");
+  const { step } = JSON.parse(await Deno.readTextFile(`${checkpoint}/training.json`));
+  assert(step > 0 && step < 8, `it stopped after ${step} of 8 steps`);
+  const resumed = await finetune(device, small, EXAMPLES, { ...options, checkpoint });
+  assertEquals([resumed.history, resumed.adapters], [whole.history, whole.adapters]);
+
+  const killed = `${folder.path}/killed`; // the state as a kill after five steps would leave it: three steps old
+  const onStep = ({ step }: { step: number }) => {
+    if (step !== 5) return;
+    Deno.mkdirSync(killed);
+    for (const name of ["training.json", "training.safetensors"]) Deno.copyFileSync(`${folder.path}/every/${name}`, `${killed}/${name}`);
+  };
+  await finetune(device, small, EXAMPLES, { ...options, checkpoint: `${folder.path}/every`, checkpointEvery: 3, onStep });
+  assertEquals(JSON.parse(await Deno.readTextFile(`${killed}/training.json`)).step, 3);
+  const again = await finetune(device, small, EXAMPLES, { ...options, checkpoint: killed });
+  assertEquals([again.history, again.adapters], [whole.history, whole.adapters]);
 });

@@ -1,39 +1,23 @@
-/** Notebooks: their cells are valid programs, and what is committed of their outputs can be shown to anyone. */
+/** Notebooks: their cells are valid programs that run, and what is committed of their outputs belongs to them and can be shown to anyone. */
 
 import { assert, assertEquals } from "@std/assert";
-import { fileURLToPath } from "node:url";
+import { executeNotebook } from "./execute_notebook.ts";
+import { machinePath } from "./machine.ts";
+import { codeCells, type Notebook, notebookText, parseNotebook, stampOf } from "./notebook_file.ts";
+import { structureDifferences } from "./structure.ts";
+import { notebookNames, NOTEBOOKS, workingCopy } from "./working_copy.ts";
 
-interface Cell {
-  cell_type: "code" | "markdown" | "raw";
-  id: string;
-  source: string[];
-  execution_count?: number | null;
-  outputs?: { output_type: string; name?: string; data?: Record<string, string | string[]> }[];
-}
+const names = notebookNames(), textOf = (name: string) => Deno.readTextFile(`${NOTEBOOKS}${name}`);
+const read = async (name: string) => parseNotebook(await textOf(name));
 
-const folder = fileURLToPath(new URL("../../notebooks/", import.meta.url)), root = fileURLToPath(new URL("../../", import.meta.url));
-const names = [...Deno.readDirSync(folder)].map((entry) => entry.name).filter((name) => name.endsWith(".ipynb")).sort();
-
-async function readCells(name: string): Promise<Cell[]> {
-  return JSON.parse(await Deno.readTextFile(`${folder}${name}`)).cells;
-}
-
-/** Runs Deno on all code cells together, as one module that lies elsewhere. The kernel checks no types and hides syntax errors. */
-async function onCells(name: string, args: string[], env: Record<string, string> = {}): Promise<string> {
-  const cells = (await readCells(name)).filter((cell) => cell.cell_type === "code"), place = await Deno.makeTempDir();
+/** Lends a copy of the program, where cells find what they import. */
+async function inCopy(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
   try {
-    const module = cells.map((cell) => cell.source.join("")).join("\n");
-    const imported = module.replaceAll('from "../', `from "${root}`).replaceAll('from "./', `from "${folder}`);
-    await Deno.writeTextFile(`${place}/cells.ts`, imported);
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: [...args, "--config", `${root}deno.json`, `${place}/cells.ts`],
-      cwd: folder,
-      env: { NO_COLOR: "1", ...env },
-    }).output();
-    assert(code === 0, new TextDecoder().decode(stderr));
-    return new TextDecoder().decode(stdout);
+    await workingCopy(folder);
+    await use(folder);
   } finally {
-    await Deno.remove(place, { recursive: true });
+    await Deno.remove(folder, { recursive: true });
   }
 }
 
@@ -42,38 +26,50 @@ Deno.test("there are notebooks, numbered", () => {
   for (const name of names) assert(/^\d\d_[a-z0-9_]+\.ipynb$/.test(name), name);
 });
 
+Deno.test("cells of all notebooks pass the type check, those of each together as one module", async () => {
+  await inCopy(async (folder) => {
+    const modules = await Promise.all(names.map(async (name) => {
+      const module = `${folder}/notebooks/${name.replace(".ipynb", ".cells.ts")}`;
+      const cells = codeCells(await read(name)).map(({ id, source }) => `// cell "${id}"\n${source}\n`);
+      await Deno.writeTextFile(module, `${cells.join("\n")}\nexport {};\n`);
+      return module;
+    }));
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args: ["check", ...modules], cwd: folder, env: { NO_COLOR: "1" } })
+      .output();
+    assert(code === 0, new TextDecoder().decode(stderr));
+  });
+});
+
 for (const name of names) {
-  Deno.test(`${name}: cells pass the type check`, async () => {
-    await onCells(name, ["check"]);
+  Deno.test(`${name}: runs on little data, and shows what is committed, of other numbers`, async () => {
+    await inCopy(async (folder) => {
+      const committed = await read(name);
+      assertEquals(structureDifferences(committed, await executeNotebook(committed, { folder, scale: "small" })), []);
+    });
   });
 
-  Deno.test(`${name}: cells run, on little data`, async () => {
-    assert((await onCells(name, ["run", "-A"], { WINNOW_SCALE: "small" })).includes("| :--"), "they show tables");
-  });
-
-  Deno.test(`${name}: every cell was executed, in order, and none failed`, async () => {
-    const cells = (await readCells(name)).filter((cell) => cell.cell_type === "code");
+  Deno.test(`${name}: every cell was executed on all data, in order, none failed, and none was changed since`, async () => {
+    const notebook = await read(name), cells = codeCells(notebook);
     assertEquals(cells.map((cell) => cell.execution_count), cells.map((_, i) => i + 1));
     for (const { id, outputs = [] } of cells) {
-      const bad = outputs.filter(({ output_type, name }) => output_type === "error" || name === "stderr");
-      assertEquals(bad, [], `cell "${id}"`);
+      assertEquals(outputs.filter(({ output_type, name }) => output_type === "error" || name === "stderr"), [], `cell "${id}"`);
     }
+    assertEquals(notebook.metadata.winnow, await stampOf(notebook, "full"), `deno task notebooks --full ${name} makes outputs anew`);
   });
 
-  Deno.test(`${name}: tells nothing of the machine it was executed on`, async () => {
-    for (const cell of await readCells(name)) {
-      const text = JSON.stringify(cell);
-      assert(!text.includes("\\u001b"), `cell "${cell.id}" has terminal codes`);
-      const path = text.match(/file:\/\/|[A-Z]:\\\\|(?<![\w.:/])\/(?:home|root|tmp|work|Users|usr|var|opt|mnt|private)\/[^"\s]*/);
-      assertEquals(path?.[0], undefined, `cell "${cell.id}" has a path`);
+  Deno.test(`${name}: is in the form that tasks write, and tells nothing of the machine it was executed on`, async () => {
+    const text = await textOf(name), notebook = parseNotebook(text);
+    assert(notebookText(notebook) === text, `deno task notebooks --format ${name}`);
+    for (const cell of notebook.cells) {
+      assert(!JSON.stringify(cell).includes("\\u001b"), `cell "${cell.id}" has terminal codes`);
+      assertEquals(machinePath(cell), undefined, `cell "${cell.id}" has a path`);
     }
   });
 }
 
 Deno.test("05_fine_tuning.ipynb: training wins back 60 % of what half of the experts cost, and makes a quarter no worse", async () => {
-  const cells = await readCells("05_fine_tuning.ipynb");
-  const tables = (id: string) =>
-    (cells.find((cell) => cell.id === id)?.outputs ?? []).map(({ data }) => [data?.["text/plain"]].flat().join(""));
+  const { cells }: Notebook = await read("05_fine_tuning.ipynb");
+  const tables = (id: string) => (cells.find((cell) => cell.id === id)?.outputs ?? []).map(({ data }) => `${data?.["text/plain"]}`);
   const half = tables("half").flatMap((text) => [...text.matchAll(/(\d+) % +\|/g)].map(([, percent]) => Number(percent)));
   assert(half.length === 6 && half.every((percent) => percent >= 60), `${half}`);
   assertEquals(tables("verdict").join().match(/\| (no|yes) +\|/g)?.map((cell) => cell.slice(2, -1).trim()), ["no", "no", "no"]);

@@ -5,6 +5,7 @@
  */
 
 import { expect } from "../../model/expect.ts";
+import { expectOptions } from "../../model/expect_stage.ts";
 import { type DatasetOptions, openDataset } from "./open_dataset.ts";
 import { splitRows } from "./split_rows.ts";
 
@@ -65,13 +66,14 @@ export interface LoadTextsOptions extends DatasetOptions {
  */
 export async function loadTexts(
   corpus: keyof typeof CORPORA | Corpus,
-  { limit, ...options }: LoadTextsOptions = {},
+  options: LoadTextsOptions = {},
 ): Promise<{ texts: string[]; dataset: string }> {
+  expectOptions(options, "load texts");
   const place = typeof corpus === "string" && Object.hasOwn(CORPORA, corpus) ? CORPORA[corpus] : corpus as Corpus;
   const { repository, revision, config, split, file, column } = place ?? {},
     told = [repository, config, split, column, revision ?? "", file ?? ""].every((text) => typeof text === "string");
   expect(told, "load texts", `${Object.keys(CORPORA).join(" or ")}, or strings as "repository", "config", "split" and "column"`, corpus);
   const source = await openDataset({ repository, revision }, options);
-  const rows = await splitRows(source, { config, split, file }, { [column]: "text" }, limit);
+  const rows = await splitRows(source, { config, split, file }, { [column]: "text" }, options.limit);
   return { texts: rows.map((row) => row[column]), dataset: source.location };
 }

@@ -8,6 +8,7 @@ import { isObject } from "../../checkpoint/parse_json_object.ts";
 import { parallel } from "../../checkpoint/parallel.ts";
 import { remembered } from "../../checkpoint/remembered.ts";
 import { expect } from "../../model/expect.ts";
+import { expectOptions } from "../../model/expect_stage.ts";
 import { type DatasetOptions, openDataset } from "../datasets/open_dataset.ts";
 import { splitRows } from "../datasets/split_rows.ts";
 import type { Item } from "../multiple_choice.ts";
@@ -48,15 +49,16 @@ const AT_ONCE = 4;
  */
 export async function loadTasks(
   names: readonly (string | Task)[],
-  { limit, ...options }: LoadTasksOptions = {},
+  options: LoadTasksOptions = {},
 ): Promise<LoadedTask[]> {
+  expectOptions(options, "load tasks");
   expect(Array.isArray(names), "load tasks", 'a list of names such as "arc_easy"', names);
   const tasks = [...new Map(names.flatMap(named).map((task) => [task.task, task])).values()];
   const open = remembered((dataset) => openDataset(JSON.parse(dataset), options)), loaded: LoadedTask[] = [];
   await parallel([...tasks.entries()], AT_ONCE, async ([i, { task, version, config, split, columns, metrics, question, ...place }]) => {
     options.signal?.throwIfAborted();
     const { repository, revision, file } = place, source = await open(JSON.stringify({ repository, revision }));
-    const rows = await splitRows(source, { config, split, file }, columns, limit);
+    const rows = await splitRows(source, { config, split, file }, columns, options.limit);
     const items = rows.map((row, r) => {
       const { query, choices, gold, ending } = question(row);
       if (choices[gold] === undefined) {

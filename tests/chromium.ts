@@ -1,0 +1,20 @@
+/** The browser that pages are tested in. */
+
+import { type Browser, chromium } from "npm:playwright-core@1.65.1";
+
+const PLACES = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+
+async function find(): Promise<string | undefined> {
+  for (const path of PLACES) if (await Deno.stat(path).then(({ isFile }) => isFile, () => false)) return path;
+}
+
+const executablePath = await find();
+if (!executablePath) console.log("No Chromium found: the tests of pages in a browser are left out (Debian: apt install chromium).");
+
+/** Whether there is one. */
+export const hasChromium: boolean = executablePath !== undefined;
+
+/** Starts it; close it. */
+export function openChromium(): Promise<Browser> {
+  return chromium.launch({ executablePath, args: ["--no-sandbox"] });
+}
