@@ -7,29 +7,31 @@
 import project from "../../deno.json" with { type: "json" };
 import type { Device } from "../device/device.ts";
 import { openDevice, type OpenDeviceOptions } from "../device/open_device.ts";
-import { formatBytes, formatSeconds } from "../display/format_amounts.ts";
+import { formatBytes } from "../display/format_amounts.ts";
 import { lineageGraph } from "../display/lineage_graph.ts";
 import { report } from "../display/report.ts";
 import { type Shown, shown } from "../display/shown.ts";
 import { statusTable } from "../display/status_table.ts";
-import { table } from "../display/table.ts";
 import { openFlow } from "../flow/flow.ts";
-import { type Collection, gc, type GcOptions } from "../flow/gc.ts";
+import { gc, type GcOptions } from "../flow/gc.ts";
 import { lineage } from "../flow/lineage.ts";
 import { modelSource } from "../flow/model_source.ts";
 import { source } from "../flow/source.ts";
 import type { Inputs, Results, Stage, StageDefinition } from "../flow/stage.ts";
-import { type StageStatus, status } from "../flow/status.ts";
-import { type Verification, verify } from "../flow/verify.ts";
+import { status } from "../flow/status.ts";
+import { verify } from "../flow/verify.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
+import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
-import { errorBlock, sentencesOf } from "./error_block.ts";
-import { endStop, stopSignal } from "./interrupts.ts";
+import { errorBlock, sentencesOf, stoppedBlock } from "./error_block.ts";
+import { stoppable, stopSignal } from "./interrupts.ts";
 import { livePlace } from "./live_place.ts";
+import { brief, said, unreferenced, verified } from "./messages.ts";
 import { place } from "./place.ts";
 import { progressPlace } from "./progress_place.ts";
+import { quiet } from "./quiet.ts";
 import { show } from "./show.ts";
-import { openViews } from "./views.ts";
+import { isStage, openViews } from "./views.ts";
 
 export interface NotebookOptions {
   /** Folder of the store. @default ".winnow", in the folder that the notebook runs in */
@@ -57,8 +59,12 @@ export interface Notebook extends Disposable {
   source<T>(name: string, data: T): Promise<Stage<T>>;
   /** A model as an input of stages: a folder, `https://…` or `hf://owner/name`. */
   model(name: string, location: string, options?: OpenOptions): Promise<Stage<Model>>;
-  /** The result of a stage: from the store where it is fresh, else computed, with progress. Stop keeps finished parts, and the next run goes on from there. */
+  /**
+   * The result of a stage, or of several by name, one after the other: from the store where it is fresh, else computed, with progress. Stop keeps finished
+   * parts, and the next run goes on from there.
+   */
   run<T>(stage: Stage<T>, options?: RunOptions<T>): Promise<T>;
+  run<const I extends Inputs>(stages: I, options?: Pick<RunOptions, "upstream">): Promise<Results<I>>;
   /** Shows the result of a stage, or of several by name, here; again whenever it changes, wherever the change came from. */
   view<T>(stage: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
   view<const I extends Inputs>(stages: I, draw: (results: Results<I>) => Shown | Promise<Shown>): Promise<void>;
@@ -111,21 +117,30 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   const held = stack.move();
 
   /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
-  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> => {
-    const signal = stopSignal();
-    try {
-      const result = await work(signal);
-      await device.sync();
+  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> =>
+    await stoppable(async (signal) => {
+      try {
+        const result = await work(signal);
+        await device.sync();
+        await views.settle();
+        return result;
+      } catch (error) {
+        const last = signal.aborted ? stoppedBlock(what) : errorBlock(what, error);
+        await (end ?? place())(last);
+        await views.settle().catch(() => {}); // the first error is the one that counts
+        throw brief(signal.aborted ? last["text/plain"].split("\n")[0] : sentencesOf(error)[0], error);
+      }
+    });
+
+  const run = async <T>(stage: Stage<T>, { upstream = false, live, view }: RunOptions<T>): Promise<T> => {
+    const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();
+    return await guarded(`run "${stage.name}"`, async (signal) => {
+      const told = { onProgress: bar.onProgress, emit: below?.emit, onComputed: (name: string) => computed.add(name) };
+      const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
+      await bar.end(said(stage.name, await status(flow), computed));
+      if (view) await views.results(stage, view, at);
       return result;
-    } catch (error) {
-      const stopped = signal.aborted, remedy = stopped ? "Run the cell again: it goes on from what is done." : undefined;
-      const sentence = stopped ? `Stopped while it ${what}` : sentencesOf(error)[0];
-      await (end ?? place())(errorBlock(what, stopped ? sentence : error, remedy));
-      throw brief(sentence, error);
-    } finally {
-      endStop();
-      await views.settle();
-    }
+    }, bar.end);
   };
 
   const nb: Notebook = {
@@ -136,18 +151,16 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     stage: (name, definition) => flow.stage(name, definition),
     source: (name, data) => source(flow, name, data),
     model: (name, location, options) => modelSource(flow, name, location, options),
-    run: async (stage, { upstream = false, live, view } = {}) => {
-      const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();
-      return await guarded(`ran "${stage.name}"`, async (signal) => {
-        const told = { onProgress: bar.onProgress, emit: below?.emit, onComputed: (name: string) => computed.add(name) };
-        const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
-        await bar.end(said(stage.name, await status(flow), computed));
-        if (view) await views.results(stage, view, at);
-        return result;
-      }, bar.end);
-    },
+    run: (async (given: Stage<unknown> | Inputs, options: RunOptions = {}) => {
+      expectStages(given, "run");
+      if (isStage(given)) return quiet(await run(given, options));
+      const results: Record<string, unknown> = {};
+      for (const [name, stage] of Object.entries(given)) results[name] = await run(stage, options);
+      return quiet(results);
+    }) as Notebook["run"],
     view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
-      await guarded("drew this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
+      expectStages(given, "show");
+      await guarded("draw this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
     },
     show,
     graph: async (...stages) => {
@@ -158,14 +171,14 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     verify: async (...stages) => {
       const bar = progressPlace(place());
       const found = await guarded(
-        "verified",
+        "verify",
         (signal) => verify(flow, { stages: stages.length > 0 ? stages : undefined, signal, onProgress: bar.onProgress }),
       );
       await bar.end(verified(found));
     },
-    gc: async (options = {}) => await show(unreferenced(await guarded("looked through the store", () => gc(flow, options)))),
+    gc: async (options = {}) => await show(unreferenced(await guarded("look through the store", () => gc(flow, options)))),
     report: async (path, { title = "Winnow" } = {}) => {
-      const made = await guarded("wrote the report", async () =>
+      const made = await guarded("write the report", async () =>
         await report({
           title,
           sections: views.contents(),
@@ -187,47 +200,9 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   return nb;
 }
 
-/** One line on how a result was got. */
-function said(name: string, states: readonly StageStatus[], computed: ReadonlySet<string>): Shown {
-  const { stored, seconds = 0, bytes = 0 } = states.find((state) => state.name === name)!;
-  const others = states.filter((state) => computed.has(state.name) && state.name !== name);
-  const spent = others.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
-  const [count, what] = [others.length, others.length === 1 ? "stage" : "stages"];
-  const needed = count > 0 ? `; ${count} ${what} that it needs took ${formatSeconds(spent)}` : "";
-  const got = !stored
-    ? "ready"
-    : computed.has(name)
-    ? `computed in ${formatSeconds(seconds)}, ${formatBytes(bytes)} in the store`
-    : `from the store, where it was computed in ${formatSeconds(seconds)}`;
-  return shown({ "text/plain": `${name}: ${got}${needed}` });
-}
-
-function verified(found: readonly Verification[]): Shown {
-  return table(
-    found.map(({ name, same, differs }) => ({
-      stage: name,
-      "computed again": same ? "the same bytes" : `differs in ${differs.join(", ")}`,
-    })),
-    {
-      caption: `${found.filter(({ same }) => same).length} of ${found.length} results are the same when computed again`,
-    },
-  );
-}
-
-function unreferenced({ garbage, bytes, removed }: Collection): Shown {
-  return table(garbage, {
-    caption: `${formatBytes(bytes)} that nothing refers to${
-      removed ? ", removed" : garbage.length > 0 ? "; remove it by gc({ remove: true })" : ""
-    }`,
-    ...(garbage.length > 0
-      ? { columns: { bytes: { label: "size", align: "right", format: (bytes) => formatBytes(bytes as number) } } }
-      : {}),
-  });
-}
-
-/** An error that says one thing: a notebook prints its stack, which is of no use to a reader there. */
-function brief(sentence: string, cause: unknown): Error {
-  const error = new Error(sentence, { cause });
-  error.stack = sentence;
-  return error;
+/** @throws {TypeError} If these are no stages. */
+function expectStages(given: unknown, purpose: string): void {
+  const named = (stage: unknown) => typeof (stage as Stage<unknown>)?.name === "string";
+  const fits = typeof given === "object" && given !== null && (named(given) || Object.values(given).every(named));
+  expect(fits, purpose, "a stage, or several by name", given);
 }
