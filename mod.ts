@@ -37,6 +37,7 @@ export { calibrate, type CalibrateOptions, type LayerTrace, type Trace } from ".
 // Importance
 export type { ExpertScores } from "./lib/importance/expert_scores.ts";
 export { keptScores } from "./lib/importance/kept_scores.ts";
+export { type ScoreAgreement, scoreAgreement, type ScoreAgreementOptions } from "./lib/importance/score_agreement.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
 
 // Pruning
@@ -118,6 +119,7 @@ export { type Row, table, type TableCell, type TableColumn, type TableOptions } 
 export { chart } from "./lib/display/chart.ts";
 export type { Axis, Cells, Chart, Place, Point, Series } from "./lib/display/drawing.ts";
 export { accuracyAgainstSize, type SizePoint } from "./lib/display/accuracy_against_size.ts";
+export { agreementTable } from "./lib/display/agreement_table.ts";
 export { benchmarkTable } from "./lib/display/benchmark_table.ts";
 export { candidatesTable } from "./lib/display/candidates_table.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";
