@@ -18,7 +18,7 @@ type ArrayType = keyof typeof ARRAYS;
 const LARGE = 1024;
 
 /**
- * Keeps plain data to the bit: objects, arrays, strings, numbers (also NaN, -0, ±Infinity), booleans, null, undefined, bigint, Map, Set and typed arrays, long
+ * Keeps plain data exactly: objects, arrays, strings, numbers (also NaN, -0, ±Infinity), booleans, null, undefined, bigint, Map, Set and typed arrays, long
  * ones in a safetensors file. What JSON has no word for becomes an object whose only key begins with "$"; an object that has such a key itself is written
  * as `{ "$object": [[key, value], …] }`. Keys that are symbols, such as `Symbol.dispose`, are left out.
  */

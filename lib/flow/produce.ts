@@ -8,6 +8,7 @@ import { compute } from "./compute.ts";
 import type { Manifest } from "./manifest.ts";
 import { type Resolved, resolveStages } from "./resolve.ts";
 import { isDisposable, type Run, runOfInputs } from "./run.ts";
+import type { InputOf } from "./stage.ts";
 
 /** The result of a stage. @throws {Error} If an input is not fresh and may not be run, or the stage fails. */
 export async function produce(run: Run, name: string): Promise<unknown> {
@@ -29,11 +30,11 @@ async function settled(run: Run, name: string, asked: string): Promise<Resolved>
   return (await resolveStages(run, [name]))[0];
 }
 
-/** The value of a stage whose inputs are fresh. */
-export async function valueOf(run: Run, found: Resolved): Promise<unknown> {
+/** The value of a stage whose inputs are fresh. As an input it has to be the one that the key of what follows from it names. */
+async function valueOf(run: Run, found: Resolved, isInput = false): Promise<unknown> {
   const { name, stored, codec } = found.definition;
   const manifest = stored ? await storedResult(run, found) : undefined, key = manifest ? `${found.key} ${manifest.created}` : found.key!;
-  if (manifest && found.hash !== undefined && manifest.hash !== found.hash) {
+  if (isInput && manifest && manifest.hash !== found.hash) {
     const why = "it was damaged, and came out differently when it was computed again";
     throw new Error(`Cannot use the result of "${name}": ${why}; run again what follows from it`);
   }
@@ -46,12 +47,15 @@ export async function valueOf(run: Run, found: Resolved): Promise<unknown> {
 }
 
 /** Gives the results of a stage's inputs by their names, each of them once. */
-export function inputsOf(run: Run, { inputs }: Resolved): (name: string) => Promise<unknown> {
+function inputsOf(run: Run, { definition, inputs }: Resolved): InputOf {
   const given = new Map<string, Promise<unknown>>();
-  return (name) => {
-    const value = given.get(name) ?? valueOf(runOfInputs(run), inputs[name]);
+  return async (name) => {
+    if (!Object.hasOwn(inputs, name)) {
+      throw new Error(`Cannot keep the result of "${definition.name}": it has no input "${name}", which its codec takes`);
+    }
+    const value = given.get(name) ?? valueOf(runOfInputs(run), inputs[name], true);
     given.set(name, value);
-    return value;
+    return await value;
   };
 }
 

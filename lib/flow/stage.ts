@@ -43,7 +43,7 @@ export interface StageDefinition<I extends Inputs, O, T> {
   /** WGSL that the result depends on: the texts themselves. */
   readonly kernels?: readonly string[];
   /** How the result is put on disk. @default plain data, with typed arrays */
-  readonly codec?: Codec<NoInfer<T>>;
+  readonly codec?: Codec<T>;
   /**
    * Whether the result is kept on disk. What is not must be quick: it is computed whenever it is needed. If it can be disposed of, it is computed once, and
    * disposed of with the flow. @default true

@@ -13,7 +13,7 @@ const REMEDIES: readonly [RegExp, string][] = [
     /out of memory|memory allocation|not enough memory/i,
     "Use fewer or shorter sequences, or close what else uses the GPU, and run the first cell again.",
   ],
-  [/GPU|WebGPU|adapter/, 'Run the first cell again: it opens a new device. With `device: "cpu"` it does without the GPU.'],
+  [/GPU/, 'Run the first cell again: it opens a new device. With `device: "cpu"` it does without the GPU.'],
   [/run (that|it) first/, "Run the cell of that stage, then this one."],
   [/another (process|kernel)/, "Wait until it is done, or give this notebook a store of its own."],
   [/No space left|disk/i, "Make room: `nb.gc({ remove: true })` removes results that nothing refers to."],
@@ -25,7 +25,6 @@ const REMEDIES: readonly [RegExp, string][] = [
  *
  * @param what What was going on, such as `run "importance"`.
  * @param error What was thrown.
- * @param remedy What to do. @default what usually helps, where that is known
  *
  * @example
  * ```ts
@@ -34,18 +33,34 @@ const REMEDIES: readonly [RegExp, string][] = [
  * assertEquals(block["text/plain"].split("\n").at(-1), "Remedy: Run the cell of that stage, then this one.");
  * ```
  */
-export function errorBlock(what: string, error: unknown, remedy?: string): Shown {
+export function errorBlock(what: string, error: unknown): Shown {
   const [message, ...causes] = sentencesOf(error),
-    told = remedy ?? REMEDIES.find(([words]) => words.test(`${message} ${causes.join(" ")}`))?.[1];
+    told = REMEDIES.find(([words]) => words.test(`${message} ${causes.join(" ")}`))?.[1];
   const lines: [label: string, text: string][] = [
     ...(message.startsWith("Cannot") ? [] : [["Could not", what]] as [string, string][]),
     ["Error", message],
     ...causes.map((cause) => ["Cause", cause] as [string, string]),
     ...(told ? [["Remedy", told]] as [string, string][] : []),
   ];
+  return block("alert", "#D55E00", lines);
+}
+
+/**
+ * What Stop did, as such a block.
+ *
+ * @param what What was going on, such as `run "importance"`.
+ */
+export function stoppedBlock(what: string): Shown {
+  return block("status", "#E69F00", [["Stopped", `did not ${what} to the end`], [
+    "Remedy",
+    "Run the cell again: it goes on from what is done.",
+  ]]);
+}
+
+function block(role: string, color: string, lines: readonly [label: string, text: string][]): Shown {
   const html = lines.map(([label, text]) => `<div><b>${label}:</b> ${htmlText(text)}</div>`).join("");
   return shown({
-    "text/html": `<div role="alert" style="border-left: 4px solid #D55E00; padding: 0.2em 0.8em">${html}</div>`,
+    "text/html": `<div role="${role}" style="border-left: 4px solid ${color}; padding: 0.2em 0.8em">${html}</div>`,
     "text/markdown": lines.map(([label, text]) => `**${label}:** ${markdownText(text)}`).join("  \n"),
     "text/plain": lines.map(([label, text]) => `${label}: ${plainLine(text)}`).join("\n"),
   });

@@ -10,7 +10,7 @@ import { jupyter } from "./jupyter.ts";
 /** What was asked for by Stop, or by Ctrl-C on a terminal. */
 export const STOPPED = "Stopped";
 
-let controller: AbortController | undefined, listening = false;
+let controller: AbortController | undefined, running = 0, listening = false;
 
 /**
  * A signal that aborts at the next Stop. A notebook's Stop button sends SIGINT, which kills the kernel unless somebody listens: from the first call on
@@ -22,9 +22,14 @@ export function stopSignal(): AbortSignal {
   return controller.signal;
 }
 
-/** To be called when what ran is done: on a terminal the next Ctrl-C ends the program. */
-export function endStop(): void {
-  controller = undefined;
+/** Runs something that Stop aborts. When nothing of the kind runs any more, the next Ctrl-C on a terminal ends the program. */
+export async function stoppable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  running++;
+  try {
+    return await work(stopSignal());
+  } finally {
+    if (--running === 0) controller = undefined;
+  }
 }
 
 function interrupted(): void {

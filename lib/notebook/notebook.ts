@@ -22,15 +22,16 @@ import type { Inputs, Results, Stage, StageDefinition } from "../flow/stage.ts";
 import { type StageStatus, status } from "../flow/status.ts";
 import { type Verification, verify } from "../flow/verify.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
+import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
-import { errorBlock, sentencesOf } from "./error_block.ts";
-import { endStop, stopSignal } from "./interrupts.ts";
+import { errorBlock, sentencesOf, stoppedBlock } from "./error_block.ts";
+import { stoppable, stopSignal } from "./interrupts.ts";
 import { livePlace } from "./live_place.ts";
 import { place } from "./place.ts";
 import { progressPlace } from "./progress_place.ts";
 import { quiet } from "./quiet.ts";
 import { show } from "./show.ts";
-import { openViews } from "./views.ts";
+import { isStage, openViews } from "./views.ts";
 
 export interface NotebookOptions {
   /** Folder of the store. @default ".winnow", in the folder that the notebook runs in */
@@ -58,8 +59,12 @@ export interface Notebook extends Disposable {
   source<T>(name: string, data: T): Promise<Stage<T>>;
   /** A model as an input of stages: a folder, `https://…` or `hf://owner/name`. */
   model(name: string, location: string, options?: OpenOptions): Promise<Stage<Model>>;
-  /** The result of a stage: from the store where it is fresh, else computed, with progress. Stop keeps finished parts, and the next run goes on from there. */
+  /**
+   * The result of a stage, or of several by name, one after the other: from the store where it is fresh, else computed, with progress. Stop keeps finished
+   * parts, and the next run goes on from there.
+   */
   run<T>(stage: Stage<T>, options?: RunOptions<T>): Promise<T>;
+  run<const I extends Inputs>(stages: I, options?: Pick<RunOptions, "upstream">): Promise<Results<I>>;
   /** Shows the result of a stage, or of several by name, here; again whenever it changes, wherever the change came from. */
   view<T>(stage: Stage<T>, draw: (result: T) => Shown | Promise<Shown>): Promise<void>;
   view<const I extends Inputs>(stages: I, draw: (results: Results<I>) => Shown | Promise<Shown>): Promise<void>;
@@ -112,21 +117,30 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   const held = stack.move();
 
   /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
-  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> => {
-    const signal = stopSignal();
-    try {
-      const result = await work(signal);
-      await device.sync();
+  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> =>
+    await stoppable(async (signal) => {
+      try {
+        const result = await work(signal);
+        await device.sync();
+        await views.settle();
+        return result;
+      } catch (error) {
+        const last = signal.aborted ? stoppedBlock(what) : errorBlock(what, error);
+        await (end ?? place())(last);
+        await views.settle().catch(() => {}); // the first error is the one that counts
+        throw brief(signal.aborted ? last["text/plain"].split("\n")[0] : sentencesOf(error)[0], error);
+      }
+    });
+
+  const run = async <T>(stage: Stage<T>, { upstream = false, live, view }: RunOptions<T>): Promise<T> => {
+    const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();
+    return await guarded(`run "${stage.name}"`, async (signal) => {
+      const told = { onProgress: bar.onProgress, emit: below?.emit, onComputed: (name: string) => computed.add(name) };
+      const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
+      await bar.end(said(stage.name, await status(flow), computed));
+      if (view) await views.results(stage, view, at);
       return result;
-    } catch (error) {
-      const stopped = signal.aborted, remedy = stopped ? "Run the cell again: it goes on from what is done." : undefined;
-      const sentence = stopped ? `Stopped while it ${what}` : sentencesOf(error)[0];
-      await (end ?? place())(errorBlock(what, stopped ? sentence : error, remedy));
-      throw brief(sentence, error);
-    } finally {
-      endStop();
-      await views.settle();
-    }
+    }, bar.end);
   };
 
   const nb: Notebook = {
@@ -137,18 +151,16 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     stage: (name, definition) => flow.stage(name, definition),
     source: (name, data) => source(flow, name, data),
     model: (name, location, options) => modelSource(flow, name, location, options),
-    run: async (stage, { upstream = false, live, view } = {}) => {
-      const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();
-      return await guarded(`ran "${stage.name}"`, async (signal) => {
-        const told = { onProgress: bar.onProgress, emit: below?.emit, onComputed: (name: string) => computed.add(name) };
-        const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
-        await bar.end(said(stage.name, await status(flow), computed));
-        if (view) await views.results(stage, view, at);
-        return quiet(result);
-      }, bar.end);
-    },
+    run: (async (given: Stage<unknown> | Inputs, options: RunOptions = {}) => {
+      expectStages(given, "run");
+      if (isStage(given)) return quiet(await run(given, options));
+      const results: Record<string, unknown> = {};
+      for (const [name, stage] of Object.entries(given)) results[name] = await run(stage, options);
+      return quiet(results);
+    }) as Notebook["run"],
     view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
-      await guarded("drew this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
+      expectStages(given, "show");
+      await guarded("draw this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
     },
     show,
     graph: async (...stages) => {
@@ -159,14 +171,14 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     verify: async (...stages) => {
       const bar = progressPlace(place());
       const found = await guarded(
-        "verified",
+        "verify",
         (signal) => verify(flow, { stages: stages.length > 0 ? stages : undefined, signal, onProgress: bar.onProgress }),
       );
       await bar.end(verified(found));
     },
-    gc: async (options = {}) => await show(unreferenced(await guarded("looked through the store", () => gc(flow, options)))),
+    gc: async (options = {}) => await show(unreferenced(await guarded("look through the store", () => gc(flow, options)))),
     report: async (path, { title = "Winnow" } = {}) => {
-      const made = await guarded("wrote the report", async () =>
+      const made = await guarded("write the report", async () =>
         await report({
           title,
           sections: views.contents(),
@@ -186,6 +198,13 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   current = nb;
   await show(shown({ "text/plain": `Device: ${device.kind}, ${device.name}; ${device.reason}. Store: ${store}` }));
   return nb;
+}
+
+/** @throws {TypeError} If these are no stages. */
+function expectStages(given: unknown, purpose: string): void {
+  const named = (stage: unknown) => typeof (stage as Stage<unknown>)?.name === "string";
+  const fits = typeof given === "object" && given !== null && (named(given) || Object.values(given).every(named));
+  expect(fits, purpose, "a stage, or several by name", given);
 }
 
 /** One line on how a result was got. */

@@ -13,13 +13,15 @@ export type Place = (content: Shown) => Promise<void>;
 /**
  * A place in the output of the cell that runs: what is shown there later replaces it, also while other cells run. On a terminal everything is a new
  * paragraph, and what is the same as before is not said again.
+ *
+ * @param options.once On a terminal, say only the first thing: of what changes all the time there is no end.
  */
-export function place(): Place {
+export function place({ once = false } = {}): Place {
   const display_id = crypto.randomUUID();
   let update = false, said: string | undefined;
   return async (content) => {
     if (jupyter) await jupyter.display({ ...content }, { raw: true, display_id, update });
-    else if (content["text/plain"] !== said) console.log(said = content["text/plain"]);
+    else if (content["text/plain"] !== said && !(once && update)) console.log(said = content["text/plain"]);
     update = true;
     await leave();
   };

@@ -9,6 +9,7 @@ import { type Shown, shown } from "../display/shown.ts";
 import type { Flow } from "../flow/flow.ts";
 import type { Inputs, Stage } from "../flow/stage.ts";
 import { type StageStatus, status } from "../flow/status.ts";
+import { asHtml } from "./as_html.ts";
 import { errorBlock } from "./error_block.ts";
 import { type Place, place } from "./place.ts";
 
@@ -16,6 +17,7 @@ import { type Place, place } from "./place.ts";
 interface View {
   /** Whose place it takes when the cell is run again. */
   key: string;
+  heading: string;
   place: Place;
   /** Of the states and keys of what it shows: what it drew last. */
   drawn?: string;
@@ -44,35 +46,42 @@ export interface Views {
 /**
  * Displays bound to the stages of a flow. After a run or a new definition everything below is drawn again in its own cell, wherever that stands. Nothing is
  * computed for it: a display of a stage that is not fresh says why, above what it showed before.
+ *
+ * @param makePlace Makes the place of a display. @default in the cell that runs, or on the terminal
  */
-export function openViews(flow: Flow): Views & Disposable {
+export function openViews(flow: Flow, makePlace = place): Views & Disposable {
   const views: View[] = [];
   let settling: Promise<void> | undefined, again = false;
   const settle = async () => {
-    do {
-      again = false;
-      const states = await status(flow);
-      for (const view of [...views]) await redraw(view, states);
-    } while (again);
-    settling = undefined;
+    try {
+      do {
+        again = false;
+        const states = await status(flow);
+        for (const view of [...views]) await redraw(view, states);
+      } while (again);
+    } finally {
+      settling = undefined;
+    }
   };
   const request = () => {
     if (settling) again = true;
     else settling = new Promise<void>((resolve) => setTimeout(resolve)).then(settle); // once for all changes of a cell
     return settling;
   };
-  const stop = flow.onChange(() => void request());
+  const stop = flow.onChange(() => void request().catch(() => {})); // who waits for it is told
   const add = async (view: View) => {
     const before = views.findIndex(({ key }) => key === view.key);
     if (before >= 0) views.splice(before, 1); // its cell is run again: the old output is gone
     views.push(view);
     await redraw(view, await status(flow));
   };
-  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>, at: Place = place()) => {
+  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>, at: Place = makePlace()) => {
     const single = isStage(given), inputs: Inputs = single ? { it: given } : given;
-    const names = Object.values(inputs).map((stage) => stage.name);
+    const names = Object.values(inputs).map((stage) => stage.name), unknown = names.find((name) => !flow.definitions.has(name));
+    if (unknown !== undefined) throw new RangeError(`Cannot show "${unknown}": there is no such stage; run the cell that defines it`);
     await add({
-      key: `${names.join()} ${draw.name || draw}`,
+      key: JSON.stringify([names, draw.name || `${draw}`]),
+      heading: names.join(", "),
       place: at,
       draw: async (states) => {
         const mine = names.map((name) => states.find((state) => state.name === name)!),
@@ -91,12 +100,13 @@ export function openViews(flow: Flow): Views & Disposable {
     states: async (key, draw) => {
       await add({
         key,
-        place: place(),
+        heading: key,
+        place: makePlace({ once: true }),
         draw: async (states) => ({ mark: JSON.stringify(states), content: await draw([...states]), fresh: true }),
       });
     },
     settle: async () => await request(),
-    contents: () => views.flatMap(({ key, last }) => last ? [{ heading: key.split(" ")[0].replaceAll(",", ", "), shown: last }] : []),
+    contents: () => views.flatMap(({ heading, last }) => last ? [{ heading, shown: last }] : []),
     [Symbol.dispose]: stop,
   };
 }
@@ -114,7 +124,8 @@ async function redraw(view: View, states: readonly StageStatus[]): Promise<void>
   }
 }
 
-const isStage = (given: Stage<unknown> | Inputs): given is Stage<unknown> => typeof given.name === "string";
+/** Whether it is one stage, not several by name. */
+export const isStage = (given: Stage<unknown> | Inputs): given is Stage<unknown> => typeof given.name === "string";
 
 function waitingFor(stages: readonly StageStatus[]): Shown {
   const lines = stages.map(({ name, state, reason }) => `${name} is ${state}${reason ? `: ${reason}` : ""}`);
@@ -127,9 +138,8 @@ function waitingFor(stages: readonly StageStatus[]): Shown {
 
 /** What was shown before, faint, below the reason why it is no longer true. */
 function outdated(why: Shown, before: Shown): Shown {
-  const old = before["text/html"] ?? before["image/svg+xml"] ?? `<pre>${htmlText(before["text/plain"])}</pre>`;
   return shown({
-    "text/html": `${why["text/html"]}<div style="opacity: 0.45" title="not up to date">${old}</div>`,
+    "text/html": `${why["text/html"]}<div style="opacity: 0.45" title="not up to date">${asHtml(before)}</div>`,
     "text/plain": `${why["text/plain"]}\nBefore:\n${before["text/plain"]}`,
   });
 }

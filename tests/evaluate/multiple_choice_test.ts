@@ -127,3 +127,18 @@ Deno.test("multipleChoice() refuses items that it could only score wrongly", asy
   const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c === "s" ? 1024 : 5), decode: () => "" };
   await assertRejects(() => multipleChoice(device, { ...model, tokenizer }, [item]), RangeError, "the tokenizer gives token 1024");
 });
+
+Deno.test("multipleChoice() reads what the choices of an item begin with once, and no padding", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, items } = await openFixture("tiny-mixtral"), { tokenizer } = model, rows: number[] = [];
+  const rmsNorm: typeof device.rmsNorm = (x, ...rest) => (rows.push(x.shape[0]), device.rmsNorm(x, ...rest));
+  const some = [items.find(({ task }) => task === "city")!, items.find(({ task }) => task === "agree")!];
+  await multipleChoice({ ...device, rmsNorm }, model, some);
+  const read = some.map(({ query, choices }) => {
+    const inputs = choices.map((choice) => [tokenizer.bos!, ...tokenizer.encode(query + choice)].slice(0, -1)); // the last is only predicted
+    const common = inputs[0].findIndex((id, i) => inputs.some((input) => input[i] !== id)), shared = common < 0 ? inputs[0].length : common;
+    assert(shared > 1 && choices.length > 1, "there is something to share");
+    return shared + inputs.reduce((n, input) => n + input.length - shared, 0);
+  });
+  assertEquals(Math.max(...rows), read[0] + read[1]);
+});

@@ -1,0 +1,198 @@
+/** Real stages: what a change computes again, what a stop keeps, all that come ready-made, and their types. */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { join } from "node:path";
+import { allocateRanks, type RankPlan } from "../../lib/decompose/allocate_ranks.ts";
+import type { DecomposedModel } from "../../lib/decompose/decompose_experts.ts";
+import type { RecommendedModel } from "../../lib/decompose/recommended.ts";
+import type { TunedModel } from "../../lib/finetune/finetune.ts";
+import type { Flow } from "../../lib/flow/flow.ts";
+import { gc } from "../../lib/flow/gc.ts";
+import { modelSource } from "../../lib/flow/model_source.ts";
+import { source } from "../../lib/flow/source.ts";
+import type { Results, Stage } from "../../lib/flow/stage.ts";
+import { stages } from "../../lib/flow/stages.ts";
+import { verify } from "../../lib/flow/verify.ts";
+import type { Trace } from "../../lib/calibrate/calibrate.ts";
+import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
+import type { Model } from "../../lib/model/model.ts";
+import type { Candidates } from "../../lib/search/candidates.ts";
+import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
+import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
+import { folderOf, openFixture } from "../fixtures.ts";
+import { artifactOf, run, stateOf, states, withStore } from "./flows.ts";
+import { pipeline } from "./pipeline.ts";
+
+const SMALL = { name: "tiny-mixtral", sequences: 2, length: 16 };
+
+Deno.test("a changed ratio computes again from the budget on, once; nothing else, and nothing in the next flow", async () => {
+  await withStore(async ({ open }) => {
+    const computed: string[] = [], onComputed = (name: string) => computed.push(name);
+    const first = await open();
+    await run(first, (await pipeline(first, SMALL)).small, { onComputed });
+    const below = ["budget", "candidates", "plan", "trace of what is left", "importance of what is left", "ranks", "small"];
+    assertEquals(computed, ["trace", "importance", ...below]);
+
+    computed.length = 0;
+    const { small, plan } = await pipeline(first, { ...SMALL, ratio: 0.5 });
+    assertEquals((await states(first)).slice(2, 7), [
+      "trace: fresh",
+      "importance: fresh",
+      "budget: stale (options.ratio 0.25 -> 0.5)",
+      "candidates: stale (input budget is stale)",
+      "plan: stale (input candidates is stale)",
+    ]);
+    await assertRejects(
+      () => first.run(plan, { onComputed }),
+      Error,
+      'Cannot run "plan": its input "candidates" is stale (input budget is stale)',
+    );
+    await run(first, small, { onComputed });
+    assertEquals(computed, below);
+
+    computed.length = 0;
+    const next = await open();
+    for (const ratio of [0.25, 0.5]) {
+      for (const stage of Object.values(await pipeline(next, { ...SMALL, ratio }))) await next.run(stage as Stage<unknown>, { onComputed });
+    }
+    assertEquals(computed, []);
+    assert((await verify(next)).every(({ same }) => same));
+    assertEquals((await gc(next)).garbage.map(({ kind }) => kind), below.map(() => "result"));
+  });
+});
+
+Deno.test("stopped in the midst of real stages, a run goes on to the same bytes", async () => {
+  const bytes: Record<string, string>[] = [];
+  for (const stops of [0, 4]) {
+    await withStore(async ({ open }) => {
+      const flow = await open(), { small, plan, again } = await pipeline(flow, SMALL);
+      for (let stop = 1; stop <= stops; stop++) {
+        const abort = new AbortController();
+        let steps = 0;
+        const onProgress = () => void (++steps > 9 * stop && abort.abort(new Error("stop")));
+        await assertRejects(() => run(flow, small, { signal: abort.signal, onProgress }), Error, "stop");
+      }
+      if (stops > 0) {
+        assert((await states(flow)).some((line) => /partial \(\d+ parts? (is|are) done\)/.test(line)), `${await states(flow)}`);
+      }
+      await run(flow, small);
+      const files: Record<string, string> = {};
+      for (const stage of [plan, again, small]) {
+        const folder = await artifactOf(flow, stage);
+        for (const file of ["value.json", "arrays.safetensors"]) {
+          files[`${stage.name}/${file}`] = (await Deno.readFile(join(folder, file)).catch(() => new Uint8Array())).toHex();
+        }
+      }
+      bytes.push(files);
+    });
+  }
+  assertEquals(bytes[1], bytes[0]);
+});
+
+Deno.test("a training that is stopped goes on from its last state", async () => {
+  await withStore(async ({ open }) => {
+    const flow = await open(), model = await modelSource(flow, "model", folderOf("tiny-mixtral"));
+    const examples = await source(flow, "examples", ["Sum: 1 + 1 = 2.", "Sum: 2 + 2 = 4.", "Sum: 3 + 1 = 4."]);
+    const recipe = { rank: 1, epochs: 2, batch: 1, targets: ["attention" as const], checkpointEvery: 1 };
+    const define = (name: string) => flow.stage(name, stages.finetune({ model, examples }, recipe));
+    const want = await flow.run(define("undisturbed")), stage = define("disturbed"), abort = new AbortController(), seen: number[] = [];
+    const emit = (curve: unknown) => {
+      seen.push((curve as unknown[]).length);
+      if (seen.length === 3) abort.abort(new Error("stop"));
+    };
+    await assertRejects(() => flow.run(stage, { signal: abort.signal, emit }), Error, "stop");
+    assertEquals(await stateOf(flow, stage), "partial (a checkpoint is kept)");
+    const tuned = await flow.run(stage, { emit });
+    assertEquals([tuned.history, tuned.adapters], [want.history, want.adapters] as unknown[]);
+    assertEquals(seen.length, 6); // steps taken, both times together
+  });
+});
+
+/** Everything that comes ready-made, on one small model. What the assignments say of types is checked by the compiler. */
+async function everything(flow: Flow) {
+  const { calibration, heldOut, items } = await openFixture("tiny-mixtral"),
+    cut = (ids: Uint32Array[]) => ids.slice(0, 2).map((ids) => ids.slice(0, 12));
+  const model: Stage<Model> = await modelSource(flow, "model", folderOf("tiny-mixtral"));
+  const texts = await source(flow, "texts", ["Sum: 12 + 30 = 42. Sum: 1 + 2 = 3. Sum: 5 + 6 = 11. Sum: 7 + 8 = 15."]);
+  const drawn: Stage<readonly Uint32Array[]> = flow.stage(
+    "drawn",
+    stages.calibrationTokens({ model, texts }, { sequences: 2, length: 12 }),
+  );
+  const tokens = await source(flow, "tokens", cut(calibration)), held = await source(flow, "held out", cut(heldOut));
+  const questions = await source(flow, "questions", items.slice(0, 3)), examples = await source(flow, "examples", ["Sum: 1 + 1 = 2."]);
+  const trace: Stage<Trace> = flow.stage("trace", stages.calibrate({ model, tokens: drawn }, { searchTokens: 100 }));
+  const importance: Stage<ExpertScores> = flow.stage("importance", stages.leaveOneOut({ model, trace }, { loss: "relative" }));
+  const budget = flow.stage("budget", stages.pruningBudget({ scores: importance }, { strategy: "uniform" }));
+  const genetic: Stage<Candidates> = flow.stage(
+    "genetic",
+    stages.geneticSearch({ model, trace, budget }, { population: 4, generations: 1 }),
+  );
+  const greedy = flow.stage("greedy", stages.greedySearch({ model, trace, budget }, { rounds: 1 }));
+  const exhaustive = flow.stage("exhaustive", stages.exhaustiveSearch({ model, trace, budget }));
+  const plan: Stage<ReceptionFieldPlan> = flow.stage("plan", stages.receptionField({ model, tokens, candidates: genetic }, { keep: 1 }));
+  const byScores = flow.stage("by scores", stages.planByScores({ scores: importance, budget, candidates: greedy }));
+  const uniform = flow.stage("uniform", stages.projectUniform({ plan: byScores, scores: importance }));
+  const pruned: Stage<Model> = flow.stage("pruned", stages.pruneExperts({ model, plan: uniform }));
+  const ranks: Stage<RankPlan> = flow.stage("ranks", stages.allocateRanks({ scores: importance }, { averageRank: 4 }));
+  const spectra = flow.stage("spectra", stages.expertSpectra({ model, trace }));
+  const globally = flow.stage("globally", stages.allocateRanksGlobally({ scores: importance, spectra }, { averageRank: 4 }));
+  const small: Stage<DecomposedModel> = flow.stage("small", stages.decomposeExperts({ model, ranks: globally, trace }));
+  const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
+  const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
+  const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
+  const surprise = flow.stage("surprise", stages.perplexity({ model: pruned, heldOut: held }));
+  const blocks = flow.stage("blocks", stages.blockPerplexity({ model: best, texts }, { length: 8 }));
+  const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
+  const rows = ["least important"];
+  const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
+  return { exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
+}
+
+Deno.test("all ready-made stages work in one flow, and again from the store", async () => {
+  await withStore(async ({ open, device }) => {
+    const flow = await open(), ends = await everything(flow), computed: string[] = [];
+    for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
+    const lines = await states(flow);
+    assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
+    assertEquals(Object.keys(stages).length, lines.length - 6, "a ready-made stage is not in this flow"); // six sources
+
+    const again = await open(), { evaluation, choices, ladder, best, exhaustive } = await everything(again);
+    const onComputed = (name: string) => computed.push(name);
+    const { perplexity, tasks } = await again.run(evaluation, { onComputed });
+    assert(perplexity > 1 && tasks.length > 0);
+    assertEquals((await again.run(choices, { onComputed }))[0].logLikelihoods.length, 3);
+    assertEquals((await again.run(ladder, { onComputed })).rows.map(({ row }) => row), ["dense", "least important"]);
+    assert((await again.run(best, { onComputed })).ranks.layers.length > 0);
+    assertEquals((await again.run(exhaustive, { onComputed })).layers.length, 4);
+    assertEquals(computed, []);
+    assertEquals(device.live.tensors, 0);
+  });
+});
+
+/** Never run: what the compiler has to accept, and to refuse. */
+export function types(flow: Flow, model: Stage<Model>, tokens: Stage<Uint32Array[]>, scores: Stage<ExpertScores>): void {
+  const own = flow.stage("own", {
+    ...{ version: 1, inputs: { scores, tokens }, options: { power: 2 } },
+    run: ({ scores, tokens }, { power }, { device }) => {
+      const topK: number = scores.topK, first: Uint32Array = tokens[0], squared: number = power ** 2, name: string = device.name;
+      return { topK, first, squared, name };
+    },
+  });
+  const value: Promise<{ topK: number; first: Uint32Array; squared: number; name: string }> = flow.run(own);
+  const async: Stage<string> = flow.stage("async", { version: 1, run: () => Promise.resolve("text") });
+  const results: Results<{ own: typeof own; async: typeof async }>["async"] = "text";
+  // @ts-expect-error the result of a stage is of its function's type
+  const wrong: Stage<number> = flow.stage("async", { version: 1, run: () => "text" });
+  // @ts-expect-error there is no such option
+  flow.stage("importance", stages.leaveOneOut({ model, trace: {} as Stage<Trace> }, { bach: 8 }));
+  // @ts-expect-error a trace is missing
+  flow.stage("importance", stages.leaveOneOut({ model }));
+  // @ts-expect-error a budget follows from scores, not from a model
+  flow.stage("budget", stages.pruningBudget({ scores: model }));
+  // @ts-expect-error ranks need their average
+  flow.stage("ranks", stages.allocateRanks({ scores }, {}));
+  const ranked = ({ scores }: { scores: ExpertScores }) => allocateRanks(scores, { averageRank: 1 });
+  // @ts-expect-error a function takes what its stage has as inputs
+  flow.stage("own", { version: 1, inputs: { model }, run: ranked });
+  void [value, results, wrong];
+}
