@@ -7,26 +7,26 @@
 import project from "../../deno.json" with { type: "json" };
 import type { Device } from "../device/device.ts";
 import { openDevice, type OpenDeviceOptions } from "../device/open_device.ts";
-import { formatBytes, formatSeconds } from "../display/format_amounts.ts";
+import { formatBytes } from "../display/format_amounts.ts";
 import { lineageGraph } from "../display/lineage_graph.ts";
 import { report } from "../display/report.ts";
 import { type Shown, shown } from "../display/shown.ts";
 import { statusTable } from "../display/status_table.ts";
-import { table } from "../display/table.ts";
 import { openFlow } from "../flow/flow.ts";
-import { type Collection, gc, type GcOptions } from "../flow/gc.ts";
+import { gc, type GcOptions } from "../flow/gc.ts";
 import { lineage } from "../flow/lineage.ts";
 import { modelSource } from "../flow/model_source.ts";
 import { source } from "../flow/source.ts";
 import type { Inputs, Results, Stage, StageDefinition } from "../flow/stage.ts";
-import { type StageStatus, status } from "../flow/status.ts";
-import { type Verification, verify } from "../flow/verify.ts";
+import { status } from "../flow/status.ts";
+import { verify } from "../flow/verify.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
 import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import { errorBlock, sentencesOf, stoppedBlock } from "./error_block.ts";
 import { stoppable, stopSignal } from "./interrupts.ts";
 import { livePlace } from "./live_place.ts";
+import { brief, said, unreferenced, verified } from "./messages.ts";
 import { place } from "./place.ts";
 import { progressPlace } from "./progress_place.ts";
 import { quiet } from "./quiet.ts";
@@ -205,49 +205,4 @@ function expectStages(given: unknown, purpose: string): void {
   const named = (stage: unknown) => typeof (stage as Stage<unknown>)?.name === "string";
   const fits = typeof given === "object" && given !== null && (named(given) || Object.values(given).every(named));
   expect(fits, purpose, "a stage, or several by name", given);
-}
-
-/** One line on how a result was got. */
-function said(name: string, states: readonly StageStatus[], computed: ReadonlySet<string>): Shown {
-  const { stored, seconds = 0, bytes = 0 } = states.find((state) => state.name === name)!;
-  const others = states.filter((state) => computed.has(state.name) && state.name !== name);
-  const spent = others.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
-  const [count, what] = [others.length, others.length === 1 ? "stage" : "stages"];
-  const needed = count > 0 ? `; ${count} ${what} that it needs took ${formatSeconds(spent)}` : "";
-  const got = !stored
-    ? "ready"
-    : computed.has(name)
-    ? `computed in ${formatSeconds(seconds)}, ${formatBytes(bytes)} in the store`
-    : `from the store, where it was computed in ${formatSeconds(seconds)}`;
-  return shown({ "text/plain": `${name}: ${got}${needed}` });
-}
-
-function verified(found: readonly Verification[]): Shown {
-  return table(
-    found.map(({ name, same, differs }) => ({
-      stage: name,
-      "computed again": same ? "the same bytes" : `differs in ${differs.join(", ")}`,
-    })),
-    {
-      caption: `${found.filter(({ same }) => same).length} of ${found.length} results are the same when computed again`,
-    },
-  );
-}
-
-function unreferenced({ garbage, bytes, removed }: Collection): Shown {
-  return table(garbage, {
-    caption: `${formatBytes(bytes)} that nothing refers to${
-      removed ? ", removed" : garbage.length > 0 ? "; remove it by gc({ remove: true })" : ""
-    }`,
-    ...(garbage.length > 0
-      ? { columns: { bytes: { label: "size", align: "right", format: (bytes) => formatBytes(bytes as number) } } }
-      : {}),
-  });
-}
-
-/** An error that says one thing: a notebook prints its stack, which is of no use to a reader there. */
-function brief(sentence: string, cause: unknown): Error {
-  const error = new Error(sentence, { cause });
-  error.stack = sentence;
-  return error;
 }
