@@ -82,7 +82,7 @@ export function stageMemory(config: Readonly<Record<string, unknown>>, options: 
   const rank = averageRank !== undefined && averageRank <= largestRank(hidden, moe.intermediate) ? averageRank : null;
   const left = Array.from({ length: moe.experts - drop }, (_, id) => id);
   const kept = layers.map(({ index }) => ({ layer: index, experts: left, ranks: left.map(() => rank) }));
-  const small = describedModel(config, kept), largest = Math.max(...whole.layers.map(loadedBytes));
+  const small = withWideFactors(describedModel(config, kept)), largest = Math.max(...whole.layers.map(loadedBytes));
   const stream = 4 * tokens * hidden, inputs = 4 * hidden * Math.min(tokens, searchTokens) * layers.length;
   const factors = moeLayers(small).flatMap(({ block }) => block.experts.flatMap(({ gate, up, down }) => [gate, up, down]));
   return [
@@ -104,6 +104,21 @@ export function stageMemory(config: Readonly<Record<string, unknown>>, options: 
     ...decompositionHeld(factors),
     ...trainingHeld(small, recipe),
   ];
+}
+
+/** A model as `decomposeExperts` gives it: factors are in float32 until they are saved. */
+function withWideFactors(model: DescribedModel): DescribedModel {
+  const wide = (matrix: MatrixSource): MatrixSource => {
+    if (!("left" in matrix)) return matrix;
+    const { left, right } = matrix;
+    return { left: { ...left, dtype: "F32", origin: left.dtype }, right: { ...right, dtype: "F32", origin: right.dtype } };
+  };
+  const layers = model.layers.map((layer) => {
+    if (layer.block.kind === "dense") return layer;
+    const experts = layer.block.experts.map(({ id, gate, up, down }) => ({ id, gate: wide(gate), up: wide(up), down: wide(down) }));
+    return { ...layer, block: { ...layer.block, experts } };
+  });
+  return { ...model, layers };
 }
 
 /** Bytes of a layer on a device: matrices as they are stored, vectors in float32. */

@@ -69,6 +69,10 @@ Deno.test("stageMemory() of public models follows the limits of the stages", () 
   assertEquals(held(deepseek, { tokens: 1000 }, "receptionField: those").bytes, 2 * 9 * 4 * 1000 * 2048);
   const factors = held(deepseek, many, "decomposeExperts");
   assertEquals([factors.bytes, factors.inMemory], [4 * countParameters(deepseek, { pruning: 0.25, ranks: 512 }).experts, 2 ** 29]);
+  const layer = held(deepseek, many, "finetune: weights of a layer").bytes,
+    dense = held(deepseek, { tokens: 1, ratio: 0 }, "finetune: weights").bytes;
+  const matrices = 2 * 3 * 64 * 2048 * 1408, factors32 = 4 * 3 * 48 * 512 * (2048 + 1408), routerRows = 2 * 16 * 2048;
+  assertEquals(dense - layer, matrices - factors32 + routerRows, "factors are in float32, a quarter of the experts is gone");
   assertEquals(
     held(mixtral, { tokens: 1, averageRank: 3186 }, "decomposeExperts"),
     undefined,
