@@ -63,6 +63,11 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     recipe: "",
     versions: {},
   };
+  using flow = await winnow.openFlow({ device, store: `${folder}/store`, onWarning: () => {} });
+  const one = flow.stage("one", { version: 1, run: () => 1 }),
+    definition = { version: 1, inputs: { one }, options: { two: 2 }, run: () => 3 };
+  await flow.run(one);
+  const defined = (name: string) => (value: never) => flow.stage("next", { ...definition, [name]: value });
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
     [winnow.openModel, [folderOf("tiny-mixtral")]],
@@ -157,6 +162,24 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.benchmarkTable, [{ dense: { bos: "never", bosToken: null, tasks: [], groups: [] } }]],
     [winnow.savedTable, [{ path: "out", form: "native", files: [], bytes: 1, recipe: "" }]],
     [winnow.statusTable, [[stage]]],
+    [winnow.openFlow, [{ device, store: `${folder}/store` }]],
+    [(store: string) => winnow.openFlow({ device, store: store === "text" ? folder : store }), [`${folder}/store`]],
+    [(device: winnow.Device) => winnow.openFlow({ device, store: `${folder}/store` }), [device]],
+    [flow.stage, ["next", definition]],
+    ...["version", "inputs", "options", "kernels", "codec", "stored", "run"].map((name) =>
+      [defined(name), [undefined]] as (typeof calls)[number]
+    ),
+    [flow.run, [one, {}]],
+    [flow.resolve, [["one"]]],
+    [flow.onChange, [() => {}]],
+    [winnow.status, [flow]],
+    [winnow.lineage, [flow]],
+    [winnow.verify, [flow, { stages: [one] }]],
+    [(stages: winnow.Stage<unknown>[]) => winnow.verify(flow, { stages }), [[one]]],
+    [winnow.gc, [flow, {}]],
+    [winnow.source, [flow, "data", [1]]],
+    [winnow.modelSource, [flow, "model", folderOf("tiny-mixtral"), {}]],
+    [winnow.stages.leaveOneOut, [{ model: one as winnow.Stage<never>, trace: one as winnow.Stage<never> }, {}]],
     [winnow.lineageGraph, [{ stages: [stage], edges: [] }]],
     [(edges: winnow.Lineage["edges"]) => winnow.lineageGraph({ stages: [stage], edges }), [[{ from: "plan", to: "plan" }]]],
     [(run: winnow.Run) => winnow.report(run, `${folder}/report.html`), [run]],

@@ -5,7 +5,9 @@
  */
 
 import type { Device } from "../device/device.ts";
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import { type Definition, definitionOf } from "./definition.ts";
 import { produce } from "./produce.ts";
 import { type Resolved, resolveStages } from "./resolve.ts";
@@ -61,10 +63,13 @@ export interface Flow extends Disposable {
  * await Deno.remove(store, { recursive: true });
  * ```
  */
-export async function openFlow(
-  { device, store: location = ".winnow", onWarning = (sentence) => console.warn(sentence) }: FlowOptions,
-): Promise<Flow> {
-  expect(typeof location === "string" && location !== "", "open a flow", 'the path of a folder as "store"', location);
+export async function openFlow(options: FlowOptions): Promise<Flow> {
+  const purpose = "open a flow";
+  expect(isObject(options), purpose, 'options with a "device"', options);
+  const { device, store: location = ".winnow", onWarning = (sentence) => console.warn(sentence) } = options;
+  expect(typeof device?.linear === "function", purpose, "a device from openDevice()", device);
+  expect(typeof onWarning === "function", purpose, 'a function as "onWarning"', onWarning);
+  expect(typeof location === "string" && location !== "", purpose, 'the path of a folder as "store"', location);
   const store = await openStore(location), definitions = new Map<string, Definition>(), listeners = new Set<() => void>();
   const values = new Map<string, { key: string; value: unknown }>();
   const held = new DisposableStack();
@@ -89,6 +94,7 @@ export async function openFlow(
     },
     run: async <T>(stage: Stage<T>, options: RunOptions = {}) => {
       expect(typeof stage?.name === "string", "run a stage", "what stage() gives", stage);
+      expectOptions(options, `run "${stage.name}"`);
       if (held.disposed) throw new Error(`Cannot run "${stage.name}": the flow has been disposed`);
       options.signal?.throwIfAborted();
       const run: Run = {
@@ -102,8 +108,12 @@ export async function openFlow(
       };
       return await produce(run, stage.name) as T;
     },
-    resolve: async (names) => await resolveStages({ store, definitions }, names),
+    resolve: async (names) => {
+      expect(typeof names === "object" && names !== null && Symbol.iterator in names, "find stages", "a list of names", names);
+      return await resolveStages({ store, definitions }, names);
+    },
     onChange: (listener) => {
+      expect(typeof listener === "function", "follow a flow", "a function", listener);
       listeners.add(listener);
       return () => void listeners.delete(listener);
     },

@@ -7,6 +7,8 @@
 import { dirname, join, relative } from "node:path";
 import { fileError } from "../checkpoint/file_error.ts";
 import { takeLock } from "../checkpoint/take_lock.ts";
+import { expect } from "../model/expect.ts";
+import { expectFlow } from "./expect_flow.ts";
 import type { Flow } from "./flow.ts";
 import { discard, entriesOf } from "./files.ts";
 import type { Manifest } from "./manifest.ts";
@@ -63,7 +65,10 @@ interface Belonging {
  * await Deno.remove(store, { recursive: true });
  * ```
  */
-export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promise<Collection> {
+export async function gc(flow: Flow, options: GcOptions = {}): Promise<Collection> {
+  expectFlow(flow, "look through a store", options);
+  const { remove = false } = options;
+  expect(typeof remove === "boolean", "look through a store", 'true or false as "remove"', remove);
   const { store } = flow, byKey = await belongings(store.folder), kept = await keptKeys(flow, [...byKey.keys()]);
   const known = new Set([...flow.definitions.keys()].map((name) => dirname(store.path(name, "key"))));
   const garbage: Garbage[] = [];

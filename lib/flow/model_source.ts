@@ -9,6 +9,7 @@ import { accompanyingFiles } from "../checkpoint/accompanying_files.ts";
 import type { OpenOptions, Source } from "../checkpoint/source.ts";
 import type { Model } from "../model/model.ts";
 import { openModel } from "../model/open_model.ts";
+import { expectFlow } from "./expect_flow.ts";
 import type { Flow } from "./flow.ts";
 import type { Stage } from "./stage.ts";
 
@@ -41,6 +42,7 @@ const WHOLE = 2 ** 26, PIECES = 64, PIECE = 2 ** 16;
  * ```
  */
 export async function modelSource(flow: Flow, name: string, location: string, options: OpenOptions = {}): Promise<Stage<Model>> {
+  expectFlow(flow, "make a model a stage");
   const model = await openModel(location, options), { source } = model.checkpoint;
   const content = /^hf:\/\/.*@[0-9a-f]{40}/.exec(source.location)?.[0] ?? await contentHash(source, model);
   return flow.stage(name, { version: 1, options: { content }, stored: false, run: () => model });

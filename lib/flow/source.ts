@@ -7,6 +7,7 @@
 import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import { recipeHash } from "../export/recipe_hash.ts";
 import { encodeData } from "./data_codec.ts";
+import { expectFlow } from "./expect_flow.ts";
 import type { Flow } from "./flow.ts";
 import type { Stage } from "./stage.ts";
 import { textHash } from "./files.ts";
@@ -33,6 +34,7 @@ import { textHash } from "./files.ts";
  * ```
  */
 export async function source<T>(flow: Flow, name: string, data: T): Promise<Stage<T>> {
+  expectFlow(flow, "make data a stage");
   const { json, arrays } = encodeData(data), copy = structuredClone(data), parts = [textHash(JSON.stringify(json))];
   for (const { dtype, shape, read } of arrays.values()) {
     const bytes = new Uint8Array(tensorBytes({ dtype, shape }));

@@ -7,6 +7,7 @@
 import { calibrate } from "../calibrate/calibrate.ts";
 import { calibrationTokens } from "../calibrate/calibration_tokens.ts";
 import type { Trace } from "../calibrate/calibrate.ts";
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import { allocateRanks, type RankPlan } from "../decompose/allocate_ranks.ts";
 import { allocateRanksGlobally } from "../decompose/allocate_ranks_globally.ts";
 import { decomposeExperts } from "../decompose/decompose_experts.ts";
@@ -23,6 +24,7 @@ import { finetune, type FinetuneOptions } from "../finetune/finetune.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
+import { expect } from "../model/expect.ts";
 import type { Model } from "../model/model.ts";
 import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -56,6 +58,7 @@ function around<V extends object, O extends object, T>(
   run: (inputs: V, options: O, context: StageContext) => T | Promise<T>,
 ): Ready<V, O, T> {
   return ((inputs: StagesOf<V>, options = {} as O) => {
+    expect(isObject(inputs), "define a stage", "the stages that it takes, by name", inputs);
     const given = Object.fromEntries(Object.entries(inputs).filter(([, stage]) => stage !== undefined));
     return { ...about, inputs: given, options, run };
   }) as Ready<V, O, T>;

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expectFlow } from "./expect_flow.ts";
 import type { Flow } from "./flow.ts";
 import type { Resolved } from "./resolve.ts";
 
@@ -49,6 +50,7 @@ export interface StageStatus {
  * ```
  */
 export async function status(flow: Flow): Promise<StageStatus[]> {
+  expectFlow(flow, "tell where stages stand");
   const resolved = await flow.resolve(flow.definitions.keys()), byName = new Map(resolved.map((found) => [found.definition.name, found]));
   const ordered = new Set<Resolved>();
   const add = (found: Resolved) => {

@@ -9,6 +9,7 @@ import { expect } from "../model/expect.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { contextOf, disposal, toldOf } from "./compute.ts";
 import { fileHash, makeFolder, statOf } from "./files.ts";
+import { expectFlow } from "./expect_flow.ts";
 import type { Flow } from "./flow.ts";
 import type { Resolved } from "./resolve.ts";
 import type { Stage } from "./stage.ts";
@@ -51,7 +52,9 @@ export interface Verification {
  * await Deno.remove(store, { recursive: true });
  * ```
  */
-export async function verify(flow: Flow, { stages, signal, onProgress }: VerifyOptions = {}): Promise<Verification[]> {
+export async function verify(flow: Flow, options: VerifyOptions = {}): Promise<Verification[]> {
+  expectFlow(flow, "verify", options);
+  const { stages, signal, onProgress } = options;
   expect(stages === undefined || (Array.isArray(stages) && stages.every((s) => typeof s?.name === "string")), "verify", "stages", stages);
   const found = await flow.resolve(stages?.map(({ name }) => name) ?? flow.definitions.keys());
   for (const { definition: { name, stored }, state, reason } of stages ? found : []) {
