@@ -37,6 +37,7 @@ export { calibrate, type CalibrateOptions, type LayerTrace, type Trace } from ".
 // Importance
 export type { ExpertScores } from "./lib/importance/expert_scores.ts";
 export { keptScores } from "./lib/importance/kept_scores.ts";
+export { type ScoreAgreement, scoreAgreement, type ScoreAgreementOptions } from "./lib/importance/score_agreement.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
 
 // Pruning
@@ -93,7 +94,11 @@ export type { Question, Task } from "./lib/evaluate/tasks/task.ts";
 export { TASK_GROUPS, TASKS } from "./lib/evaluate/tasks/tasks.ts";
 export type { DatasetOptions } from "./lib/evaluate/datasets/open_dataset.ts";
 export type { Column, Columns } from "./lib/evaluate/datasets/parquet_rows.ts";
-export { type Compression, countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
+export { countParameters, type ParameterCount } from "./lib/evaluate/count_parameters.ts";
+export { parameterParts, type PartCount } from "./lib/evaluate/parameter_parts.ts";
+export { type HeldBytes, stageMemory, type StageMemoryOptions } from "./lib/evaluate/stage_memory.ts";
+export type { Compression, ModelPart } from "./lib/evaluate/counted_weights.ts";
+export type { DescribedModel } from "./lib/model/described_model.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
 export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } from "./lib/evaluate/block_output_loss.ts";
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
@@ -118,6 +123,7 @@ export { type Row, table, type TableCell, type TableColumn, type TableOptions } 
 export { chart } from "./lib/display/chart.ts";
 export type { Axis, Cells, Chart, Place, Point, Series } from "./lib/display/drawing.ts";
 export { accuracyAgainstSize, type SizePoint } from "./lib/display/accuracy_against_size.ts";
+export { agreementTable } from "./lib/display/agreement_table.ts";
 export { benchmarkTable } from "./lib/display/benchmark_table.ts";
 export { candidatesTable } from "./lib/display/candidates_table.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";

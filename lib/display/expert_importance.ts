@@ -4,7 +4,7 @@
  * @module
  */
 
-import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
+import { checkedLayers, type ExpertScores, type LayerScores } from "../importance/expert_scores.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import { chart } from "./chart.ts";
 import { plannedDrops } from "./checked_plans.ts";
@@ -22,7 +22,7 @@ export interface ExpertImportanceOptions {
 
 /**
  * A map of the importance of every expert, layers from top to bottom, on a logarithmic scale, since layers differ by orders of magnitude. Experts that no calibration token
- * was routed to are marked, their scores say little; so are those that a plan drops.
+ * was routed to are marked, their scores say little; so are those that a plan drops, and those that the model does better without, which have no colour.
  *
  * @param scores Of the original model, or of a pruned one: experts keep their places.
  * @throws {TypeError} If they are no scores.
@@ -37,12 +37,12 @@ export interface ExpertImportanceOptions {
  */
 export function expertImportance(scores: ExpertScores, options: ExpertImportanceOptions = {}): Shown {
   const { plan } = options ?? {};
-  const purpose = "show importance", layers = checkedLayers(scores, purpose);
+  const purpose = "show importance", layers = checkedLayers(scores, purpose, -Infinity);
   const dropped = plan === undefined ? [] : plannedDrops(plan, purpose);
-  const mark = (name: string, symbol: Series["symbol"], places: { layer: number; expert: number }[]): Series[] =>
+  const mark = (name: string, symbol: Series["symbol"], places: { layer: number; expert: number }[], color = "white"): Series[] =>
     places.length === 0
       ? []
-      : [{ kind: "points", name, symbol, color: "white", points: places.map(({ layer, expert }) => ({ x: expert, y: layer })) }];
+      : [{ kind: "points", name, symbol, color, points: places.map(({ layer, expert }) => ({ x: expert, y: layer })) }];
   const most = Math.max(0, ...layers.flatMap(({ experts }) => experts)), unseen = scores.unseen ?? [];
   return chart({
     title: `Importance of experts, ${scores.kind}`,
@@ -56,6 +56,7 @@ export function expertImportance(scores: ExpertScores, options: ExpertImportance
         scale: "log",
         cells: layers.flatMap(({ layer, experts, scores }) => experts.map((expert, i) => ({ x: expert, y: layer, value: scores[i] }))),
       },
+      ...mark("better without it", "ring", layers.flatMap(harmful), "black"),
       ...mark("dropped", "cross", dropped.flatMap(({ layer, drop }) => drop.map((expert) => ({ layer, expert })))),
       ...mark("no calibration token", "dot", unseen),
     ],
@@ -66,16 +67,23 @@ export function expertImportance(scores: ExpertScores, options: ExpertImportance
   });
 }
 
+/** Experts that the model does better without: there is no logarithm of their scores. */
+function harmful({ layer, experts, scores }: LayerScores): { layer: number; expert: number }[] {
+  return experts.filter((_, i) => scores[i] < 0).map((expert) => ({ layer, expert }));
+}
+
 function inWords(
-  { layer, experts, scores }: ReturnType<typeof checkedLayers>[0],
+  one: LayerScores,
   drop: readonly number[] | undefined,
   unseen: ExpertScores["unseen"],
 ): string {
+  const { layer, experts, scores } = one, free = harmful(one);
   const order = [...experts.keys()].sort((a, b) => scores[a] - scores[b]);
   const named = (i: number) => `expert ${experts[i]} (${formatNumber(scores[i])})`, met = unseen.filter((place) => place.layer === layer);
   const sum = scores.reduce((a, b) => a + b, 0);
   return [
     `layer ${layer}: sum ${formatNumber(sum)}, least ${named(order[0])}, most ${named(order.at(-1)!)}`,
+    ...(free.length > 0 ? [`better without ${ids(free.map(({ expert }) => expert))}`] : []),
     ...(drop?.length ? [`dropped ${ids(drop)}`] : []),
     ...(met.length > 0 ? [`without a calibration token ${ids(met.map(({ expert }) => expert))}`] : []),
   ].join("; ");

@@ -31,10 +31,11 @@ export interface LayerScores {
  * The layers of scores, checked; also of scores that were written as JSON and read again.
  *
  * @param purpose Begins the message, such as "prune".
+ * @param least The least score that makes sense: those of the language-model loss can be negative.
  * @throws {TypeError} If they are no scores.
- * @throws {RangeError} If a score is negative or not finite.
+ * @throws {RangeError} If a score is below that or not finite.
  */
-export function checkedLayers(scores: ExpertScores, purpose: string): LayerScores[] {
+export function checkedLayers(scores: ExpertScores, purpose: string, least = 0): LayerScores[] {
   const what = 'expert scores, which list "layers"';
   return expectLayers(scores, what, purpose).map(({ layer, experts, scores }) => {
     // JSON makes an object of a typed array, and null of what is not finite.
@@ -42,10 +43,12 @@ export function checkedLayers(scores: ExpertScores, purpose: string): LayerScore
     if (!Array.isArray(experts) || experts.length !== values.length || values.length === 0) {
       throw new TypeError(`Cannot ${purpose}: layer ${layer} has ${experts?.length} experts and ${values.length} scores`);
     }
-    const bad = values.findIndex((score) => !(score >= 0 && score < Infinity));
+    const bad = values.findIndex((score) => !(score >= least && Number.isFinite(score)));
     if (bad < 0) return { layer, experts, scores: values };
     throw new RangeError(
-      `Cannot ${purpose}: the score of expert ${experts[bad]} in layer ${layer} must be finite and at least 0, received ${values[bad]}`,
+      `Cannot ${purpose}: the score of expert ${experts[bad]} in layer ${layer} must be finite${
+        least > -Infinity ? ` and at least ${least}` : ""
+      }, received ${values[bad]}`,
     );
   });
 }
