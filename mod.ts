@@ -114,6 +114,7 @@ export { type Collection, type Garbage, gc, type GcOptions } from "./lib/flow/gc
 export { source } from "./lib/flow/source.ts";
 export { modelSource } from "./lib/flow/model_source.ts";
 export { stages } from "./lib/flow/stages.ts";
+export { dataCodec } from "./lib/flow/data_codec.ts";
 export { traceCodec } from "./lib/flow/trace_codec.ts";
 export { modelCodec, tunedCodec } from "./lib/flow/model_codec.ts";
 
