@@ -111,7 +111,10 @@ for (const [name, reference] of Object.entries(references)) {
       for (let seed = 0; seed < 5; seed++) {
         const { layers } = await geneticSearch(device, model, trace, budget, { seed });
         layers.forEach(({ layer, sets, evaluated, possible }, i) => {
-          assertEquals(sets[0], candidates.layers[i].sets[0], `layer ${layer}, seed ${seed}`);
+          // The same set; products of other widths round otherwise on some processors.
+          const [best] = candidates.layers[i].sets, where = `layer ${layer}, seed ${seed}`;
+          assertEquals(sets[0].drop, best.drop, where);
+          if (best.loss > 0) near(sets[0].loss, best.loss, 1e-6, `least loss of ${where}`);
           if (possible > 4000) assert(evaluated < possible, `layer ${layer}, seed ${seed}: priced ${evaluated} of ${possible} sets`);
         });
       }

@@ -42,6 +42,12 @@ export interface Trace extends Disposable {
   layers: LayerTrace[];
 }
 
+/** Bytes of MoE inputs that stay in memory; the rest lies in a temporary file. */
+export const TRACE_MEMORY: number = 2 ** 27;
+
+/** MoE inputs kept a layer. */
+export const SEARCH_TOKENS = 32768;
+
 export interface CalibrateOptions extends StageOptions {
   /** MoE inputs kept a layer, spread evenly over all tokens. The search uses them; so does `leaveOneOut` when they are all. @default 32768 */
   searchTokens?: number;
@@ -66,14 +72,14 @@ export interface CalibrateOptions extends StageOptions {
  */
 export async function calibrate(device: Device, model: Model, sequences: Sequences, options: CalibrateOptions = {}): Promise<Trace> {
   expectStage(device, model, "calibrate", options);
-  const { searchTokens = 32768 } = options, { config } = model;
+  const { searchTokens = SEARCH_TOKENS } = options, { config } = model;
   const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
   const tokens = batches.reduce((n, { ids }) => n + ids.length, 0);
   if (tokens === 0) throw new RangeError("Cannot calibrate: there are no tokens");
   if (!(searchTokens >= 1)) throw new RangeError(`Cannot calibrate: "searchTokens" must be at least 1, received ${searchTokens}`);
   const kept = Math.min(tokens, Math.floor(searchTokens));
   const starts = batches.map((_, b) => batches.slice(0, b).reduce((n, { ids }) => n + ids.length, 0));
-  const scratch = new Scratch({ memory: 2 ** 27 }), stored = new Map<number, Stored[]>(), counts = new Map<number, Uint32Array>();
+  const scratch = new Scratch({ memory: TRACE_MEMORY }), stored = new Map<number, Stored[]>(), counts = new Map<number, Uint32Array>();
   for (const { index, block } of moeLayers(model)) stored.set(index, []), counts.set(index, new Uint32Array(block.experts.length));
   try {
     await walk(device, model, batches, {

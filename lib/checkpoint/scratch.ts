@@ -29,6 +29,9 @@ interface TemporaryFile {
   end: number;
 }
 
+/** Bytes that a scratch keeps in memory, unless told otherwise. */
+export const SCRATCH_MEMORY: number = 2 ** 29;
+
 /**
  * Keeps copies of arrays: in memory up to a limit, the rest in one temporary file.
  *
@@ -56,7 +59,7 @@ export class Scratch implements Disposable {
   /**
    * @param options.memory Bytes kept in memory before the file is used, 512 MiB by default.
    */
-  constructor({ memory = 512 * 1024 * 1024 }: { memory?: number } = {}) {
+  constructor({ memory = SCRATCH_MEMORY }: { memory?: number } = {}) {
     this.#room = memory;
   }
 

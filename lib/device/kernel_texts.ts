@@ -67,7 +67,7 @@ export const FORWARD: readonly string[] = [
 export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, squares];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, transpose];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares, transpose];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
@@ -86,7 +86,8 @@ export const TRAINING: readonly string[] = [
   rmsNormVjp,
   scale,
   softmaxVjp,
+  squares,
   swigluVjp,
-  weightedRowsVjp,
   transpose,
+  weightedRowsVjp,
 ];

@@ -39,15 +39,23 @@ export function chartSvg(drawing: Drawing): string {
     marginRight: cells ? BAR : legend ? 60 + 6.2 * Math.min(LETTERS, Math.max(...named.map(({ name }) => name!.length))) : 24,
   };
   const below = legend && cells ? 22 : 0;
+  const names = (x.places ?? []).filter((place) => typeof place === "string"), longest = Math.max(0, ...names.map((name) => name.length));
+  const lean = !cells && 6.5 * longest > (WIDTH - margins.marginLeft - margins.marginRight) / columns; // names that would run into each other
   const inner = cells ? Math.max(110, Math.min(640, rows * (rows > 12 ? 16 : 24))) : Math.max(230, named.length * 17);
-  const height = margins.marginTop + inner + BOTTOM + below, width = WIDTH;
+  const bottom = BOTTOM + below + (lean ? 3 * longest : 0), height = margins.marginTop + inner + bottom, width = WIDTH;
   const cell = Math.min((width - margins.marginLeft - margins.marginRight) / columns, inner / Math.max(1, rows));
   const empty = !cells?.cells.length && series.every(({ points }) => points.length === 0);
   const svg = Plot.plot({
     document,
-    ...{ width, height, ...margins, marginBottom: BOTTOM + below, style: STYLE },
+    ...{ width, height, ...margins, marginBottom: bottom, style: STYLE },
     ...(series.some(({ kind }) => kind === "points") && !cells && !x.places ? { inset: 6 } : {}),
-    x: { ...scale(x, 24), labelAnchor: "center", labelOffset: 36, labelArrow: "none" },
+    x: {
+      ...scale(x, 24),
+      labelAnchor: "center",
+      labelOffset: bottom - below - 8,
+      labelArrow: "none",
+      ...(lean ? { tickRotate: -25 } : {}),
+    },
     y: { ...scale(y, 40), label: null, grid: !y.places },
     ...(cells ? { color: colors(cells) } : {}),
     marks: [
@@ -89,7 +97,8 @@ function scale({ label, places, scale, zero }: Axis, most: number): Plot.ScaleOp
       tickSize: 0,
     };
   }
-  return { type: scale ?? "linear", label, nice: true, ...(zero ? { zero } : {}) };
+  const log = scale === "log" ? { tickFormat: "~g" } : {}; // else "200m" for 0.2
+  return { type: scale ?? "linear", label, nice: true, ...(zero ? { zero } : {}), ...log };
 }
 
 function colors({ cells, scale = "linear" }: Cells): Plot.ScaleOptions {

@@ -41,8 +41,11 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   residentBytes?: number;
 }
 
-/** Bytes of activations held at a time. */
-const ACTIVATIONS = 2 ** 30;
+/** Bytes of activations held at a time, about. */
+export const ACTIVATIONS: number = 2 ** 30;
+
+/** Bytes of weights that may stay on the device. */
+export const RESIDENT: number = 2 ** 30;
 
 /** A fine-tuned model: its weights include the adapters. */
 export interface TunedModel extends Model {
@@ -82,7 +85,7 @@ export async function finetune(
   options: FinetuneOptions = {},
 ): Promise<TunedModel> {
   expectStage(device, model, "fine-tune", options);
-  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = 2 ** 30, onStep, teacher } = options;
+  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = RESIDENT, onStep, teacher } = options;
   checkStore({ checkpoint, checkpointEvery, residentBytes });
   expect(onStep === undefined || onStep === null || typeof onStep === "function", "fine-tune", 'a function as "onStep"', onStep);
   if (teacher !== undefined) await checkTeacher(model, teacher);

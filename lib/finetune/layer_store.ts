@@ -15,7 +15,7 @@ export class LayerStore implements Disposable {
   readonly #model: Model;
   readonly #kept: Map<DecoderLayer, LoadedLayer> | undefined;
 
-  /** @param resident Bytes of layers that may stay on the device. */
+  /** @param resident Bytes of layers that may stay on the device: if all of them fit, they do. */
   constructor(device: Device, model: Model, resident: number) {
     this.#device = device, this.#model = model;
     if (model.layers.reduce((n, layer) => n + layerBytes(layer), 0) <= resident) this.#kept = new Map();
@@ -41,7 +41,8 @@ export class LayerStore implements Disposable {
   }
 }
 
-function layerBytes({ attention, block }: DecoderLayer): number {
+/** Bytes of the matrices of a layer, as they are stored. */
+export function layerBytes({ attention, block }: DecoderLayer): number {
   const matrices: MatrixSource[] = block.kind === "dense"
     ? [block.gate, block.up, block.down]
     : [...block.experts, ...(block.shared ? [block.shared] : [])].flatMap(({ gate, up, down }): MatrixSource[] => [gate, up, down]);

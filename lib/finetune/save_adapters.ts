@@ -25,7 +25,7 @@ interface Matrix {
 
 /**
  * Writes adapters as `adapter_config.json` and `adapter_model.safetensors`, which PEFT puts on the same base model (tested with PEFT 0.21 and
- * transformers 5.23). There an expert layer's gate and up projections are one parameter: their two adapters become one of twice the rank.
+ * transformers 5.24). There an expert layer's gate and up projections are one parameter: their two adapters become one of twice the rank.
  *
  * @param tuned What `finetune` gave.
  * @param folder The target; one that holds adapters is replaced.

@@ -21,6 +21,14 @@ const LARGE = 1024;
  * Keeps plain data exactly: objects, arrays, strings, numbers (also NaN, -0, ±Infinity), booleans, null, undefined, bigint, Map, Set and typed arrays, long
  * ones in a safetensors file. What JSON has no word for becomes an object whose only key begins with "$"; an object that has such a key itself is written
  * as `{ "$object": [[key, value], …] }`. Keys that are symbols, such as `Symbol.dispose`, are left out.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * const { json, arrays } = encodeData({ scores: Float64Array.of(1, NaN), all: new Float32Array(1000) });
+ * assertEquals(json, { scores: { $F64: [1, { $number: "NaN" }] }, all: { $array: "0" } });
+ * assertEquals(await decodeData(json, arrays), { scores: Float64Array.of(1, NaN), all: new Float32Array(1000) });
+ * ```
  */
 export const dataCodec: Codec<unknown> = {
   name: "data",

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import { expect } from "../model/expect.ts";
 import { recipeHash } from "../export/recipe_hash.ts";
 import { dataCodec, decoded, encodeData } from "./data_codec.ts";
@@ -45,7 +46,7 @@ export function definitionOf(
   if (!/[\p{L}\p{N}]/u.test(name) || folderName(name).length > LONGEST) {
     throw new RangeError(`Cannot define a stage "${name}": a name has a letter or digit, and at most ${LONGEST} characters`);
   }
-  const clash = [...known.keys()].find((other) => other !== name && sameFolder(other, name));
+  const clash = [...known.keys()].find((other) => other !== name && onAnyDisk(other) === onAnyDisk(name));
   if (clash !== undefined) throw new RangeError(`Cannot define a stage "${name}": on some disks its folder is that of "${clash}"`);
   const purpose = `define the stage "${name}"`;
   expect(typeof definition === "object" && definition !== null, purpose, "a definition with version and run", definition);
@@ -59,6 +60,7 @@ export function definitionOf(
     'the texts of WGSL files as "kernels"',
     kernels,
   );
+  expect(typeof codec?.encode === "function" && typeof codec.decode === "function", purpose, 'a codec with "encode" and "decode"', codec);
   const names = Object.fromEntries(
     Object.entries(inputs).map(([input, stage]) => {
       expect(typeof stage?.name === "string", purpose, `a stage as the input "${input}"`, stage);
@@ -70,28 +72,43 @@ export function definitionOf(
   );
   const circle = pathTo(name, Object.values(names), known);
   if (circle) throw new RangeError(`Cannot ${purpose}: it would follow from itself, by ${circle.map((at) => `"${at}"`).join(" from ")}`);
-  const told = plain(options, purpose), runs = (inputs: Results<Inputs>, context: StageContext) => run(inputs, decoded(told), context);
-  return { name, version, inputs: names, options: told, kernels: kernels.map(textHash), codec, stored, run: runs };
+  const json = plain(options, purpose), runs = (inputs: Results<Inputs>, context: StageContext) => run(inputs, decoded(json), context);
+  return { name, version, inputs: names, options: json, kernels: kernels.map(textHash), codec, stored, run: runs };
 }
 
-/** Whether two names are one to a disk that does not tell upper from lower case. */
-const sameFolder = (a: string, b: string) =>
-  [a, b].map((name) => folderName(name.normalize("NFC")).toLowerCase()).every((f, _, [first]) => f === first);
+/** What is left of a name on a disk that tells neither upper from lower case nor one spelling of an accent from the other. */
+const onAnyDisk = (name: string) => folderName(name.normalize("NFC")).toLowerCase();
 
 /** Options as JSON. */
 function plain(options: unknown, purpose: string): unknown {
   try {
-    return (encodeData({ options }, Infinity).json as { options: unknown }).options;
+    return told((encodeData({ options }, Infinity).json as { options: unknown }).options);
   } catch (error) {
     throw new TypeError(`Cannot ${purpose}: ${(error as Error).message.replace("Cannot keep", "it cannot keep")}`, { cause: error });
   }
 }
 
+/** Without what is undefined: to name an option and not to give it is the same. */
+function told(json: unknown): unknown {
+  if (Array.isArray(json)) return json.map(told);
+  if (!isObject(json) || Object.keys(json)[0]?.startsWith("$")) return json;
+  return Object.fromEntries(
+    Object.entries(json).filter(([, value]) => !(isObject(value) && value.$undefined)).map(([key, value]) => [key, told(value)]),
+  );
+}
+
 /** The way from one of `from` up to the stage `name`, if there is one. */
-function pathTo(name: string, from: readonly string[], known: ReadonlyMap<string, Definition>): string[] | undefined {
+function pathTo(
+  name: string,
+  from: readonly string[],
+  known: ReadonlyMap<string, Definition>,
+  seen = new Set<string>(),
+): string[] | undefined {
   for (const at of from) {
     if (at === name) return [at];
-    const above = pathTo(name, Object.values(known.get(at)?.inputs ?? {}), known);
+    if (seen.has(at)) continue;
+    seen.add(at);
+    const above = pathTo(name, Object.values(known.get(at)?.inputs ?? {}), known, seen);
     if (above) return [at, ...above];
   }
   return undefined;

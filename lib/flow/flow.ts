@@ -97,7 +97,7 @@ export async function openFlow(
         recall: (name, key) => values.get(name)?.key === key ? values.get(name) : undefined,
         remember: (name, key, value) => {
           values.set(name, { key, value });
-          if (isDisposable(value)) held.use(value);
+          if (isDisposable(value) && !held.disposed) held.use(value);
         },
       };
       return await produce(run, stage.name) as T;

@@ -5,6 +5,7 @@
  */
 
 import { dirname, join, relative } from "node:path";
+import { fileError } from "../checkpoint/file_error.ts";
 import { takeLock } from "../checkpoint/take_lock.ts";
 import type { Flow } from "./flow.ts";
 import { discard, entriesOf } from "./files.ts";
@@ -76,7 +77,9 @@ export async function gc(flow: Flow, { remove = false }: GcOptions = {}): Promis
       return ending === ".lock" ? [] : found("leftover", false);
     });
     if (unused.length === 0 && !all.some(({ ending }) => ending === ".lock")) continue;
-    await using lock = await takeLock(`${at}.lock`); // its end removes the file, be it one that a killed process left
+    await using lock = await takeLock(`${at}.lock`).catch((error) => {
+      throw fileError("write", `${at}.lock`, error);
+    }); // its end removes the file, be it one that a killed process left
     if (!lock) continue;
     for (const { path, kind } of unused) {
       garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });

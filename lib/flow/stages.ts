@@ -64,7 +64,27 @@ function around<V extends object, O extends object, T>(
 /** What of the context goes on into options. */
 const control = ({ signal, onProgress, resume }: StageContext): StageOptions => ({ signal, onProgress, resume });
 
-/** Ready definitions, by the function that they wrap: `flow.stage("importance", stages.leaveOneOut({ model, trace }, { batch: 8 }))`. */
+/**
+ * Ready definitions, by the function that they wrap.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openFlow } from "./flow.ts";
+ * import { modelSource } from "./model_source.ts";
+ * import { source } from "./source.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice({ kind: "cpu" });
+ * const store = await Deno.makeTempDir();
+ * using flow = await openFlow({ device, store });
+ * const model = await modelSource(flow, "model", "notebooks/checkpoints/tiny-mixtral");
+ * const tokens = await source(flow, "tokens", [Uint32Array.of(0, 389, 26, 7)]);
+ * const trace = flow.stage("trace", stages.calibrate({ model, tokens }));
+ * const importance = flow.stage("importance", stages.leaveOneOut({ model, trace }, { batch: 8 }));
+ * assertEquals((await flow.run(importance, { upstream: true })).layers.length, 4);
+ * await Deno.remove(store, { recursive: true });
+ * ```
+ */
 export const stages = {
   calibrationTokens: around(
     { version: 1 },

@@ -90,7 +90,9 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
           mine.map(({ state, reason, key, hash }) => state === "fresh" ? [state, hash ?? key] : [state, reason, key]),
         );
         if (waiting.length > 0) return { mark, content: waitingFor(waiting), fresh: false };
-        const values = await Promise.all(Object.entries(inputs).map(async ([name, stage]) => [name, await flow.run(stage, { compute: false })] as const));
+        const values = await Promise.all(
+          Object.entries(inputs).map(async ([name, stage]) => [name, await flow.run(stage, { compute: false })] as const),
+        );
         return { mark, content: await draw((single ? values[0][1] : Object.fromEntries(values)) as never), fresh: true };
       },
     });

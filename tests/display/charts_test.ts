@@ -184,3 +184,21 @@ Deno.test("names from files are text to whoever draws them", () => {
   parseSvg(map["image/svg+xml"]);
   assertEquals(specOf(map).data[0].z, [[1]]);
 });
+
+Deno.test("long names under an axis lean, short ones stand, and a logarithmic axis has plain numbers", () => {
+  const drawn = (names: string[]) => {
+    const points = names.map((x, i) => ({ x, y: 0.2 * 10 ** i }));
+    const shown = winnow.chart({
+      ...{ title: "t", text: "t", x: { label: "model", places: names }, y: { label: "GiB", scale: "log" } },
+      marks: [{ kind: "points", points }],
+    });
+    checkChart(shown);
+    return shown["image/svg+xml"] as string;
+  };
+  const short = drawn(["a", "b", "c"]), long = drawn(Array.from({ length: 9 }, (_, i) => `DeepSeek ${i} P+D`));
+  assert(!short.includes("rotate(-25)"), "short names stand");
+  assertEquals(long.match(/rotate\(-25\)/g)?.length, 9);
+  const height = (svg: string) => Number(svg.match(/height="(\d+)"/)![1]);
+  assert(height(long) > height(short), "leaning names have room");
+  assertMatch(parseSvg(short).text, /^0\.2$/m);
+});

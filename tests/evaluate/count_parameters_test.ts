@@ -4,46 +4,10 @@ import { decomposeExperts } from "../../lib/decompose/decompose_experts.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { finetune } from "../../lib/finetune/finetune.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { CONFIGS } from "../../notebooks/public_models.ts";
 import { openFixture, references } from "../fixtures.ts";
 
-const shared = { hidden_act: "silu", max_position_embeddings: 32768, tie_word_embeddings: false, torch_dtype: "bfloat16" };
-
-/** The sizes of the paper's three models, from their public config.json. */
-const MIXTRAL = {
-  ...{ ...shared, model_type: "mixtral", vocab_size: 32000, hidden_size: 4096, intermediate_size: 14336, num_hidden_layers: 32 },
-  ...{
-    num_attention_heads: 32,
-    num_key_value_heads: 8,
-    num_local_experts: 8,
-    num_experts_per_tok: 2,
-    rope_theta: 1e6,
-    sliding_window: null,
-  },
-};
-const DEEPSEEK = {
-  ...{ ...shared, model_type: "deepseek_v2", vocab_size: 102400, hidden_size: 2048, intermediate_size: 10944, moe_intermediate_size: 1408 },
-  ...{ num_hidden_layers: 27, first_k_dense_replace: 1, n_routed_experts: 64, n_shared_experts: 2, num_experts_per_tok: 6 },
-  ...{
-    num_attention_heads: 16,
-    num_key_value_heads: 16,
-    q_lora_rank: null,
-    kv_lora_rank: 512,
-    qk_nope_head_dim: 128,
-    qk_rope_head_dim: 64,
-    v_head_dim: 128,
-  },
-};
-const QWEN = {
-  ...{ ...shared, model_type: "qwen2_moe", vocab_size: 151936, hidden_size: 2048, intermediate_size: 5632, moe_intermediate_size: 1408 },
-  ...{
-    shared_expert_intermediate_size: 5632,
-    num_hidden_layers: 24,
-    num_attention_heads: 16,
-    num_key_value_heads: 16,
-    num_experts: 60,
-    num_experts_per_tok: 4,
-  },
-};
+const { "Mixtral-8x7B": MIXTRAL, "DeepSeek-V2-Lite": DEEPSEEK, "Qwen1.5-MoE-A2.7B": QWEN } = CONFIGS;
 
 const gibibytes = (bytes: number) => (bytes / 2 ** 30).toFixed(2);
 const cut = (before: number, after: number) => (100 * (1 - after / before)).toFixed(2);

@@ -1,32 +1,8 @@
 import { assert } from "@std/assert";
-import type { Device } from "../../lib/device/device.ts";
-import { openDevice } from "../../lib/device/open_device.ts";
 import { finetune, type FinetuneOptions } from "../../lib/finetune/finetune.ts";
 import type { Model } from "../../lib/model/model.ts";
+import { peakOf } from "../peak_of.ts";
 import { withModel } from "../small_models.ts";
-
-/** Most bytes alive on a device after any of its operations. */
-async function peakOf(run: (device: Device) => Promise<unknown>): Promise<number> {
-  using device = await openDevice({ kind: "cpu" });
-  let peak = 0;
-  const note = () => void (peak = Math.max(peak, device.live.bytes));
-  const watched = <T extends object>(operations: T): T =>
-    new Proxy(operations, {
-      get(target, name) {
-        const value = (target as Record<string | symbol, unknown>)[name];
-        if (name === "vjp") return watched(value as object);
-        if (typeof value !== "function") return value;
-        return (...args: unknown[]) => {
-          const result = value.apply(target, args);
-          if (result instanceof Promise) return result.finally(note);
-          note();
-          return result;
-        };
-      },
-    });
-  await run(watched(device));
-  return peak;
-}
 
 /** The peak of a training step over 96 tokens in two batches. */
 async function peakOfStep(layers: number, residentBytes: number): Promise<{ peak: number; model: Model }> {

@@ -58,6 +58,7 @@ Deno.test("stage() refuses names, inputs and options that cannot be", async () =
     assertThrows(() => flow.stage("x", { version: 1, options: { log: () => {} }, run: () => 1 }), TypeError, plain);
     assertThrows(() => flow.stage("x", { version: 1.5, run: () => 1 }), TypeError, 'a whole number as "version", found 1.5');
     assertThrows(() => flow.stage("x", { version: 1 } as never), TypeError, 'a function as "run", found nothing');
+    assertThrows(() => flow.stage("x", { version: 1, codec: {} as never, run: () => 1 }), TypeError, 'a codec with "encode" and "decode"');
     assertThrows(() => flow.stage("x", { version: 1, kernels: [5] as never, run: () => 1 }), TypeError, "the texts of WGSL files");
     await assertRejects(() => flow.run({ name: "none" }), RangeError, 'Cannot find the stage "none": nothing was defined under that name');
     await assertRejects(() => flow.run(undefined as never), TypeError, "Cannot run a stage: expected what stage() gives, found nothing");

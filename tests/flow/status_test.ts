@@ -162,7 +162,7 @@ Deno.test("onChange() tells of definitions and computations, and of nothing else
 Deno.test("keys depend on the name, and not on the order of options", async () => {
   await withStore(async ({ open }) => {
     const flow = await open(), keys: string[] = [];
-    for (const [name, options] of [["a", { x: 1, y: 2 }], ["a", { y: 2, x: 1 }], ["b", { x: 1, y: 2 }]] as const) {
+    for (const [name, options] of [["a", { x: 1, y: 2 }], ["a", { y: 2, z: undefined, x: 1 }], ["b", { x: 1, y: 2 }]] as const) {
       flow.stage(name, { version: 1, options, run: () => 1 });
       keys.push((await status(flow)).at(-1)!.key!);
     }

@@ -53,21 +53,26 @@ Deno.test("runs at the same time in one process compute once, and each can be st
         return 1;
       },
     });
-    const stops = [new AbortController(), new AbortController()];
-    const [first, second, third] = [stops[0].signal, stops[1].signal, undefined].map((signal) =>
-      flow.run(slow, { signal, onProgress: ({ stage, done }) => said.push(`${stage} ${done}`) })
-    );
+    const stops = [new AbortController(), new AbortController()],
+      until = async (holds: () => boolean) => {
+        while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+      };
+    const start = (signal?: AbortSignal) => flow.run(slow, { signal, onProgress: ({ stage, done }) => said.push(`${stage} ${done}`) });
+    const first = start(stops[0].signal);
+    await until(() => started.length === 1);
+    const second = start(stops[1].signal), third = start();
     const rejections = Promise.all([first, second].map((run, i) => assertRejects(() => run, Error, `stop ${i}`)));
-    while (said.length < 3) await new Promise((resolve) => setTimeout(resolve, 10));
+    await until(() => said.filter((text) => text.includes("waiting")).length === 2);
     stops[1].abort(new Error("stop 1")); // it waits for the first, and stops waiting
     stops[0].abort(new Error("stop 0")); // the third takes over
     await rejections;
     release();
     assertEquals(await third, 1);
     assertEquals(started.length, 2);
+    assertEquals(said.at(-1), "slow 0");
     assertEquals(
-      new Set(said.filter((text) => text.includes("waiting"))).has("slow: waiting for another process that computes it 0"),
-      true,
+      said.filter((text) => text.includes("waiting")).sort(),
+      [0, 0, 1].map((done) => `slow: waiting for another process that computes it ${done}`),
     );
   });
 });

@@ -26,10 +26,8 @@ export function structureDifferences(committed: Notebook, run: Notebook): string
 
 /** An output in words: its type, its MIME types, and the headings of its tables. */
 function kindOf({ output_type, name, data = {} }: Output): string {
-  const headings = [
-    ...markdownHeadings(`${data["text/markdown"] ?? data["text/plain"] ?? ""}`),
-    ...htmlHeadings(`${data["text/html"] ?? ""}`),
-  ];
+  const html = htmlHeadings(`${data["text/html"] ?? ""}`);
+  const headings = html.length > 0 ? html : markdownHeadings(`${data["text/markdown"] ?? data["text/plain"] ?? ""}`);
   const tables = headings.map((columns) => `, a table of ${columns.map((column) => `"${withoutNumbers(column)}"`).join(", ")}`);
   return [output_type, name, Object.keys(data).sort().join(" + ")].filter(Boolean).join(" ") + tables.join("");
 }

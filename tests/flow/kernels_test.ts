@@ -1,0 +1,87 @@
+/** Results are kept until a kernel changes that they were made by: so every stage has to name all of its kernels. */
+
+import { assert, assertEquals } from "@std/assert";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { openFlow } from "../../lib/flow/flow.ts";
+import { modelSource } from "../../lib/flow/model_source.ts";
+import { source } from "../../lib/flow/source.ts";
+import type { Stage, StageDefinition } from "../../lib/flow/stage.ts";
+import { stages } from "../../lib/flow/stages.ts";
+import { textHash } from "../../lib/flow/files.ts";
+import { requestAdapter } from "../../lib/device/webgpu/request_adapter.ts";
+import { folderOf, openFixture } from "../fixtures.ts";
+
+/** Definitions with the inputs that they need, made on the processor. */
+async function definitions(store: string) {
+  using device = await openDevice({ kind: "cpu" });
+  using flow = await openFlow({ device, store });
+  const { calibration, items } = await openFixture("tiny-mixtral"), model = await modelSource(flow, "model", folderOf("tiny-mixtral"));
+  const tokens = await source(flow, "tokens", [calibration[0].slice(0, 4)]), examples = await source(flow, "examples", ["Sum: 1 + 1 = 2."]);
+  const questions = await source(flow, "questions", items.slice(0, 1)),
+    ranks = await source(flow, "ranks", {
+      layers: [{ layer: 1, experts: [{ expert: 0, rank: 2 }, { expert: 3, rank: 2 }], sum: 4, target: 4 }],
+    });
+  const trace = flow.stage("trace", stages.calibrate({ model, tokens }));
+  const scores = flow.stage("scores", stages.leaveOneOut({ model, trace })),
+    budget = flow.stage("budget", stages.pruningBudget({ scores }));
+  const candidates = flow.stage("candidates", stages.exhaustiveSearch({ model, trace, budget }));
+  const small = flow.stage("small", stages.decomposeExperts({ model, ranks }));
+  const few = { rank: 1, epochs: 1, dropout: 0.1, targets: ["attention" as const, "experts" as const, "router" as const] };
+  const all: Record<string, StageDefinition<never, never, unknown>> = {
+    "calibrate": stages.calibrate({ model: small, tokens }),
+    "leaveOneOut": stages.leaveOneOut({ model: small, trace }, { loss: "relative" }),
+    "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
+    "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),
+    "decomposeExperts": stages.decomposeExperts({ model: small, ranks, trace }),
+    "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
+    "evaluate": stages.evaluate({ model: small, heldOut: tokens, items: questions }),
+  } as never;
+  const values: Record<string, Record<string, unknown>> = {};
+  for (const [name, { inputs }] of Object.entries(all)) {
+    values[name] = {};
+    for (const [input, stage] of Object.entries(inputs ?? {} as Record<string, Stage<unknown>>)) {
+      values[name][input] = await flow.run(stage as Stage<unknown>, { upstream: true });
+    }
+  }
+  return { all, values };
+}
+
+Deno.test({
+  name: "ready-made stages name all kernels that they run",
+  ignore: await requestAdapter() === null,
+  fn: async (t) => {
+    const store = await Deno.makeTempDir(), { setPipeline } = GPUComputePassEncoder.prototype;
+    let ran = new Set<string>();
+    GPUComputePassEncoder.prototype.setPipeline = function (pipeline) {
+      ran.add(`${pipeline.label}.wgsl`);
+      return setPipeline.call(this, pipeline);
+    };
+    try {
+      const { all, values } = await definitions(store), files = new Map<string, string>(), named = new Set<string>();
+      for await (const { name } of Deno.readDir(new URL("../../kernels", import.meta.url))) {
+        files.set(textHash(await Deno.readTextFile(new URL(`../../kernels/${name}`, import.meta.url))), name);
+      }
+      using device = await openDevice({ kind: "webgpu" });
+      for (const [name, { options, kernels = [], run }] of Object.entries(all)) {
+        await t.step(name, async () => {
+          ran = new Set();
+          const known = new Set(kernels.map((text) => files.get(textHash(text))!));
+          const result: unknown = await run(values[name] as never, (options ?? {}) as never, {
+            device,
+            emit: () => {},
+            folder: `${store}/own`,
+          });
+          await device.sync();
+          if (typeof result === "object" && result !== null && Symbol.dispose in result) (result as Disposable)[Symbol.dispose]();
+          assert(ran.size > 0);
+          assertEquals([...ran].filter((kernel) => !known.has(kernel)), []);
+          known.forEach((kernel) => named.add(kernel));
+        });
+      }
+      assertEquals([...files.values()].filter((file) => file.endsWith(".wgsl") && !named.has(file)), []);
+    } finally {
+      GPUComputePassEncoder.prototype.setPipeline = setPipeline;
+      await Deno.remove(store, { recursive: true });
+    }
+  },
+});

@@ -1,0 +1,81 @@
+/**
+ * A session of work on a notebook.
+ *
+ * @module
+ */
+
+import { assertEquals } from "@std/assert";
+import type { Clients } from "./environment.ts";
+import { openLab } from "./open_lab.ts";
+
+/** What is done with a notebook and seen, by ids of its cells; texts are looked for in what a cell has put out. */
+export interface Play {
+  /** Begins the names of screenshots. */
+  name: string;
+  /** A cell whose source is changed; the cells `then` are run after it. */
+  edit: { cell: string; from: string; to: string; then?: string[] };
+  /** Cells that show something else without being run themselves: at first, after the change, and in the end if that is yet another thing. */
+  views: { cell: string; before: string | RegExp; changed: string | RegExp; done?: string | RegExp }[];
+  /** A cell that takes long after the change: what it shows while it runs, once it was stopped, and at the end of the next run. */
+  long: { cell: string; running: string | RegExp; stopped: string | RegExp; done: string | RegExp };
+  /** A cell with a plotly chart. */
+  plot: string;
+  /** Variables of the kernel's environment. */
+  env?: Record<string, string>;
+}
+
+/** Milliseconds for something to be seen. */
+const SEEN = 300_000;
+
+/**
+ * Opens a notebook in JupyterLab, runs it, changes a number, sees other outputs change, stops a long cell and goes on with it.
+ *
+ * @param folder Root of what JupyterLab shows.
+ * @param notebook Path in the folder.
+ * @throws {Error} If anything else is seen.
+ */
+export async function playInLab(
+  clients: Clients,
+  folder: string,
+  notebook: string,
+  { name, edit, views, long, plot, env }: Play,
+): Promise<void> {
+  await using lab = await openLab(clients, folder, notebook, env);
+  const shows = (id: string, text: string | RegExp) => lab.output(id).filter({ hasText: text }).first().waitFor({ timeout: SEEN });
+  try {
+    await lab.runAll();
+    await lab.finish(lab.last);
+    assertEquals(await lab.errors(), []);
+    await lab.output(plot).locator(".js-plotly-plot .main-svg").first().waitFor();
+    for (const { cell, before } of views) await shows(cell, before);
+    await lab.screenshot(`${name}-1-all-cells`);
+
+    await lab.edit(edit.cell, edit.from, edit.to);
+    let count = 0;
+    for (const id of [edit.cell, ...edit.then ?? []]) {
+      await lab.run(id);
+      count = await lab.finish(id);
+    }
+    for (const { cell, changed } of views) await shows(cell, changed);
+    await lab.screenshot(`${name}-2-changed`);
+
+    await lab.run(long.cell);
+    await shows(long.cell, long.running);
+    await lab.screenshot(`${name}-3-long-cell`);
+    await lab.stop();
+    const stopped = await lab.finish(long.cell);
+    await shows(long.cell, long.stopped);
+    await lab.screenshot(`${name}-4-stopped`);
+
+    await lab.run(long.cell);
+    await shows(long.cell, long.done);
+    const again = await lab.finish(long.cell);
+    for (const { cell, done } of views) if (done !== undefined) await shows(cell, done);
+    await lab.screenshot(`${name}-5-went-on`);
+    assertEquals([stopped, again], [count + 1, count + 2], "the kernel is the one that ran all the time");
+    assertEquals(await lab.errors(), []);
+  } catch (error) {
+    await lab.screenshot(`${name}-failed`);
+    throw error;
+  }
+}
