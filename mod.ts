@@ -130,7 +130,7 @@ export { candidatesTable } from "./lib/display/candidates_table.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";
 export { decompositionErrors } from "./lib/display/decomposition_errors.ts";
 export { expertImportance, type ExpertImportanceOptions } from "./lib/display/expert_importance.ts";
-export { ladderTable } from "./lib/display/ladder_table.ts";
+export { ladderTable, type LadderTableOptions } from "./lib/display/ladder_table.ts";
 export { layerBudgets } from "./lib/display/layer_budgets.ts";
 export { lineageGraph } from "./lib/display/lineage_graph.ts";
 export { lossCurve } from "./lib/display/loss_curve.ts";
