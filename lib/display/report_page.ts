@@ -109,10 +109,14 @@ function preformatted(text: string): string {
   return text.split("\n").map((line) => line.match(/^ */)![0] + htmlText(line)).join("\n");
 }
 
+/** @throws {TypeError} If JSON cannot hold it. */
 function recipeText(recipe: unknown): string {
-  return typeof recipe === "string"
-    ? recipe
-    : JSON.stringify(recipe, (_, value) => ArrayBuffer.isView(value) ? Object.values(value) : value, 2);
+  if (typeof recipe === "string") return recipe;
+  try {
+    return JSON.stringify(recipe, (_, value) => ArrayBuffer.isView(value) ? Object.values(value) : value, 2);
+  } catch (cause) {
+    throw new TypeError('Cannot write a report: expected plain data as "recipe", found something that JSON cannot hold', { cause });
+  }
 }
 
 /** plotly.js as text: it needs a window, so it cannot be imported as a module here. Four megabytes that only reports need. */
