@@ -23,11 +23,13 @@ export interface LivePlace {
 /**
  * Draws what a stage emits at a place of a notebook, not on a terminal, where drawings would pile up. A drawing that fails says so in the place and ends
  * it there: the stage goes on.
+ *
+ * @param inside Whether there is a notebook.
  */
-export function livePlace(place: Place, draw: (told: never) => Shown | Promise<Shown>): LivePlace {
+export function livePlace(place: Place, draw: (told: never) => Shown | Promise<Shown>, inside = jupyter !== undefined): LivePlace {
   let next: { told: unknown } | undefined,
     drawing: Promise<void> | undefined,
-    closed = jupyter === undefined,
+    closed = !inside,
     hurry = false,
     wake = () => {};
   const loop = async () => {

@@ -117,8 +117,9 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   const held = stack.move();
 
   /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
-  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> =>
-    await stoppable(async (signal) => {
+  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> => {
+    views.expectOutside();
+    return await stoppable(async (signal) => {
       try {
         const result = await work(signal);
         await device.sync();
@@ -131,6 +132,7 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
         throw brief(signal.aborted ? last["text/plain"].split("\n")[0] : sentencesOf(error)[0], error);
       }
     });
+  };
 
   const run = async <T>(stage: Stage<T>, { upstream = false, live, view }: RunOptions<T>): Promise<T> => {
     const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();

@@ -7,6 +7,9 @@
 import type { Shown } from "../display/shown.ts";
 import { jupyter } from "./jupyter.ts";
 
+/** The type of charts that plotly draws. */
+const PLOTLY = "application/vnd.plotly.v1+json";
+
 /** Shows something in place of what it showed before. */
 export type Place = (content: Shown) => Promise<void>;
 
@@ -20,9 +23,14 @@ export function place({ once = false } = {}): Place {
   const display_id = crypto.randomUUID();
   let update = false, said: string | undefined;
   return async (content) => {
-    if (jupyter) await jupyter.display({ ...content }, { raw: true, display_id, update });
-    else if (content["text/plain"] !== said && !(once && update)) console.log(said = content["text/plain"]);
-    update = true;
+    const first = !update;
+    update = true; // also for what is shown while this one is on its way
+    if (jupyter) {
+      const show = (content: Record<string, unknown>) => jupyter!.display(content, { raw: true, display_id, update: !first });
+      // JupyterLab's plotly draws in an output once: so that it draws again, another type has to stand there in between.
+      if (!first && PLOTLY in content) await show({ ...content, [PLOTLY]: undefined });
+      await show({ ...content });
+    } else if (content["text/plain"] !== said && (first || !once)) console.log(said = content["text/plain"]);
     await leave();
   };
 }

@@ -26,10 +26,10 @@ export interface ProgressPlace {
  * Draws progress at a place: a bar with the rate and the time that is left. At most four times a second, and never two drawings at once: `onProgress` returns
  * immediately. On a terminal it is the bar (or, in a log, the lines) of `terminalProgress`.
  *
- * @param bars Whether there is anything that can draw bars. @default in a notebook
+ * @param inside Whether there is a notebook.
  */
-export function progressPlace(show: Place, bars = jupyter !== undefined): ProgressPlace {
-  if (!bars) return { onProgress: terminalProgress(), end: (last) => show(last) };
+export function progressPlace(show: Place, inside = jupyter !== undefined): ProgressPlace {
+  if (!inside) return { onProgress: terminalProgress(), end: (last) => show(last) };
   let latest: Progress | undefined, drawing: Promise<void> | undefined, stage: string | undefined, over = false, wake = () => {};
   let started = 0, from = 0;
   const rest = (milliseconds: number) =>

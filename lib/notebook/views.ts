@@ -4,6 +4,7 @@
  * @module
  */
 
+import { AsyncLocalStorage } from "node:async_hooks";
 import { htmlText, plainLine } from "../display/safe_text.ts";
 import { type Shown, shown } from "../display/shown.ts";
 import type { Flow } from "../flow/flow.ts";
@@ -39,6 +40,8 @@ export interface Views {
   states(key: string, draw: (states: StageStatus[]) => Shown | Promise<Shown>): Promise<void>;
   /** Redraws what is no longer true, and waits for it. */
   settle(): Promise<void>;
+  /** @throws {Error} Within a drawing, which would wait for itself. */
+  expectOutside(): void;
   /** What is shown now, in the order in which it came to be. */
   contents(): { heading: string; shown: Shown }[];
 }
@@ -51,13 +54,14 @@ export interface Views {
  */
 export function openViews(flow: Flow, makePlace = place): Views & Disposable {
   const views: View[] = [];
+  const drawing = new AsyncLocalStorage<true>();
   let settling: Promise<void> | undefined, again = false;
   const settle = async () => {
     try {
       do {
         again = false;
         const states = await status(flow);
-        for (const view of [...views]) await redraw(view, states);
+        for (const view of [...views]) await drawing.run(true, redraw, view, states);
       } while (again);
     } finally {
       settling = undefined;
@@ -73,7 +77,7 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
     const before = views.findIndex(({ key }) => key === view.key);
     if (before >= 0) views.splice(before, 1); // its cell is run again: the old output is gone
     views.push(view);
-    await redraw(view, await status(flow));
+    await request(); // in turn with other changes: nothing is drawn twice
   };
   const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>, at: Place = makePlace()) => {
     const single = isStage(given), inputs: Inputs = single ? { it: given } : given;
@@ -108,6 +112,9 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
       });
     },
     settle: async () => await request(),
+    expectOutside: () => {
+      if (drawing.getStore()) throw new Error("Cannot run or show a stage within a display: name it beside those that the display shows");
+    },
     contents: () => views.flatMap(({ heading, last }) => last ? [{ heading, shown: last }] : []),
     [Symbol.dispose]: stop,
   };

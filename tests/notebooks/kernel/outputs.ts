@@ -47,6 +47,8 @@ export function collectOutputs(): () => { outputs: Output[]; take: (message: Mes
         const last = clear ? undefined : outputs.at(-1);
         if (last?.output_type === "stream" && last.name === content.name) last.text = writeOver(last.text + content.text);
         else add({ output_type: "stream", name: content.name, text: writeOver(content.text) });
+      } else if (type === "execute_result" && Object.keys(content.data ?? {}).length === 0) {
+        // A result that wants not to be shown: clients show nothing.
       } else if (type === "display_data" || type === "execute_result") {
         const output: Output = { output_type: type, data: content.data, metadata: content.metadata };
         if (type === "execute_result") output.execution_count = content.execution_count;

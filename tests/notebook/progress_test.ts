@@ -1,0 +1,95 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { Shown } from "../../lib/display/shown.ts";
+import { livePlace } from "../../lib/notebook/live_place.ts";
+import { progressPlace } from "../../lib/notebook/progress_place.ts";
+
+const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** A place that keeps what it shows and takes its time, as a kernel does; `most` is how much was on its way at a time. */
+function slowPlace(milliseconds = 5) {
+  const shown: Shown[] = [], load = { now: 0, most: 0 };
+  const place = async (content: Shown) => {
+    load.most = Math.max(load.most, ++load.now);
+    await sleep(milliseconds);
+    shown.push(content);
+    load.now--;
+  };
+  return { place, shown, load, texts: () => shown.map((content) => content["text/plain"]) };
+}
+const layers = (done: number, stage = "calibrate") => ({ stage, done, total: 40, unit: "layers" });
+const last = { "text/plain": "trace: computed" };
+
+Deno.test("progressPlace() draws a bar now and then, one at a time, and ends with the last word", async () => {
+  const { place, load, shown, texts } = slowPlace(), { onProgress, end } = progressPlace(place, true);
+  for (let done = 0; done <= 40; done++) {
+    onProgress(layers(done));
+    await sleep(10);
+  }
+  await end(last);
+  onProgress(layers(40)); // too late
+  await sleep(150);
+  assertEquals(texts().at(-1), "trace: computed");
+  assert(shown.length >= 2 && shown.length <= 6, `${shown.length} drawings in less than a second`);
+  assertEquals(load.most, 1);
+  assertMatch(texts()[0], /^calibrate: \d+ of 40 layers/);
+  assertMatch(`${shown[0]["text/html"]}`, /^<div><progress value="\d+" max="40"/);
+});
+
+Deno.test("progressPlace() says how fast it goes and how long that takes, anew for each stage", async () => {
+  const { place, texts } = slowPlace(0), { onProgress, end } = progressPlace(place, true);
+  onProgress(layers(10)); // kept from an earlier run: no measure of speed
+  await sleep(200);
+  onProgress(layers(12));
+  await sleep(300);
+  onProgress({ ...layers(0, "<b>search"), secondsLeft: 61 });
+  await sleep(300);
+  await end(last);
+  assertEquals(texts()[0], "calibrate: 10 of 40 layers");
+  assertMatch(texts()[1], /^calibrate: 12 of 40 layers, \d\.\d layers a second, about [\d.]+ s left$/);
+  assertEquals(texts()[2], "<b>search: 0 of 40 layers, about 1 min 1 s left");
+});
+
+Deno.test("progressPlace() shows no bar of what is quick, and does not wait for the next look", async () => {
+  const quick = slowPlace(), bar = progressPlace(quick.place, true), start = performance.now();
+  bar.onProgress(layers(0));
+  await bar.end(last);
+  assertEquals(quick.texts(), ["trace: computed"]);
+  const long = slowPlace(), other = progressPlace(long.place, true);
+  other.onProgress(layers(1));
+  await sleep(130);
+  await other.end(last);
+  assertEquals(long.texts().length, 2);
+  assert(performance.now() - start < 1000);
+});
+
+Deno.test("livePlace() leaves out what comes too fast, and draws the last", async () => {
+  const { place, load, texts } = slowPlace(), live = livePlace(place, (step: number) => ({ "text/plain": `step ${step}` }), true);
+  for (let step = 1; step <= 20; step++) {
+    live.emit(step);
+    await sleep(5);
+  }
+  await live.end();
+  live.emit(21);
+  assertEquals(texts(), ["step 1", "step 20"]);
+  assertEquals(load.most, 1);
+});
+
+Deno.test("livePlace() says what it could not draw, once, and lets the stage go on", async () => {
+  const { place, texts } = slowPlace();
+  const live = livePlace(place, () => {
+    throw new Error("Cannot show losses: there are none");
+  }, true);
+  for (let step = 1; step <= 3; step++) {
+    live.emit(step);
+    await sleep(10);
+  }
+  await live.end();
+  assertEquals(texts(), ["Error: Cannot show losses: there are none"]);
+});
+
+Deno.test("livePlace() draws nothing on a terminal, where drawings would pile up", async () => {
+  const { place, texts } = slowPlace(), live = livePlace(place, () => last);
+  live.emit(1);
+  await live.end();
+  assertEquals(texts(), []);
+});
