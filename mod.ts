@@ -32,6 +32,7 @@ export type { Tokenizer } from "./lib/checkpoint/open_tokenizer.ts";
 
 // Calibration
 export { calibrationTokens, type CalibrationTokensOptions } from "./lib/calibrate/calibration_tokens.ts";
+export { type Random, random } from "./lib/calibrate/random.ts";
 export { calibrate, type CalibrateOptions, type LayerTrace, type Trace } from "./lib/calibrate/calibrate.ts";
 
 // Importance
@@ -46,6 +47,7 @@ export type { Candidates } from "./lib/search/candidates.ts";
 export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
 export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
 export { greedySearch, type GreedySearchOptions } from "./lib/search/greedy_search.ts";
+export { type SearchableLayer, searchLayers } from "./lib/search/layer_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
 export { planByScores } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";

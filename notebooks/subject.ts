@@ -2,7 +2,9 @@
 
 import {
   type BosRule,
+  type Candidates,
   type Example,
+  type ExpertScores,
   type Item,
   loadTasks,
   loadTexts,
@@ -10,12 +12,14 @@ import {
   MOE_I2_RECIPE,
   type Notebook,
   type Perplexity,
+  type PruningBudget,
   type RankPlan,
   type ReceptionFieldPlan,
   type Recipe,
   type Stage,
   stages,
   type TaskResult,
+  type Trace,
   type TunedModel,
 } from "../mod.ts";
 import { openSource } from "../lib/checkpoint/open_source.ts";
@@ -112,6 +116,10 @@ function firstOfEach(items: Item[], limit: number): Item[] {
 }
 
 export interface Compressed {
+  trace: Stage<Trace>;
+  scores: Stage<ExpertScores>;
+  budget: Stage<PruningBudget>;
+  candidates: Stage<Candidates>;
   pruned: Stage<Model>;
   /** Pruned and decomposed. */
   small: Stage<Model>;
@@ -136,7 +144,7 @@ export function compress(
   const left = nb.stage(label("importance in P"), stages.leaveOneOut({ model: pruned, trace: again }));
   const ranks = nb.stage(label("ranks"), stages.allocateRanks({ scores: left }, { averageRank }));
   const small = nb.stage(label("P+D"), stages.decomposeExperts({ model: pruned, ranks }));
-  return { pruned, small, plan, ranks };
+  return { trace, scores, budget, candidates, plan, pruned, ranks, small };
 }
 
 /** Defines the third stage: fine-tuning of a compressed model. */

@@ -14,7 +14,19 @@ export interface Random {
   sample<T>(items: readonly T[], count?: number): T[];
 }
 
-/** A stream of random numbers that depends on the seed and on what it is for, so that stages and layers do not share one. */
+/**
+ * A stream of random numbers that depends on the seed and on what it is for, so that stages and layers do not share one.
+ *
+ * @param seed A whole number.
+ * @param purpose What it is for, such as "genetic search, layer 3".
+ * @throws {RangeError} If the seed is no whole number.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * assertEquals(random(0, "example").sample([1, 2, 3, 4], 2), random(0, "example").sample([1, 2, 3, 4], 2));
+ * ```
+ */
 export function random(seed: number, purpose: string): Random {
   if (!Number.isSafeInteger(seed)) throw new RangeError(`Cannot seed "${purpose}": the seed must be a whole number, received ${seed}`);
   let hash = 0x811c9dc5; // FNV-1a

@@ -30,7 +30,32 @@ export interface SearchableLayer {
   evaluated(): number;
 }
 
-/** Runs `search` on every layer that has to lose experts, and keeps the best sets. */
+/**
+ * Runs a search on every layer that has to lose experts, and keeps the best of the sets that it priced: what `geneticSearch` and `greedySearch` are made
+ * of, and searches of one's own. Layers are the parts that a stopped call does not repeat.
+ *
+ * @param trace Of the same model: the loss is taken over its kept MoE inputs, all as one batch.
+ * @param budget How many experts each layer loses.
+ * @param options How many sets a layer are kept, and what to call the search in progress.
+ * @param search Prices sets of a layer, and returns the least loss after each round.
+ * @throws {RangeError} If the trace or budget is of another model, or a layer must lose more experts than it can.
+ *
+ * @example
+ * ```ts
+ * import { calibrate } from "../calibrate/calibrate.ts";
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * using trace = await calibrate(device, model, [model.tokenizer.encode("Sum: 12 + 30 = 42.")]);
+ * const budget = { layers: [{ layer: 0, drop: 2 }] };
+ * const neighbours = await searchLayers(device, model, trace, budget, { stage: "neighbours" }, async ({ experts, price }) => {
+ *   return [Math.min(...await price(Array.from({ length: experts - 1 }, (_, i) => [i, i + 1])))];
+ * });
+ * assertEquals(neighbours.layers[0].evaluated, 7);
+ * ```
+ */
 export async function searchLayers(
   device: Device,
   model: Model,
