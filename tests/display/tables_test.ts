@@ -5,6 +5,7 @@ import { DOMParser } from "npm:linkedom@0.18.12";
 import { desc, from } from "npm:arquero@8.0.1";
 import { benchmarkTable } from "../../lib/display/benchmark_table.ts";
 import { comparisonTable } from "../../lib/display/comparison_table.ts";
+import { ladderTable } from "../../lib/display/ladder_table.ts";
 import { sequencesTable } from "../../lib/display/sequences_table.ts";
 import { table } from "../../lib/display/table.ts";
 import type { Shown } from "../../lib/display/shown.ts";
@@ -116,6 +117,19 @@ Deno.test("comparisonTable() goes by the names of tasks, not by their order", ()
     '"pruned": it was not evaluated on task "sums"',
   );
   assertThrows(() => comparisonTable({}), RangeError, "there are none");
+});
+
+Deno.test("ladderTable() shows recipes, one a row, where they are given", () => {
+  const figures = { tasks: [], parameters: 2000, bytes: 4000, activeParameters: 1000, accuracy: 0.5, accuracyError: 0.01, blocks: [] };
+  const row = (row: string, perplexity: number) => ({
+    ...{ ...figures, row, perplexity, against: null, blockLoss: 7, seconds: 1, evaluations: 0, plan: { layers: [] } },
+  });
+  const ladder = { ratio: 0.25, averageRank: 48, rows: [row("dense", 2), row("random", 20)] };
+  const lines = ladderTable(ladder, { recipes: ["12ab", "ffff"], caption: "tiny" })["text/plain"].split("\n");
+  assertEquals(lines[0], "tiny");
+  assertEquals(lines.slice(2).map((line) => line.split("|").at(-2)!.trim()), ["recipe", ":-----", "12ab", "ffff"]);
+  assert(!ladderTable(ladder)["text/plain"].includes("recipe"));
+  assertThrows(() => ladderTable(ladder, { recipes: ["12ab"] }), TypeError, 'expected "recipes" for its 2 rows');
 });
 
 Deno.test("benchmarkTable() leaves blank what a model was not measured on", () => {
