@@ -1,5 +1,6 @@
 /** Scores, searches and models side by side. */
 
+import { op, table as columns } from "npm:arquero@8.0.1";
 import { type Candidates, chart, type ExpertScores, type Shown, table } from "../mod.ts";
 import type { Measured } from "./subject.ts";
 
@@ -36,17 +37,10 @@ export function agreementTable(one: ExpertScores, others: readonly ExpertScores[
 
 /** Spearman's rank correlation: Pearson's of the ranks, equal values sharing theirs. */
 export function rankCorrelation(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  const [x, y] = [ranksOf(a), ranksOf(b)], middle = (x.length + 1) / 2;
-  const products = (a: readonly number[], b: readonly number[]) => a.reduce((sum, rank, i) => sum + (rank - middle) * (b[i] - middle), 0);
-  return products(x, y) / Math.sqrt(products(x, x) * products(y, y));
-}
-
-function ranksOf(values: ArrayLike<number>): number[] {
-  const all = Array.from(values);
-  return all.map((value) => {
-    const below = all.filter((other) => other < value).length, equal = all.filter((other) => other === value).length;
-    return below + (equal + 1) / 2;
-  });
+  const ranked = columns({ a: Array.from(a), b: Array.from(b) })
+    .orderby("a").derive({ x: op.avg_rank() })
+    .orderby("b").derive({ y: op.avg_rank() });
+  return ranked.rollup({ rho: op.corr("x", "y") }).get("rho");
 }
 
 /** The best set of each layer by several searches, and what each of them priced. */
