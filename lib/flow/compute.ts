@@ -57,7 +57,7 @@ export async function compute(run: Run, found: Resolved, input: InputOf): Promis
       { signal },
     );
     await parts.clear();
-    run.options.onComputed?.(name);
+    run.options.onComputed?.(name, parts.spentBefore);
     return { manifest };
   } catch (error) {
     await parts.spend(seconds()).catch(() => {}); // what the stage says is what counts

@@ -16,8 +16,8 @@ export interface RunOptions extends Omit<StageOptions, "resume"> {
   compute?: boolean;
   /** Called with what the stage tells of itself while it runs. */
   emit?: (value: unknown) => void;
-  /** Called with the name of each stage that had to be computed and is now in the store. */
-  onComputed?: (name: string) => void;
+  /** Called with the name of each stage that had to be computed and is now in the store, and the seconds that it took before this run went on with it. */
+  onComputed?: (name: string, secondsBefore: number) => void;
 }
 
 /** A flow while one of its stages is run: later definitions do not count. */

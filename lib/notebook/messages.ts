@@ -11,17 +11,24 @@ import type { Collection } from "../flow/gc.ts";
 import type { StageStatus } from "../flow/status.ts";
 import type { Verification } from "../flow/verify.ts";
 
-/** One line on how a result was got. */
-export function said(name: string, states: readonly StageStatus[], computed: ReadonlySet<string>): Shown {
+/**
+ * One line on how a result was got.
+ *
+ * @param computed Stages that were computed for it, and the seconds of each that were spent before it was stopped and went on.
+ */
+export function said(name: string, states: readonly StageStatus[], computed: ReadonlyMap<string, number>): Shown {
   const { stored, seconds = 0, bytes = 0 } = states.find((state) => state.name === name)!;
   const others = states.filter((state) => computed.has(state.name) && state.name !== name);
   const spent = others.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
   const [count, what] = [others.length, others.length === 1 ? "stage" : "stages"];
   const needed = count > 0 ? `; ${count} ${what} that it needs took ${formatSeconds(spent)}` : "";
+  const before = computed.get(name);
   const got = !stored
     ? "ready"
-    : computed.has(name)
-    ? `computed in ${formatSeconds(seconds)}, ${formatBytes(bytes)} in the store`
+    : before !== undefined
+    ? `computed in ${formatSeconds(seconds)}${before > 0 ? `, ${formatSeconds(before)} of it before Stop` : ""}, ${
+      formatBytes(bytes)
+    } in the store`
     : `from the store, where it was computed in ${formatSeconds(seconds)}`;
   return shown({ "text/plain": `${name}: ${got}${needed}` });
 }

@@ -135,9 +135,13 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
   };
 
   const run = async <T>(stage: Stage<T>, { upstream = false, live, view }: RunOptions<T>): Promise<T> => {
-    const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Set<string>();
+    const bar = progressPlace(place()), at = place(), below = live && livePlace(at, live), computed = new Map<string, number>();
     return await guarded(`run "${stage.name}"`, async (signal) => {
-      const told = { onProgress: bar.onProgress, emit: below?.emit, onComputed: (name: string) => computed.add(name) };
+      const told = {
+        onProgress: bar.onProgress,
+        emit: below?.emit,
+        onComputed: (name: string, before: number) => computed.set(name, before),
+      };
       const result = await flow.run(stage, { upstream, signal, ...told }).finally(below?.end);
       await bar.end(said(stage.name, await status(flow), computed));
       if (view) await views.results(stage, view, at);

@@ -12,12 +12,14 @@ import { openLab } from "./open_lab.ts";
 export interface Play {
   /** Begins the names of screenshots. */
   name: string;
-  /** A cell whose source is changed; the cells `then` are run after it. */
-  edit: { cell: string; from: string; to: string; then?: string[] };
+  /** A cell whose source is changed. */
+  edit: { cell: string; from: string; to: string };
   /** Cells that show something else without being run themselves: at first, after the change, and in the end if that is yet another thing. */
   views: { cell: string; before: string | RegExp; changed: string | RegExp; done?: string | RegExp }[];
-  /** A cell that takes long after the change: what it shows while it runs, once it was stopped, and at the end of the next run. */
-  long: { cell: string; running: string | RegExp; stopped: string | RegExp; done: string | RegExp };
+  /** A cell that takes long after the change, or after one of its own: what it shows while it runs, once it was stopped, and at the end of the next run. */
+  long: { cell: string; from?: string; to?: string; running: string | RegExp; stopped: string | RegExp; done: string | RegExp };
+  /** Cells that are run before the long one. */
+  between?: string[];
   /** A cell with a plotly chart. */
   plot: string;
   /** Variables of the kernel's environment. */
@@ -38,7 +40,7 @@ export async function playInLab(
   clients: Clients,
   folder: string,
   notebook: string,
-  { name, edit, views, long, plot, env }: Play,
+  { name, edit, views, long, between = [], plot, env }: Play,
 ): Promise<void> {
   await using lab = await openLab(clients, folder, notebook, env);
   const shows = (id: string, text: string | RegExp) => lab.output(id).filter({ hasText: text }).first().waitFor({ timeout: SEEN });
@@ -51,14 +53,16 @@ export async function playInLab(
     await lab.screenshot(`${name}-1-all-cells`);
 
     await lab.edit(edit.cell, edit.from, edit.to);
-    let count = 0;
-    for (const id of [edit.cell, ...edit.then ?? []]) {
-      await lab.run(id);
-      count = await lab.finish(id);
-    }
+    await lab.run(edit.cell);
+    let count = await lab.finish(edit.cell);
     for (const { cell, changed } of views) await shows(cell, changed);
     await lab.screenshot(`${name}-2-changed`);
 
+    for (const id of between) {
+      await lab.run(id);
+      count = await lab.finish(id);
+    }
+    if (long.from !== undefined) await lab.edit(long.cell, long.from, long.to!);
     await lab.run(long.cell);
     await shows(long.cell, long.running);
     await lab.screenshot(`${name}-3-long-cell`);
