@@ -69,7 +69,8 @@ function block(role: string, color: string, lines: readonly [label: string, text
 /** The sentence of an error, and those of what caused it, each once. */
 export function sentencesOf(error: unknown): string[] {
   const sentences: string[] = [];
-  for (let at = error; at !== undefined && at !== null && sentences.length < 5; at = at instanceof Error ? at.cause : undefined) {
+  let at = error;
+  for (let depth = 0; at !== undefined && at !== null && depth < 10; depth++, at = at instanceof Error ? at.cause : undefined) { // chains may be rings
     const sentence = at instanceof Error ? at.message || at.name : `${at}`;
     if (!sentences.some((said) => said.includes(sentence))) sentences.push(sentence);
   }

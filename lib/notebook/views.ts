@@ -4,7 +4,6 @@
  * @module
  */
 
-import { AsyncLocalStorage } from "node:async_hooks";
 import { htmlText, plainLine } from "../display/safe_text.ts";
 import { type Shown, shown } from "../display/shown.ts";
 import type { Flow } from "../flow/flow.ts";
@@ -24,7 +23,9 @@ interface View {
   drawn?: string;
   /** As it was when all of that was fresh. */
   last?: Shown;
-  draw(states: readonly StageStatus[]): Promise<{ mark: string; content: Shown; fresh: boolean }>;
+  /** What was wrong with the last drawing. */
+  fault?: string;
+  look(states: readonly StageStatus[]): { mark: string; fresh: boolean; draw: () => Shown | Promise<Shown> };
 }
 
 /** All displays of a notebook. */
@@ -40,7 +41,7 @@ export interface Views {
   states(key: string, draw: (states: StageStatus[]) => Shown | Promise<Shown>): Promise<void>;
   /** Redraws what is no longer true, and waits for it. */
   settle(): Promise<void>;
-  /** @throws {Error} Within a drawing, which would wait for itself. */
+  /** @throws {Error} If it is called by a drawing before its first `await`: that would wait for itself. */
   expectOutside(): void;
   /** What is shown now, in the order in which it came to be. */
   contents(): { heading: string; shown: Shown }[];
@@ -54,14 +55,22 @@ export interface Views {
  */
 export function openViews(flow: Flow, makePlace = place): Views & Disposable {
   const views: View[] = [];
-  const drawing = new AsyncLocalStorage<true>();
-  let settling: Promise<void> | undefined, again = false;
+  let settling: Promise<void> | undefined, again = false, drawing = false;
+  /** Calls what draws. Contexts of `AsyncLocalStorage` would tell more, but in Deno's kernel they leak into the cells that come after. */
+  const called = (draw: () => Shown | Promise<Shown>) => {
+    drawing = true;
+    try {
+      return draw();
+    } finally {
+      drawing = false;
+    }
+  };
   const settle = async () => {
     try {
       do {
         again = false;
         const states = await status(flow);
-        for (const view of [...views]) await drawing.run(true, redraw, view, states);
+        for (const view of [...views]) await redraw(view, states);
       } while (again);
     } finally {
       settling = undefined;
@@ -79,25 +88,28 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
     views.push(view);
     await request(); // in turn with other changes: nothing is drawn twice
   };
-  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>, at: Place = makePlace()) => {
+  const results = async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>, at?: Place) => {
     const single = isStage(given), inputs: Inputs = single ? { it: given } : given;
     const names = Object.values(inputs).map((stage) => stage.name), unknown = names.find((name) => !flow.definitions.has(name));
     if (unknown !== undefined) throw new RangeError(`Cannot show "${unknown}": there is no such stage; run the cell that defines it`);
     await add({
       key: JSON.stringify([names, draw.name || `${draw}`]),
       heading: names.join(", "),
-      place: at,
-      draw: async (states) => {
+      place: at ?? makePlace(),
+      look: (states) => {
         const mine = names.map((name) => states.find((state) => state.name === name)!),
           waiting = mine.filter((state) => state.state !== "fresh");
         const mark = JSON.stringify(
           mine.map(({ state, reason, key, hash }) => state === "fresh" ? [state, hash ?? key] : [state, reason, key]),
         );
-        if (waiting.length > 0) return { mark, content: waitingFor(waiting), fresh: false };
-        const values = await Promise.all(
-          Object.entries(inputs).map(async ([name, stage]) => [name, await flow.run(stage, { compute: false })] as const),
-        );
-        return { mark, content: await draw((single ? values[0][1] : Object.fromEntries(values)) as never), fresh: true };
+        if (waiting.length > 0) return { mark, fresh: false, draw: () => waitingFor(waiting) };
+        const drawResults = async () => {
+          const values = await Promise.all(
+            Object.entries(inputs).map(async ([name, stage]) => [name, await flow.run(stage, { compute: false })] as const),
+          );
+          return await called(() => draw((single ? values[0][1] : Object.fromEntries(values)) as never));
+        };
+        return { mark, fresh: true, draw: drawResults };
       },
     });
   };
@@ -108,12 +120,12 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
         key,
         heading: key,
         place: makePlace({ once: true }),
-        draw: async (states) => ({ mark: JSON.stringify(states), content: await draw([...states]), fresh: true }),
+        look: (states) => ({ mark: JSON.stringify(states), fresh: true, draw: () => called(() => draw([...states])) }),
       });
     },
     settle: async () => await request(),
     expectOutside: () => {
-      if (drawing.getStore()) throw new Error("Cannot run or show a stage within a display: name it beside those that the display shows");
+      if (drawing) throw new Error("Cannot run or show a stage within a display: name it beside those that the display shows");
     },
     contents: () => views.flatMap(({ heading, last }) => last ? [{ heading, shown: last }] : []),
     [Symbol.dispose]: stop,
@@ -122,14 +134,18 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
 
 async function redraw(view: View, states: readonly StageStatus[]): Promise<void> {
   try {
-    const { mark, content, fresh } = await view.draw(states);
+    const { mark, fresh, draw } = view.look(states);
     if (mark === view.drawn) return;
+    const content = await draw();
     view.drawn = mark;
+    view.fault = undefined;
     if (fresh) view.last = content;
     await view.place(fresh || !view.last ? content : outdated(content, view.last));
   } catch (error) {
-    view.drawn = undefined;
-    await view.place(errorBlock("draw this", error));
+    view.drawn = undefined; // to be tried again
+    const block = errorBlock("draw this", error), fault = block["text/plain"];
+    if (fault !== view.fault) await view.place(block);
+    view.fault = fault;
   }
 }
 
