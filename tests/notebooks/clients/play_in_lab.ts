@@ -27,7 +27,7 @@ export interface Play {
 }
 
 /** Milliseconds for something to be seen. */
-const SEEN = 300_000;
+const SEEN = 120_000;
 
 /**
  * Opens a notebook in JupyterLab, runs it, changes a number, sees other outputs change, stops a long cell and goes on with it.
