@@ -52,7 +52,7 @@ test(
     name: "quickstart",
     edit: { cell: "budget", from: "ratio = 0.25", to: "ratio = 0.5" },
     views: [
-      { cell: "open", before: "22 stages: 22 fresh", changed: /22 stages: .*stale/, done: /tuned\s*fresh/ },
+      { cell: "open", before: "22 stages: 22 fresh", changed: /22 stages: .*stale/, done: "22 stages: 19 fresh, 3 stale" },
       { cell: "search", before: "Least loss found by each generation", changed: "candidates is stale: input budget changed" },
       { cell: "evaluate", before: "perplexity", changed: "measured, pruned is stale" },
     ],
@@ -60,8 +60,8 @@ test(
     long: {
       cell: "tune",
       from: "epochs: 1",
-      to: "epochs: 80",
-      running: /fine-tune: [1-9]\d+ of 160 steps/,
+      to: "epochs: 40",
+      running: /fine-tune: [1-9]\d+ of 80 steps/,
       stopped: 'Stopped: did not run "tuned" to the end',
       done: /tuned: computed in .* before Stop/,
     },

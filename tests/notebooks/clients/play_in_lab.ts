@@ -43,7 +43,11 @@ export async function playInLab(
   { name, edit, views, long, between = [], plot, env }: Play,
 ): Promise<void> {
   await using lab = await openLab(clients, folder, notebook, env);
-  const shows = (id: string, text: string | RegExp) => lab.output(id).filter({ hasText: text }).first().waitFor({ timeout: SEEN });
+  const shows = async (id: string, text: string | RegExp) => {
+    await lab.output(id).filter({ hasText: text }).first().waitFor({ timeout: SEEN }).catch(async (cause) => {
+      throw new Error(`Cell "${id}" does not show ${text}, but ${await lab.output(id).allInnerTexts()}`, { cause });
+    });
+  };
   try {
     await lab.runAll();
     await lab.finish(lab.last);
@@ -65,17 +69,17 @@ export async function playInLab(
     if (long.from !== undefined) await lab.edit(long.cell, long.from, long.to!);
     await lab.run(long.cell);
     await shows(long.cell, long.running);
-    await lab.screenshot(`${name}-3-long-cell`);
+    await lab.screenshot(`${name}-3-long-cell`, long.cell);
     await lab.stop();
     const stopped = await lab.finish(long.cell);
     await shows(long.cell, long.stopped);
-    await lab.screenshot(`${name}-4-stopped`);
+    await lab.screenshot(`${name}-4-stopped`, long.cell);
 
     await lab.run(long.cell);
     await shows(long.cell, long.done);
     const again = await lab.finish(long.cell);
     for (const { cell, done } of views) if (done !== undefined) await shows(cell, done);
-    await lab.screenshot(`${name}-5-went-on`);
+    await lab.screenshot(`${name}-5-went-on`, long.cell);
     assertEquals([stopped, again], [count + 1, count + 2], "the kernel is the one that ran all the time");
     assertEquals(await lab.errors(), []);
   } catch (error) {
