@@ -66,7 +66,7 @@ function rowOf(nb: Definitions, location: string, subject: Subject, row: string,
       });
       return {
         ...{ model: name, row, reduction: 1 - left.experts / whole.experts, cut: 1 - left.total / whole.total, bytes: left.bytes },
-        ...{ recipe: `\`${hash.slice(0, 12)}\``, ...measured },
+        ...{ recipe: hash.slice(0, 12), ...measured },
       };
     },
   });

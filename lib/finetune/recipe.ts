@@ -53,8 +53,8 @@ const DEFAULTS: Recipe = {
 };
 
 /**
- * The recipe of MoE-I²'s third stage: 2 epochs of LoRA over about 50,000 Alpaca examples (number of epochs and data: one independent note). As far as is
- * known the paper prints nothing else. The other numbers are those of LLM-Pruner's recovery training, which that matches: inferred to be the same, and
+ * The recipe of MoE-I²'s third stage: 2 epochs of LoRA over about 50,000 Alpaca examples (number of epochs and data: one independent note). Nothing
+ * else of it is known. The other numbers are those of LLM-Pruner's recovery training, whose epochs and data are the same: inferred, and
  * recalled, not looked up.
  */
 export const MOE_I2_RECIPE: Partial<Recipe> = {

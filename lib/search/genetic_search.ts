@@ -20,9 +20,9 @@ export interface GeneticSearchOptions extends StageOptions {
   population?: number;
   /** @default 50 (MoE-I²) */
   generations?: number;
-  /** Share of a generation that survives and breeds. @default 0.2 (the paper does not say) */
+  /** Share of a generation that survives and breeds. @default 0.2 (the paper's is not known) */
   parents?: number;
-  /** Most experts of a child that are swapped for others. @default 1 (the paper does not say) */
+  /** Most experts of a child that are swapped for others. @default 1 (the paper's is not known) */
   mutations?: number;
   /** Best sets kept a layer. @default 3 (MoE-I²) */
   keep?: number;

@@ -30,7 +30,7 @@ export interface PruningBudgetOptions {
 }
 
 /**
- * Spreads `ratio` of all experts over the layers: important layers lose fewer (MoE-I², section 3.2; the paper does not print the mapping, `inverse`
+ * Spreads `ratio` of all experts over the layers: important layers lose fewer (MoE-I², section 3.2; the paper's mapping is not known to us, `inverse`
  * is that of a third-party reproduction, the others are ours).
  *
  * Shares are rounded down, what is left goes to the largest remainders, ties to the lower layer.
