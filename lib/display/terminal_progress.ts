@@ -17,6 +17,13 @@ export interface ProgressOutput {
   print: (line: string) => void;
 }
 
+/** Takes progress, and shows it. */
+export interface TerminalProgress {
+  (progress: Progress): void;
+  /** Ends what is shown, where a stage does not come to its end: a bar that goes on moving keeps the program alive. */
+  stop(): void;
+}
+
 /** Seconds between two lines about the same stage where there is no terminal. */
 const PAUSE = 10;
 
@@ -37,8 +44,8 @@ const PAUSE = 10;
  */
 export function terminalProgress(
   { terminal, print }: ProgressOutput = { terminal: Deno.stderr.isTerminal(), print: (line) => console.error(line) },
-): (progress: Progress) => void {
-  return terminal ? bars() : lines(print);
+): TerminalProgress {
+  return terminal ? bars() : Object.assign(lines(print), { stop: () => {} });
 }
 
 function lines(print: (line: string) => void): (progress: Progress) => void {
@@ -56,11 +63,12 @@ function lines(print: (line: string) => void): (progress: Progress) => void {
   };
 }
 
-function bars(): (progress: Progress) => void {
+function bars(): TerminalProgress {
   let bar: SingleBar | undefined, stage = "";
-  return ({ stage: name, done, total, unit, secondsLeft }) => {
+  const stop = () => (bar?.stop(), bar = undefined);
+  const show = ({ stage: name, done, total, unit, secondsLeft }: Progress) => {
     if (name !== stage || !bar) {
-      bar?.stop();
+      stop();
       bar = new SingleBar({
         format: `${name.padEnd(18)} {bar} {value}/{total} ${unit} {duration_formatted}{left}`,
         barsize: 30,
@@ -73,6 +81,7 @@ function bars(): (progress: Progress) => void {
       stage = name;
     }
     bar.update(done, { left: done >= total || secondsLeft === undefined ? "" : `, about ${Math.ceil(secondsLeft)} s left` });
-    if (done >= total) bar.stop(), bar = undefined;
+    if (done >= total) stop();
   };
+  return Object.assign(show, { stop });
 }

@@ -27,7 +27,7 @@ export interface Definition {
   run(inputs: Readonly<Record<string, unknown>>, context: StageContext): unknown;
 }
 
-/** Longest name of a folder that every system takes, with the endings that the store adds. */
+/** Longest name of a folder, in bytes. File systems take 255; paths are to stay short. */
 const LONGEST = 120;
 
 /**
@@ -43,8 +43,8 @@ export function definitionOf(
   known: ReadonlyMap<string, Definition>,
 ): Definition {
   expect(typeof name === "string", "define a stage", "a name", name);
-  if (!/[\p{L}\p{N}]/u.test(name) || folderName(name).length > LONGEST) {
-    throw new RangeError(`Cannot define a stage "${name}": a name has a letter or digit, and at most ${LONGEST} characters`);
+  if (!/[\p{L}\p{N}]/u.test(name) || new TextEncoder().encode(folderName(name)).length > LONGEST) {
+    throw new RangeError(`Cannot define a stage "${name}": a name has a letter or digit, and at most ${LONGEST} bytes`);
   }
   const clash = [...known.keys()].find((other) => other !== name && onAnyDisk(other) === onAnyDisk(name));
   if (clash !== undefined) throw new RangeError(`Cannot define a stage "${name}": on some disks its folder is that of "${clash}"`);

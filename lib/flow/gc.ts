@@ -43,7 +43,8 @@ interface Belonging {
 /**
  * Lists what no definition of a flow and no newest result of a stage refers to, and removes it if asked. Kept are the results of what is defined now, the
  * newest result of every stage in the store, whoever defined it, and all results that those were made from; parts and failures of what is defined
- * now, and of stages that this flow does not know. Files of any other name are not looked at, and nothing whose lock somebody holds.
+ * now, and of stages that this flow does not know. Files of any other name are not looked at, and nothing whose lock somebody holds. What another process
+ * computes right now from older results is not known here: remove when no other kernel is at work on the store.
  *
  * @param flow The flow.
  * @param options Whether to remove.
@@ -87,7 +88,9 @@ export async function gc(flow: Flow, options: GcOptions = {}): Promise<Collectio
     }); // its end removes the file, be it one that a killed process left
     if (!lock) continue;
     for (const { path, kind } of unused) {
-      garbage.push({ path: relative(store.folder, path), kind, bytes: await bytesOf(path) });
+      const bytes = await bytesOf(path);
+      if (bytes === undefined) continue; // another process was done with it before the lock was taken
+      garbage.push({ path: relative(store.folder, path), kind, bytes });
       if (remove) await discard(path);
     }
   }
@@ -134,10 +137,14 @@ async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly s
   return kept;
 }
 
-async function bytesOf(path: string): Promise<number> {
-  const info = await Deno.lstat(path);
-  if (!info.isDirectory) return info.size;
+/** Undefined where there is nothing any more. */
+async function bytesOf(path: string): Promise<number | undefined> {
+  const info = await Deno.lstat(path).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw fileError("read", path, error);
+  });
+  if (!info?.isDirectory) return info?.size;
   let sum = 0;
-  for (const { name } of await entriesOf(path)) sum += await bytesOf(join(path, name));
+  for (const { name } of await entriesOf(path)) sum += await bytesOf(join(path, name)) ?? 0;
   return sum;
 }

@@ -59,6 +59,7 @@ function around<V extends object, O extends object, T>(
 ): Ready<V, O, T> {
   return ((inputs: StagesOf<V>, options = {} as O) => {
     expect(isObject(inputs), "define a stage", "the stages that it takes, by name", inputs);
+    expect(isObject(options), "define a stage", "options as an object", options);
     const given = Object.fromEntries(Object.entries(inputs).filter(([, stage]) => stage !== undefined));
     return { ...about, inputs: given, options, run };
   }) as Ready<V, O, T>;

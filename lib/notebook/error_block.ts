@@ -49,11 +49,12 @@ export function errorBlock(what: string, error: unknown): Shown {
  * What Stop did, as such a block.
  *
  * @param what What was going on, such as `run "importance"`.
+ * @param goesOn Whether what is done of it is kept.
  */
-export function stoppedBlock(what: string): Shown {
+export function stoppedBlock(what: string, goesOn: boolean): Shown {
   return block("status", "#E69F00", [["Stopped", `did not ${what} to the end`], [
     "Remedy",
-    "Run the cell again: it goes on from what is done.",
+    `Run the cell again: it ${goesOn ? "goes on from what is done" : "begins anew"}.`,
   ]]);
 }
 

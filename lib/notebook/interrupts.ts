@@ -10,29 +10,36 @@ import { jupyter } from "./jupyter.ts";
 /** What was asked for by Stop, or by Ctrl-C on a terminal. */
 export const STOPPED = "Stopped";
 
-let controller: AbortController | undefined, running = 0, listening = false;
+/** Of what runs now, and of the signal that was handed out. */
+const running = new Set<AbortController>();
+let handedOut: AbortController | undefined, listening = false;
 
-/**
- * A signal that aborts at the next Stop. A notebook's Stop button sends SIGINT, which kills the kernel unless somebody listens: from the first call on
- * somebody does. On a terminal, Ctrl-C stops what runs, and where nothing does it ends the program, as always.
- */
-export function stopSignal(): AbortSignal {
+/** From now on Stop stops what runs. A notebook's Stop button sends SIGINT, which kills the kernel unless somebody listens. */
+export function listenForStop(): void {
   if (!listening) Deno.addSignalListener("SIGINT", interrupted), listening = true;
-  if (!controller || controller.signal.aborted) controller = new AbortController();
-  return controller.signal;
 }
 
-/** Runs something that Stop aborts. When nothing of the kind runs any more, the next Ctrl-C on a terminal ends the program. */
+/** A signal that aborts at the next Stop, whenever that comes. */
+export function stopSignal(): AbortSignal {
+  listenForStop();
+  return (handedOut ??= new AbortController()).signal;
+}
+
+/** Runs something that Stop aborts. Where nothing of the kind runs and no signal is handed out, Ctrl-C on a terminal ends the program, as always. */
 export async function stoppable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  running++;
+  listenForStop();
+  const controller = new AbortController();
+  running.add(controller);
   try {
-    return await work(stopSignal());
+    return await work(controller.signal);
   } finally {
-    if (--running === 0) controller = undefined;
+    running.delete(controller);
   }
 }
 
 function interrupted(): void {
-  if (controller && !controller.signal.aborted) controller.abort(new DOMException(STOPPED, "AbortError"));
-  else if (!jupyter) process.exit(130);
+  const stopped = handedOut ? [...running, handedOut] : [...running];
+  handedOut = undefined;
+  if (stopped.length === 0 && !jupyter) process.exit(130);
+  for (const controller of stopped) controller.abort(new DOMException(STOPPED, "AbortError"));
 }

@@ -40,6 +40,7 @@ export function livePlace(place: Place, draw: (told: never) => Shown | Promise<S
         await place(await draw(told as never));
       } catch (error) {
         closed = true;
+        next = undefined;
         await place(errorBlock("draw this", error));
       }
       if (closed || hurry) continue;

@@ -22,9 +22,10 @@ import { status } from "../flow/status.ts";
 import { verify } from "../flow/verify.ts";
 import type { OpenOptions } from "../checkpoint/source.ts";
 import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { errorBlock, sentencesOf, stoppedBlock } from "./error_block.ts";
-import { stoppable, stopSignal } from "./interrupts.ts";
+import { listenForStop, stoppable, stopSignal } from "./interrupts.ts";
 import { livePlace } from "./live_place.ts";
 import { brief, said, unreferenced, verified } from "./messages.ts";
 import { place } from "./place.ts";
@@ -113,11 +114,15 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     await openFlow({ device, store, onWarning: (warning) => void show(shown({ "text/plain": `Warning: ${warning}` })) }),
   );
   const views = stack.use(openViews(flow));
-  stopSignal();
+  listenForStop();
   const held = stack.move();
 
   /** Runs something that may fail or be stopped; an error becomes a block, and a short one ends the cell. */
-  const guarded = async <T>(what: string, work: (signal: AbortSignal) => Promise<T>, end?: (last: Shown) => Promise<void>): Promise<T> => {
+  const guarded = async <T>(
+    what: string,
+    work: (signal: AbortSignal) => Promise<T>,
+    { end = place(), goesOn = false }: { end?: (last: Shown) => Promise<void>; goesOn?: boolean } = {},
+  ): Promise<T> => {
     views.expectOutside();
     return await stoppable(async (signal) => {
       try {
@@ -126,8 +131,8 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
         await views.settle();
         return result;
       } catch (error) {
-        const last = signal.aborted ? stoppedBlock(what) : errorBlock(what, error);
-        await (end ?? place())(last);
+        const last = signal.aborted ? stoppedBlock(what, goesOn) : errorBlock(what, error);
+        await end(last);
         await views.settle().catch(() => {}); // the first error is the one that counts
         throw brief(signal.aborted ? last["text/plain"].split("\n")[0] : sentencesOf(error)[0], error);
       }
@@ -146,7 +151,7 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
       await bar.end(said(stage.name, await status(flow), computed));
       if (view) await views.results(stage, view, at);
       return result;
-    }, bar.end);
+    }, { end: bar.end, goesOn: true });
   };
 
   const nb: Notebook = {
@@ -159,6 +164,11 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     model: (name, location, options) => modelSource(flow, name, location, options),
     run: (async (given: Stage<unknown> | Inputs, options: RunOptions = {}) => {
       expectStages(given, "run");
+      expectOptions(options, "run a stage");
+      const { live, view } = options;
+      for (const [name, draw] of Object.entries({ live, view })) {
+        expect(draw === undefined || typeof draw === "function", "run a stage", `a function as "${name}"`, draw);
+      }
       if (isStage(given)) return quiet(await run(given, options));
       const results: Record<string, unknown> = {};
       for (const [name, stage] of Object.entries(given)) results[name] = await run(stage, options);
@@ -166,6 +176,7 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
     }) as Notebook["run"],
     view: async (given: Stage<unknown> | Inputs, draw: (results: never) => Shown | Promise<Shown>) => {
       expectStages(given, "show");
+      expect(typeof draw === "function", "show a stage", "a function that makes a display of its result", draw);
       await guarded("draw this", async () => await views.results(given as Stage<never>, draw as (result: unknown) => Shown));
     },
     show,
@@ -179,6 +190,7 @@ export async function notebook({ store = ".winnow", device: kind }: NotebookOpti
       const found = await guarded(
         "verify",
         (signal) => verify(flow, { stages: stages.length > 0 ? stages : undefined, signal, onProgress: bar.onProgress }),
+        { end: bar.end },
       );
       await bar.end(verified(found));
     },

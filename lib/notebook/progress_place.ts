@@ -29,7 +29,10 @@ export interface ProgressPlace {
  * @param inside Whether there is a notebook.
  */
 export function progressPlace(show: Place, inside = jupyter !== undefined): ProgressPlace {
-  if (!inside) return { onProgress: terminalProgress(), end: (last) => show(last) };
+  if (!inside) {
+    const onProgress = terminalProgress();
+    return { onProgress, end: async (last) => (onProgress.stop(), await show(last)) };
+  }
   let latest: Progress | undefined, drawing: Promise<void> | undefined, stage: string | undefined, over = false, wake = () => {};
   let started = 0, from = 0;
   const rest = (milliseconds: number) =>

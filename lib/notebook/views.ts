@@ -9,13 +9,17 @@ import { type Shown, shown } from "../display/shown.ts";
 import type { Flow } from "../flow/flow.ts";
 import type { Inputs, Stage } from "../flow/stage.ts";
 import { type StageStatus, status } from "../flow/status.ts";
+import { expect } from "../model/expect.ts";
 import { asHtml } from "./as_html.ts";
 import { errorBlock } from "./error_block.ts";
 import { type Place, place } from "./place.ts";
 
+/** Displays with the same key that are kept up to date: those of a loop, and of cells that were run again, whose outputs nobody sees any more. */
+const SAME = 12;
+
 /** One display, in the cell where it was made. */
 interface View {
-  /** Whose place it takes when the cell is run again. */
+  /** The same when its cell is run again. */
   key: string;
   heading: string;
   place: Place;
@@ -23,8 +27,8 @@ interface View {
   drawn?: string;
   /** As it was when all of that was fresh. */
   last?: Shown;
-  /** What was wrong with the last drawing. */
-  fault?: string;
+  /** What stands at the place now. */
+  now?: Shown;
   look(states: readonly StageStatus[]): { mark: string; fresh: boolean; draw: () => Shown | Promise<Shown> };
 }
 
@@ -65,6 +69,9 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
       drawing = false;
     }
   };
+  const expectOutside = () => {
+    if (drawing) throw new Error("Cannot run or show a stage within a display: name it beside those that the display shows");
+  };
   const settle = async () => {
     try {
       do {
@@ -83,8 +90,9 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
   };
   const stop = flow.onChange(() => void request().catch(() => {})); // who waits for it is told
   const add = async (view: View) => {
-    const before = views.findIndex(({ key }) => key === view.key);
-    if (before >= 0) views.splice(before, 1); // its cell is run again: the old output is gone
+    expectOutside();
+    const same = views.filter(({ key }) => key === view.key);
+    if (same.length >= SAME) views.splice(views.indexOf(same[0]), 1);
     views.push(view);
     await request(); // in turn with other changes: nothing is drawn twice
   };
@@ -124,29 +132,38 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
       });
     },
     settle: async () => await request(),
-    expectOutside: () => {
-      if (drawing) throw new Error("Cannot run or show a stage within a display: name it beside those that the display shows");
+    expectOutside,
+    contents: () => {
+      const said = new Set<string>();
+      const news = views.toReversed().filter(({ key, now }) => {
+        const text = JSON.stringify([key, now?.["text/plain"]]), again = said.has(text); // of a cell that was run again
+        said.add(text);
+        return now !== undefined && !again;
+      });
+      return news.toReversed().map(({ heading, now }) => ({ heading, shown: now! }));
     },
-    contents: () => views.flatMap(({ heading, last }) => last ? [{ heading, shown: last }] : []),
     [Symbol.dispose]: stop,
   };
 }
 
 async function redraw(view: View, states: readonly StageStatus[]): Promise<void> {
+  const { mark, fresh, draw } = view.look(states);
+  if (mark === view.drawn) return;
+  view.drawn = mark;
   try {
-    const { mark, fresh, draw } = view.look(states);
-    if (mark === view.drawn) return;
     const content = await draw();
-    view.drawn = mark;
-    view.fault = undefined;
+    expect(
+      typeof content?.["text/plain"] === "string",
+      "draw this",
+      "a display, such as table() gives, from the function that draws",
+      content,
+    );
     if (fresh) view.last = content;
-    await view.place(fresh || !view.last ? content : outdated(content, view.last));
+    view.now = fresh || !view.last ? content : outdated(content, view.last);
   } catch (error) {
-    view.drawn = undefined; // to be tried again
-    const block = errorBlock("draw this", error), fault = block["text/plain"];
-    if (fault !== view.fault) await view.place(block);
-    view.fault = fault;
+    view.now = errorBlock("draw this", error);
   }
+  await view.place(view.now);
 }
 
 /** Whether it is one stage, not several by name. */

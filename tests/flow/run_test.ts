@@ -41,8 +41,8 @@ Deno.test("run() computes nothing where that is not allowed", async () => {
 Deno.test("stage() refuses names, inputs and options that cannot be", async () => {
   await withStore(async ({ open }) => {
     const flow = await open(), other = await open(), { base, doubled } = chain(flow, []), define = { version: 1, run: () => 1 };
-    const text = "a name has a letter or digit, and at most 120 characters";
-    for (const name of ["", " ", "..", "/", "x".repeat(121), "//".repeat(50) + "a"]) {
+    const text = "a name has a letter or digit, and at most 120 bytes";
+    for (const name of ["", " ", "..", "/", "x".repeat(121), "測".repeat(41), "//".repeat(50) + "a"]) {
       assertThrows(() => flow.stage(name, define), RangeError, `Cannot define a stage "${name}": ${text}`);
     }
     assertThrows(() => flow.stage(5 as never, define), TypeError, "Cannot define a stage: expected a name, found 5");

@@ -55,7 +55,7 @@ Deno.test("sentencesOf() takes anything that was thrown, and says nothing twice"
 });
 
 Deno.test("stoppedBlock() is no error", () => {
-  const block = stoppedBlock('run "tuned"');
+  const block = stoppedBlock('run "tuned"', true);
   assertEquals(block["text/plain"], 'Stopped: did not run "tuned" to the end\nRemedy: Run the cell again: it goes on from what is done.');
   assertStringIncludes(`${block["text/html"]}`, 'role="status"');
 });

@@ -87,6 +87,20 @@ Deno.test("livePlace() says what it could not draw, once, and lets the stage go 
   assertEquals(texts(), ["Error: Cannot show losses: there are none"]);
 });
 
+Deno.test("livePlace() draws nothing after what it could not draw, be it told meanwhile", async () => {
+  const { place, texts } = slowPlace();
+  const live = livePlace(place, async (step: number) => {
+    await sleep(10);
+    if (step === 1) throw new Error("Cannot draw 1");
+    return { "text/plain": `step ${step}` };
+  }, true);
+  live.emit(1);
+  await sleep(2);
+  live.emit(2);
+  await live.end();
+  assertEquals(texts(), ["Error: Cannot draw 1"]);
+});
+
 Deno.test("livePlace() draws nothing on a terminal, where drawings would pile up", async () => {
   const { place, texts } = slowPlace(), live = livePlace(place, () => last);
   live.emit(1);

@@ -93,7 +93,7 @@ Deno.test("many changes at once are one drawing, and a display is drawn once whe
   });
 });
 
-Deno.test("a cell that is run again takes its display over", async () => {
+Deno.test("a cell that is run again shows one thing twice, which is one thing in a report", async () => {
   await withViews(async ({ flow, views, places, number }) => {
     const { square } = number(1), cell = () => views.results(square, asText);
     await flow.run(square, { upstream: true });
@@ -102,8 +102,7 @@ Deno.test("a cell that is run again takes its display over", async () => {
     number(2);
     await flow.run(square, { upstream: true });
     await views.settle();
-    assertEquals(texts(places[0]), ["it is 1"], "its output is gone");
-    assertEquals(texts(places[1]).at(-1), "it is 4");
+    assertEquals(places.map((place) => texts(place).at(-1)), ["it is 4", "it is 4"]);
     assertEquals(views.contents(), [{ heading: "square", shown: asText(4) }]);
   });
 });
@@ -149,6 +148,54 @@ Deno.test("a display of a stage that there is not, and one within another, are r
     });
     views.expectOutside();
     assertEquals(texts(places[0]), ["Error: Cannot run or show a stage within a display: name it beside those that the display shows"]);
+  });
+});
+
+Deno.test("displays that differ in what they close over are all kept up to date", async () => {
+  await withViews(async ({ flow, views, places, number }) => {
+    const { square } = number(1);
+    await flow.run(square, { upstream: true });
+    for (const factor of [1, 10]) await views.results(square, (value: number) => ({ "text/plain": `${factor * value}` }));
+    number(2);
+    await flow.run(square, { upstream: true });
+    await views.settle();
+    assertEquals(places.map((place) => texts(place).at(-1)), ["4", "40"]);
+    assertEquals(views.contents().map(({ shown }) => shown["text/plain"]), ["4", "40"]);
+  });
+});
+
+Deno.test("a report says what is not up to date, as the cell does", async () => {
+  await withViews(async ({ flow, views, places, number }) => {
+    const { square } = number(1);
+    await flow.run(square, { upstream: true });
+    await views.results(square, asText);
+    number(2);
+    await views.settle();
+    assertEquals(views.contents()[0].shown["text/plain"], "square is stale: input number is stale\nBefore:\nit is 1");
+    assertEquals(views.contents()[0].shown, places[0].at(-1));
+  });
+});
+
+Deno.test("a drawing that fails, or gives no display, is called once for every change", async () => {
+  await withViews(async ({ flow, views, places, number }) => {
+    const { square } = number(1), calls: number[] = [];
+    await flow.run(square, { upstream: true });
+    await views.results(square, ((value: number) => void calls.push(value)) as never);
+    await views.settle();
+    assertEquals(calls, [1]);
+    assertEquals(places[0].map((content) => content["text/plain"].includes("such as table() gives")), [true]);
+  });
+});
+
+Deno.test("a display within a display is refused, not waited for", async () => {
+  await withViews(async ({ flow, views, places, number }) => {
+    const { square } = number(1);
+    await flow.run(square, { upstream: true });
+    await views.results(square, async () => {
+      await views.states("status", () => asText(1));
+      return asText(1);
+    });
+    assertStringIncludes(texts(places[0])[0], "Cannot run or show a stage within a display");
   });
 });
 
