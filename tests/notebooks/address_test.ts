@@ -35,7 +35,7 @@ Deno.test("every notebook begins with where Winnow lies, and imports all of it f
       name,
     );
     for (const { id, source } of cells) {
-      const types = /typeof import\(\s*"[^"]+"\s*\)|import\("\.\.\/mod\.ts"\)\./g, bound = /import\(\s*["'`](?!\$\{root\})|from ["']\./;
+      const types = /typeof import\(\s*"[^"]+"\s*\)|import\("[^"]+"\)\.[A-Z]/g, bound = /import\(\s*["'`](?!\$\{root\})|from ["']\./;
       assert(!bound.test(source.replaceAll(types, "")), `${name}, cell "${id}": an import that does not begin with root`);
     }
   }
