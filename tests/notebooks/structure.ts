@@ -13,7 +13,7 @@ export function structureDifferences(committed: Notebook, run: Notebook): string
   const cells = codeCells(run);
   return codeCells(committed).flatMap((cell, i) => {
     if (cell.source !== cells[i]?.source) return [`cell "${cell.id}": the run is of another notebook`];
-    const [expected, found] = [cell, cells[i]].map(({ outputs = [] }) => inARowOnce(outputs.map(kindOf)));
+    const [expected, found] = [cell, cells[i]].map(({ outputs = [] }) => inARowOnce(outputs.filter(isSeen).map(kindOf)));
     return Array.from(
       { length: Math.max(expected.length, found.length) },
       (_, j) =>
@@ -23,6 +23,9 @@ export function structureDifferences(committed: Notebook, run: Notebook): string
     ).flat();
   });
 }
+
+/** Clients keep results that want not to be shown, or do not. */
+const isSeen = ({ data }: Output) => data === undefined || Object.keys(data).length > 0;
 
 /** How many stages of one kind a cell runs is a matter of the data. */
 const inARowOnce = (kinds: string[]) => kinds.filter((kind, i) => kind !== kinds[i - 1]);

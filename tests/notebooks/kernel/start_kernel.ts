@@ -70,6 +70,14 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
   const ended = process.status.then(async ({ code, signal }) =>
     end.reject(new Error(`The kernel ended with ${signal ?? `code ${code}`}. ${(await log).trim().slice(-2000)}`))
   );
+  /** A connection that breaks is often the first sign that the kernel ends: then that is what is told. */
+  const broken = async (error: unknown): Promise<never> => {
+    const { promise: late, resolve } = Promise.withResolvers<void>(), timer = setTimeout(resolve, END);
+    await Promise.race([ended, late]);
+    clearTimeout(timer);
+    end.reject(error);
+    return await end.promise;
+  };
   /** What comes of a promise, unless the kernel ends before. */
   const orEnded = <T>(promise: Promise<T>): Promise<T> => Promise.race([promise, end.promise]);
 
@@ -90,14 +98,14 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
     try {
       for await (const frames of socket.messages()) use(decodeMessage(key, frames));
     } catch (error) {
-      end.reject(error);
+      await broken(error).catch(() => {});
     }
   }
 
   async function request(socket: Socket, type: string, content: unknown): Promise<Message> {
     const header = newHeader(type, session), { promise, resolve } = Promise.withResolvers<Message>();
     answers.set(header.msg_id, resolve);
-    await socket.send(encodeMessage(key, { header, parent: {}, content }));
+    await socket.send(encodeMessage(key, { header, parent: {}, content })).catch(broken);
     return await orEnded(promise).finally(() => answers.delete(header.msg_id));
   }
 
