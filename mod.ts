@@ -39,6 +39,8 @@ export { calibrate, type CalibrateOptions, type LayerTrace, type Trace } from ".
 export type { ExpertScores } from "./lib/importance/expert_scores.ts";
 export { keptScores } from "./lib/importance/kept_scores.ts";
 export { type ScoreAgreement, scoreAgreement, type ScoreAgreementOptions } from "./lib/importance/score_agreement.ts";
+export { type ExpertStatistics, expertStatistics, type LayerStatistics } from "./lib/importance/expert_statistics.ts";
+export { scoreExperts, type StatisticsScore } from "./lib/importance/score_experts.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
 
 // Pruning

@@ -56,6 +56,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       type Run = (device: Device, options: winnow.StageOptions) => Promise<unknown>;
       const stages: Record<string, Run> = {
         calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
+        "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
         "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
         "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
         "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),

@@ -170,6 +170,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       using made = await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 20 });
       return await traceData(made);
     },
+    "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
     "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 1 }),
     "leaveOneOut, kept inputs, relative": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 2, loss: "relative" }),
     "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, { ...o, batch: 1, layers: [3, 1] }),

@@ -22,6 +22,8 @@ import { perplexity } from "../evaluate/perplexity.ts";
 import type { Example } from "../finetune/examples.ts";
 import { finetune, type FinetuneOptions } from "../finetune/finetune.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
+import { type ExpertStatistics, expertStatistics } from "../importance/expert_statistics.ts";
+import { scoreExperts, type StatisticsScore } from "../importance/score_experts.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
@@ -104,6 +106,15 @@ export const stages = {
     { version: 1, kernels: SEARCH },
     ({ model, trace }: { model: Model; trace: Trace }, options: Plain<typeof leaveOneOut>, context) =>
       leaveOneOut(context.device, model, trace, { ...options, ...control(context) }),
+  ),
+  expertStatistics: around(
+    { version: 1, kernels: SEARCH },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof expertStatistics>, context) =>
+      expertStatistics(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  scoreExperts: around(
+    { version: 1 },
+    ({ statistics }: { statistics: ExpertStatistics }, { kind }: { kind: StatisticsScore }) => scoreExperts(statistics, kind),
   ),
   pruningBudget: around(
     { version: 1 },

@@ -29,6 +29,7 @@ async function definitions(store: string) {
   const few = { rank: 1, epochs: 1, dropout: 0.1, targets: ["attention" as const, "experts" as const, "router" as const] };
   const all: Record<string, StageDefinition<never, never, unknown>> = {
     "calibrate": stages.calibrate({ model: small, tokens }),
+    "expertStatistics": stages.expertStatistics({ model: small, tokens }),
     "leaveOneOut": stages.leaveOneOut({ model: small, trace }, { loss: "relative" }),
     "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
     "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),
