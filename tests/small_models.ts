@@ -90,7 +90,7 @@ export async function routingOf(
 }
 
 /** Masked softmax, groups, top-k, renormalisation, scale. */
-function route(p: Float32Array, masked: boolean[], { topK, renormalise, scale, groups }: RouterRule): number[] {
+export function route(p: Float32Array, masked: boolean[], { topK, renormalise, scale, groups }: RouterRule): number[] {
   const left = Array.from(p, (v, e) => masked[e] ? 0 : v), total = left.reduce((a, b) => a + b), q = left.map((v) => v / total);
   const best = (group: number) => Math.max(...q.filter((_, e) => groups!.of[e] === group && !masked[e]));
   const admitted = groups && [...new Set(groups.of.filter((_, e) => !masked[e]))].sort((a, b) => best(b) - best(a)).slice(0, groups.keep);

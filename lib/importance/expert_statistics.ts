@@ -4,14 +4,14 @@
  * @module
  */
 
-import type { Device, Tensor } from "../device/device.ts";
-import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import type { Device, RouterRule, Tensor } from "../device/device.ts";
+import { batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { LoadedMoe } from "../model/load_layer.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { ModelConfig } from "../model/parse_config.ts";
-import type { StageOptions } from "../model/stage_options.ts";
+import { pause, type StageOptions } from "../model/stage_options.ts";
 import { walk } from "../model/walk.ts";
 
 /**
@@ -56,8 +56,9 @@ export interface ExpertStatistics {
 
 /**
  * Runs sequences through the model and sums up what scores of experts are made of: counts hard and soft (SEER-MoE), norms of outputs plain and weighted
- * (EAN, REAP, MAN), mean outputs (MoNE), squares of inputs (Wanda, MoE-Pruner), ratios of weights (dynamic skipping in NAEE). The weights are read once;
- * one batch's outputs are held at a time. Sequences have no padding: every token counts.
+ * (EAN, REAP, MAN), mean outputs (the constants of MoNE), squares of inputs (for gate and up projections in Wanda and MoE-Pruner, of the unpruned model),
+ * ratios of weights (dynamic skipping in NAEE). The weights are read once; the routed experts of a token run twice, for the statistics and for the model.
+ * Sequences have no padding: every token counts.
  *
  * @param sequences Token ids, the model's BOS first where it has one.
  * @throws {RangeError} If there are no tokens, or an id is outside the vocabulary.
@@ -81,70 +82,86 @@ export async function expertStatistics(
 ): Promise<ExpertStatistics> {
   expectStage(device, model, "take statistics of experts", options);
   const { config } = model, { signal, onProgress, resume } = options;
-  const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
-  const starts = batches.map((_, b) => batches.slice(0, b).reduce((n, { ids }) => n + ids.length, 0));
-  const tokens = batches.reduce((n, { ids }) => n + ids.length, 0);
+  const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK)), starts: number[] = [];
+  const tokens = batches.reduce((start, { ids }) => (starts.push(start), start + ids.length), 0);
   if (tokens === 0) throw new RangeError("Cannot take statistics of experts: there are no tokens");
-  const layers = new Map(
-    moeLayers(model).map(({ index, block }) => [index, nothing(config, index, block.experts.map((e) => e.id), tokens)]),
-  );
+  const layers = moeLayers(model).map(({ index, block }) => {
+    const experts = block.experts.map((e) => e.id);
+    return { layer: index, experts, ...noSums(config, experts.length, tokens) };
+  });
+  // The walk takes a group of batches through one layer after the other: sums over a group are what is found, and kept for a call that goes on.
+  const groups = groupBatches(batches, config.hidden * 4);
+  let sums: Sums | undefined;
   await walk(device, model, batches, {
     ...{ signal, onProgress, resume, stage: "expert statistics" },
     atBlock: async ({ layer: { index: layer }, weights: { block }, batch, input }) => {
       if (block.kind === "dense") return;
-      return { layer, batch, sums: await batchStatistics(device, config, block, input) };
+      const group = groups.find((group) => group.includes(batch))!, start = starts[group[0]], end = starts[group.at(-1)! + 1] ?? tokens;
+      if (batch === group[0]) sums = noSums(config, block.ids.length, end - start);
+      await addBatch(device, config, block, input, sums!, starts[batch] - start, signal);
+      return batch === group.at(-1) ? { layer, start, sums: sums! } : undefined;
     },
-    found: ({ layer, batch, sums }) => {
-      const total = layers.get(layer)!;
+    found: ({ layer, start, sums }) => {
+      const total = layers.find((l) => l.layer === layer)!;
       for (const key of SUMS) sums[key].forEach((value, i) => total[key][i] += value);
       total.entropy += sums.entropy;
-      total.topRatios.set(sums.topRatios, starts[batch]);
+      total.topRatios.set(sums.topRatios, start);
     },
   });
   const { hidden, moe: { topK, intermediate } } = config;
-  return { tokens, topK, expertShape: { hidden, intermediate }, layers: [...layers.values()] };
+  return { tokens, topK, expertShape: { hidden, intermediate }, layers };
 }
+
+/** What is summed in a layer. */
+type Sums = Omit<LayerStatistics, "layer" | "experts">;
 
 /** Names of the sums that are one number an expert. */
 export const BY_EXPERT = ["counts", "probabilities", "allProbabilities", "weights", "norms", "gatedNorms", "squaredNorms"] as const;
 const BY_EXPERT_AND_NUMBER = ["outputs", "inputSquares", "gatedInputSquares"] as const;
 const SUMS = [...BY_EXPERT, ...BY_EXPERT_AND_NUMBER];
 
-function nothing({ hidden }: ModelConfig, layer: number, experts: number[], tokens: number): LayerStatistics {
+function noSums({ hidden }: ModelConfig, experts: number, tokens: number): Sums {
   const zeros = (keys: readonly string[], size: number) => Object.fromEntries(keys.map((key) => [key, new Float64Array(size)]));
-  const sums = { ...zeros(BY_EXPERT, experts.length), ...zeros(BY_EXPERT_AND_NUMBER, experts.length * hidden) };
-  return { layer, experts, ...sums, entropy: 0, topRatios: new Float32Array(tokens) } as LayerStatistics;
+  const sums = { ...zeros(BY_EXPERT, experts), ...zeros(BY_EXPERT_AND_NUMBER, experts * hidden) };
+  return { ...sums, entropy: 0, topRatios: new Float32Array(tokens) } as Sums;
 }
 
-/** The sums of one batch, input `[tokens, hidden]`. Experts run on the device; sums of what they give are taken here, in float64. */
-async function batchStatistics(device: Device, config: ModelConfig, moe: LoadedMoe, input: Tensor): Promise<LayerStatistics> {
-  const rule = routerRule(config, moe.ids), { hidden } = config, [tokens] = input.shape, experts = moe.ids.length;
-  using probabilities = routerProbabilities(device, moe, input);
-  using ranking = device.rank(probabilities, rule.topK, rule.groups);
-  using gates = device.gates(ranking, rule);
-  using outputs = device.experts(input, ranking.experts, moe.experts);
-  const [p, w, f, x] = [await device.read(probabilities), await device.read(gates), await device.read(outputs), await device.read(input)];
-  const listed = await device.readIndices(ranking.experts), sums = nothing(config, -1, [...moe.ids], tokens);
+/** Tokens between two looks at the signal. */
+const PAUSE = 256;
+
+/** Adds a batch, input `[tokens, hidden]`, whose first token is the `first` of the sums. Experts run on the device; what they give is summed here, in float64. */
+async function addBatch(
+  device: Device,
+  config: ModelConfig,
+  moe: LoadedMoe,
+  input: Tensor,
+  sums: Sums,
+  first: number,
+  signal?: AbortSignal,
+): Promise<void> {
+  const rule = routerRule(config, moe.ids), { topK } = rule, { hidden } = config, [tokens] = input.shape, experts = moe.ids.length;
+  const { outputs, inputSquares, gatedInputSquares } = sums;
+  const { p, w, f, x, listed } = await batchOutputs(device, rule, moe, input);
   for (let t = 0; t < tokens; t++) {
+    if (t % PAUSE === 0) await pause(signal);
     for (let e = 0; e < experts; e++) {
       const share = p[t * experts + e];
       sums.allProbabilities[e] += share;
-      if (share > 0) sums.entropy -= share * Math.log(share);
+      if (share !== 0) sums.entropy -= share * Math.log(share);
     }
-    const own = w.subarray(t * rule.topK, (t + 1) * rule.topK), all = own.reduce((a, b) => a + b, 0);
-    const [first, second] = own.toSorted((a, b) => b - a);
-    sums.topRatios[t] = first > 0 && second > 0 ? second / first : 0;
-    for (let r = 0; r < rule.topK; r++) {
-      const e = listed[t * rule.topK + r];
+    const own = w.subarray(t * topK, (t + 1) * topK), all = own.reduce((a, b) => a + b, 0), [most, next] = own.toSorted((a, b) => b - a);
+    sums.topRatios[first + t] = most > 0 && topK > 1 ? next / most : 0;
+    for (let r = 0; r < topK; r++) {
+      const e = listed[t * topK + r];
       if (e >= experts) continue; // no expert fills this rank
-      const g = all > 0 ? own[r] / all : 0, from = (t * rule.topK + r) * hidden, to = e * hidden;
+      const g = all > 0 ? own[r] / all : 0, from = (t * topK + r) * hidden, to = e * hidden;
       let square = 0;
       for (let i = 0; i < hidden; i++) {
-        const y = f[from + i], square1 = x[t * hidden + i] ** 2;
+        const y = f[from + i], given = x[t * hidden + i] ** 2;
         square += y * y;
-        sums.outputs[to + i] += y;
-        sums.inputSquares[to + i] += square1;
-        sums.gatedInputSquares[to + i] += g * g * square1;
+        outputs[to + i] += y;
+        inputSquares[to + i] += given;
+        gatedInputSquares[to + i] += g * g * given;
       }
       sums.counts[e]++;
       sums.probabilities[e] += p[t * experts + e];
@@ -154,5 +171,14 @@ async function batchStatistics(device: Device, config: ModelConfig, moe: LoadedM
       sums.squaredNorms[e] += square;
     }
   }
-  return sums;
+}
+
+/** Probabilities, weights, outputs of the chosen experts and inputs of a batch, off the device. */
+async function batchOutputs(device: Device, rule: RouterRule, moe: LoadedMoe, input: Tensor) {
+  using probabilities = routerProbabilities(device, moe, input);
+  using ranking = device.rank(probabilities, rule.topK, rule.groups);
+  using gates = device.gates(ranking, rule);
+  using outputs = device.experts(input, ranking.experts, moe.experts);
+  const [p, w, f, x] = [await device.read(probabilities), await device.read(gates), await device.read(outputs), await device.read(input)];
+  return { p, w, f, x, listed: await device.readIndices(ranking.experts) };
 }

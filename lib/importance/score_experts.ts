@@ -24,8 +24,8 @@ const SCORES = {
   "EAN": ({ norms }) => norms,
   "MAN": (layer) => perToken(layer, layer.norms),
   "MSAN": (layer) => perToken(layer, layer.squaredNorms),
-  /** Norm of its mean output, which is what MoNE puts in its place. */
-  "MoNE": (layer) => {
+  /** Norm of its mean output: the size of the constant that MoNE puts in an expert's place, not its ranking. */
+  "mean output norm": (layer) => {
     const { counts, outputs } = layer, hidden = outputs.length / counts.length;
     return perToken(layer, counts.map((_, e) => Math.hypot(...outputs.subarray(e * hidden, (e + 1) * hidden))));
   },
@@ -40,7 +40,8 @@ const perToken = ({ counts }: LayerStatistics, sums: Float64Array) => sums.map((
  * units and not to be compared with one another.
  *
  * @param statistics What `expertStatistics` gives.
- * @param kind "frequency", "soft frequency" and "soft frequency, all tokens" (SEER-MoE), "weighted frequency", "REAP" (arXiv 2510.13999), "EAN", "MAN", "MSAN", "MoNE".
+ * @param kind "frequency", "soft frequency" and "soft frequency, all tokens" (SEER-MoE), "weighted frequency", "REAP" (arXiv 2510.13999), "EAN", "MAN", "MSAN", "mean output norm".
+ * @returns Scores to compare within a layer: budgets by them are to be `strategy: "uniform"`, since a layer's sum says how many tokens or how large outputs it has.
  * @throws {TypeError} If these are no statistics, or the kind is unknown.
  *
  * @example
@@ -61,7 +62,8 @@ const perToken = ({ counts }: LayerStatistics, sums: Float64Array) => sums.map((
  */
 export function scoreExperts(statistics: ExpertStatistics, kind: StatisticsScore): ExpertScores {
   const fits = (layer: LayerStatistics) =>
-    Array.isArray(layer?.experts) && layer.outputs instanceof Float64Array &&
+    Array.isArray(layer?.experts) && layer.experts.length > 0 && layer.outputs instanceof Float64Array &&
+    layer.outputs.length === layer.experts.length * statistics.expertShape.hidden &&
     BY_EXPERT.every((key) => layer[key] instanceof Float64Array && layer[key].length === layer.experts.length);
   const given = Array.isArray(statistics?.layers) && isObject(statistics.expertShape) && statistics.layers.every(fits);
   expect(given, "score experts", "what expertStatistics() gives", statistics);
@@ -69,7 +71,7 @@ export function scoreExperts(statistics: ExpertStatistics, kind: StatisticsScore
   const { topK, expertShape, layers } = statistics;
   return {
     ...{ kind, topK, expertShape },
-    layers: layers.map((layer) => ({ layer: layer.layer, experts: layer.experts, scores: Float64Array.from(SCORES[kind](layer)) })),
+    layers: layers.map((layer) => ({ layer: layer.layer, experts: [...layer.experts], scores: Float64Array.from(SCORES[kind](layer)) })),
     unseen: layers.flatMap(({ layer, experts, counts }) => experts.filter((_, i) => counts[i] === 0).map((expert) => ({ layer, expert }))),
   };
 }

@@ -6,7 +6,13 @@ import { scoreExperts, type StatisticsScore } from "../../lib/importance/score_e
 import { assertClose, devices, fastDevices, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { EXPERT_REFERENCES } from "../references/experts.ts";
-import { ROUTERS, withModel } from "../small_models.ts";
+import type { Device } from "../../lib/device/device.ts";
+import { batchSequences, batchTokens } from "../../lib/model/batch.ts";
+import { routerProbabilities, routerRule } from "../../lib/model/decoder_layer.ts";
+import { type Model, moeLayers } from "../../lib/model/model.ts";
+import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { tokenIds } from "../numbers.ts";
+import { route, ROUTERS, withModel } from "../small_models.ts";
 
 for (const [name, { scores, entropy, topRatio }] of Object.entries(EXPERT_REFERENCES)) {
   testOnDevices(`statistics of the experts of ${name} are those of PyTorch`, async (device) => {
@@ -23,6 +29,29 @@ for (const [name, { scores, entropy, topRatio }] of Object.entries(EXPERT_REFERE
       assertClose([(sorted[middle - 1] + sorted[middle]) / 2], [topRatio[layer]], tolerance, `median ratio, layer ${layer}`);
     }
   }, name === "tiny-mixtral" ? devices : fastDevices);
+}
+
+/** By expert and column Σ x² and Σ (g x)² over the inputs `[tokens, hidden]` that an expert gets, from probabilities and the definition of routing. */
+async function squaresOf(device: Device, model: Model, i: number, rows: Float32Array<ArrayBuffer>) {
+  const { config } = model, { block } = moeLayers(model)[i], ids = block.experts.map((e) => e.id), { hidden } = config;
+  const plain = new Float64Array(ids.length * hidden), gated = plain.slice(), tokens = rows.length / hidden;
+  using router = await device.load(block.router);
+  using x = device.tensor(rows, [tokens, hidden]);
+  using probabilities = routerProbabilities(device, { router, ids }, x);
+  const p = await device.read(probabilities), rule = routerRule(config, ids);
+  for (let t = 0; t < tokens; t++) {
+    const weights = route(p.subarray(t * ids.length, (t + 1) * ids.length), ids.map(() => false), rule),
+      sum = weights.reduce((a, b) => a + b, 0);
+    for (const [e, weight] of weights.entries()) {
+      if (weight === 0) continue;
+      for (let d = 0; d < hidden; d++) {
+        const square = rows[t * hidden + d] ** 2;
+        plain[e * hidden + d] += square;
+        gated[e * hidden + d] += square * (weight / sum) ** 2;
+      }
+    }
+  }
+  return { plain, gated };
 }
 
 for (const [kind, variant] of Object.entries(ROUTERS)) {
@@ -48,7 +77,9 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
             1e-4,
             "every token is seen by topK experts",
           );
-          assert(layer.gatedInputSquares.every((square, at) => square <= layer.inputSquares[at]), "shares are at most 1");
+          const { plain, gated } = await squaresOf(device, model, i, rows);
+          assertClose(layer.inputSquares, plain, 1e-4, "squares of the inputs");
+          assertClose(layer.gatedInputSquares, gated, 1e-4, "squares of the inputs times shares");
           assert(layer.norms.every((norm, e) => norm ** 2 <= layer.counts[e] * layer.squaredNorms[e] * (1 + 1e-6)), "Cauchy and Schwarz");
           for (const key of ["weights", "probabilities", "norms", "gatedNorms", "outputs", "gatedInputSquares"] as const) {
             const [a, b] = parts.map(({ layers }) => layers[i][key]);
@@ -60,6 +91,44 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
       }),
   );
 }
+
+Deno.test("expertStatistics() adds up over batches, in the order of the tokens", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (model) => {
+    const sequences = Array.from({ length: 140 }, (_, i) => tokenIds(`batches.${i}`, 64, 96)),
+      size = batchTokens(model.config, model.config.moe.topK);
+    assert(batchSequences(model.config, sequences, size).length > 1, "there are several batches");
+    const whole = await expertStatistics(device, model, sequences);
+    const parts = [
+      await expertStatistics(device, model, sequences.slice(0, 70)),
+      await expertStatistics(device, model, sequences.slice(70)),
+    ];
+    for (const [i, layer] of whole.layers.entries()) {
+      const [a, b] = parts.map(({ layers }) => layers[i]);
+      for (const key of ["counts", "outputs", "gatedInputSquares"] as const) {
+        assertClose(layer[key], a[key].map((value, at) => value + b[key][at]), 1e-4, key);
+      }
+      assertClose(layer.topRatios, [...a.topRatios, ...b.topRatios], 1e-4, "ratios");
+      assertClose([layer.entropy], [a.entropy + b.entropy], 1e-5, "entropy");
+    }
+  });
+});
+
+Deno.test("expertStatistics() of a pruned model is by the original's ids; one expert a token has no second weight", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS["group-limited, scaled"], async (model, sequences) => {
+    const { layer, experts } = (await expertStatistics(device, model, sequences)).layers[0], drop = experts.slice(0, experts.length - 2);
+    const pruned = pruneExperts(model, { layers: [{ layer, drop }] }), statistics = await expertStatistics(device, pruned, sequences);
+    assertEquals(statistics.layers[0].experts, experts.slice(-2));
+    const placed = statistics.layers[0].counts.reduce((a, b) => a + b, 0);
+    assert(placed > 0 && placed <= 2 * statistics.tokens, `${placed} places filled`);
+    assert(statistics.layers[0].outputs.every(Number.isFinite));
+  });
+  await withModel(ROUTERS.renormalising, async (model, sequences) => {
+    const { layers } = await expertStatistics(device, model, sequences);
+    for (const { topRatios } of layers) assert(topRatios.every((ratio) => ratio === 0));
+  }, { num_experts_per_tok: 1 });
+});
 
 Deno.test("expertStatistics() and scoreExperts() say what they cannot use", async () => {
   using device = await openDevice({ kind: "cpu" });
