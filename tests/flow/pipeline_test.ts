@@ -15,6 +15,7 @@ import { stages } from "../../lib/flow/stages.ts";
 import { verify } from "../../lib/flow/verify.ts";
 import type { Trace } from "../../lib/calibrate/calibrate.ts";
 import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
+import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts";
 import type { Model } from "../../lib/model/model.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
@@ -124,6 +125,8 @@ async function everything(flow: Flow) {
   const questions = await source(flow, "questions", items.slice(0, 3)), examples = await source(flow, "examples", ["Sum: 1 + 1 = 2."]);
   const trace: Stage<Trace> = flow.stage("trace", stages.calibrate({ model, tokens: drawn }, { searchTokens: 100 }));
   const importance: Stage<ExpertScores> = flow.stage("importance", stages.leaveOneOut({ model, trace }, { loss: "relative" }));
+  const statistics: Stage<ExpertStatistics> = flow.stage("statistics", stages.expertStatistics({ model, tokens: drawn }));
+  const counted: Stage<ExpertScores> = flow.stage("counted", stages.scoreExperts({ statistics }, { kind: "REAP" }));
   const budget = flow.stage("budget", stages.pruningBudget({ scores: importance }, { strategy: "uniform", ratio: 0.34 }));
   const genetic: Stage<Candidates> = flow.stage(
     "genetic",
@@ -147,7 +150,7 @@ async function everything(flow: Flow) {
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
   const rows = ["least important"];
   const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
-  return { exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
+  return { counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
 }
 
 Deno.test("all ready-made stages work in one flow, and again from the store", async () => {
@@ -158,7 +161,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
     assertEquals(Object.keys(stages).length, lines.length - 8, "a ready-made stage is not in this flow"); // seven sources, and pruning twice
 
-    const again = await open(), { evaluation, choices, ladder, best, exhaustive } = await everything(again);
+    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted } = await everything(again);
     const onComputed = (name: string) => computed.push(name);
     const { perplexity, tasks } = await again.run(evaluation, { onComputed });
     assert(perplexity > 1 && tasks.length > 0);
@@ -166,6 +169,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assertEquals((await again.run(ladder, { onComputed })).rows.map(({ row }) => row), ["dense", "least important"]);
     assert((await again.run(best, { onComputed })).ranks.layers.length > 0);
     assertEquals((await again.run(exhaustive, { onComputed })).layers.length, 4);
+    assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
     assertEquals(computed, []);
     assertEquals(device.live.tensors, 0);
   });
