@@ -76,8 +76,8 @@ export function openViews(flow: Flow, makePlace = place): Views & Disposable {
     try {
       do {
         again = false;
-        const states = await status(flow);
-        for (const view of [...views]) await redraw(view, states);
+        const due = [...views], states = await status(flow); // in this order: a display that comes meanwhile is not to see what was before it
+        for (const view of due) await redraw(view, states);
       } while (again);
     } finally {
       settling = undefined;

@@ -151,6 +151,18 @@ Deno.test("a display of a stage that there is not, and one within another, are r
   });
 });
 
+Deno.test("the first that a display shows is what is defined when it is made", async () => {
+  await withViews(async ({ flow, views, places, number }) => {
+    for (let round = 0; round < 20; round++) {
+      number(round); // a drawing is on its way
+      await new Promise((resolve) => setTimeout(resolve, round % 5));
+      flow.stage(`late ${round}`, { version: 1, run: () => round });
+      await views.states(`${round}`, (states) => ({ "text/plain": states.map(({ name }) => name).join() }));
+      assertStringIncludes(texts(places[round])[0], `late ${round}`);
+    }
+  });
+});
+
 Deno.test("displays that differ in what they close over are all kept up to date", async () => {
   await withViews(async ({ flow, views, places, number }) => {
     const { square } = number(1);

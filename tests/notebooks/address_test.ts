@@ -53,7 +53,10 @@ Deno.test("a notebook that lies alone begins with the program at an address", as
       env: { NO_COLOR: "1", WINNOW_ROOT: root, WINNOW_SCALE: "small", WINNOW_STORE: `${alone}/store` },
     }).output();
     assert(code === 0, new TextDecoder().decode(stderr));
-    assert(new TextDecoder().decode(stdout).includes("| held-out texts"), "the table of stages is shown");
+    assert(
+      new TextDecoder().decode(stdout).includes("| held-out texts"),
+      `the table of stages is shown, not: ${new TextDecoder().decode(stdout)}`,
+    );
   } finally {
     await server.shutdown();
     await Deno.remove(alone, { recursive: true });
