@@ -1,8 +1,7 @@
 /** Scores, searches and models side by side. */
 
-import { op, table as columns } from "npm:arquero@8.0.1";
-import { type Candidates, chart, type ExpertScores, type Shown, table } from "../mod.ts";
-import type { Measured } from "./subject.ts";
+import { type Candidates, chart, type ExpertScores, scoreAgreement, type Shown, table } from "../mod.ts";
+import { type Measured, withError } from "./subject.ts";
 
 /** Two scores of every expert, as points; experts that one of them gives nothing are left out. */
 export function agreementChart(one: ExpertScores, other: ExpertScores): Shown {
@@ -18,29 +17,9 @@ export function agreementChart(one: ExpertScores, other: ExpertScores): Shown {
     })),
     text: [
       `Two scores of every expert: rank correlation of ${one.kind} and ${other.kind}`,
-      ...one.layers.map(({ layer, scores }, l) => `layer ${layer}: ${rankCorrelation(scores, other.layers[l].scores).toFixed(2)}`),
+      ...scoreAgreement(one, other).layers.map(({ layer, correlation }) => `layer ${layer}: ${correlation.toFixed(2)}`),
     ].join("\n"),
   });
-}
-
-/** How alike the orders are that scores give experts, layer by layer. */
-export function agreementTable(one: ExpertScores, others: readonly ExpertScores[]): Shown {
-  const rows = one.layers.map(({ layer, scores }, l) => ({
-    layer,
-    ...Object.fromEntries(others.map((other) => [other.kind, rankCorrelation(scores, other.layers[l].scores)])),
-  }));
-  return table(rows, {
-    caption: `Rank correlation (Spearman) with ${one.kind}`,
-    columns: Object.fromEntries(others.map(({ kind }) => [kind, { digits: 2 }])),
-  });
-}
-
-/** Spearman's rank correlation: Pearson's of the ranks, equal values sharing theirs. */
-export function rankCorrelation(a: ArrayLike<number>, b: ArrayLike<number>): number {
-  const ranked = columns({ a: Array.from(a), b: Array.from(b) })
-    .orderby("a").derive({ x: op.avg_rank() })
-    .orderby("b").derive({ y: op.avg_rank() });
-  return ranked.rollup({ rho: op.corr("x", "y") }).get("rho");
 }
 
 /** The best set of each layer by several searches, and what each of them priced. */
@@ -60,7 +39,7 @@ export function searchesTable(searches: Readonly<Record<string, Candidates>>): S
 /** Held-out perplexity and mean accuracy of models. */
 export function measuredTable(models: Readonly<Record<string, Measured>>): Shown {
   const rows = Object.entries(models).map(([model, { nll, mean, meanError }]) => ({
-    ...{ model, perplexity: Math.exp(nll), accuracy: `${(100 * mean).toFixed(1)} ± ${(100 * meanError).toFixed(1)}` },
+    ...{ model, perplexity: Math.exp(nll), accuracy: withError(mean, meanError) },
   }));
   return table(rows, { columns: { perplexity: { digits: 4 }, accuracy: { unit: "%" } } });
 }
