@@ -5,7 +5,7 @@
  */
 
 import type { Device, RouterRule, Tensor } from "../device/device.ts";
-import { batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { LoadedMoe } from "../model/load_layer.ts";
@@ -89,14 +89,13 @@ export async function expertStatistics(
     const experts = block.experts.map((e) => e.id);
     return { layer: index, experts, ...noSums(config, experts.length, tokens) };
   });
-  // The walk takes a group of batches through one layer after the other: sums over a group are what is found, and kept for a call that goes on.
-  const groups = groupBatches(batches, config.hidden * 4);
+  // Sums over a group of batches are what is found in a layer, and kept for a call that goes on.
   let sums: Sums | undefined;
   await walk(device, model, batches, {
     ...{ signal, onProgress, resume, stage: "expert statistics" },
-    atBlock: async ({ layer: { index: layer }, weights: { block }, batch, input }) => {
+    atBlock: async ({ layer: { index: layer }, weights: { block }, batch, group, input }) => {
       if (block.kind === "dense") return;
-      const group = groups.find((group) => group.includes(batch))!, start = starts[group[0]], end = starts[group.at(-1)! + 1] ?? tokens;
+      const start = starts[group[0]], end = starts[group.at(-1)! + 1] ?? tokens;
       if (batch === group[0]) sums = noSums(config, block.ids.length, end - start);
       await addBatch(device, config, block, input, sums!, starts[batch] - start, signal);
       return batch === group.at(-1) ? { layer, start, sums: sums! } : undefined;

@@ -18,8 +18,11 @@ export interface WalkOptions<F> extends StageOptions {
   stage: string;
   /** Experts that the router must not choose, as if they were pruned. */
   masked?: PruningPlan;
-  /** Looks at the input `[tokens, hidden]` of a layer's experts or dense network, and gives what is to be found there, if anything. */
-  atBlock?: (at: { layer: DecoderLayer; weights: LoadedLayer; batch: number; input: Tensor }) => Promise<F>;
+  /**
+   * Looks at the input `[tokens, hidden]` of a layer's experts or dense network, and gives what is to be found there, if anything. Batches of a group go
+   * through a layer one after the other, in this order.
+   */
+  atBlock?: (at: { layer: DecoderLayer; weights: LoadedLayer; batch: number; group: readonly number[]; input: Tensor }) => Promise<F>;
   /** Looks at residual streams after the last layer, before the final norm, by batch: all that were held together. */
   atEnd?: (streams: ReadonlyMap<number, Tensor>) => Promise<NonNullable<F>>;
   /** Gets what `atBlock` and `atEnd` gave, plain data, in order: now, or in an earlier call, where they are not called again. It must leave it as it is. */
@@ -45,11 +48,12 @@ export async function walk<F>(device: Device, model: Model, batches: readonly Ba
       const dropped = masked?.layers.find((plan) => plan.layer === layer.index)?.drop;
       {
         using weights = await loadLayer(device, config, layer);
+        const group = streams.map(({ batch }) => batch);
         for (const { batch, hidden: [hidden] } of streams) {
           await pause(signal);
           attend(device, config, weights.attention, hidden, batches[batch].segments);
           using input = blockInput(device, config, weights, hidden);
-          const finding = find && await atBlock?.({ layer, weights, batch, input });
+          const finding = find && await atBlock?.({ layer, weights, batch, group, input });
           if (finding) await find!(finding);
           using output = blockOutput(device, config, weights.block, input, dropped);
           device.add(hidden, output);
