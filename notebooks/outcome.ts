@@ -1,7 +1,7 @@
 /** What training wins back: a model dense, compressed and tuned, side by side. */
 
 import { type Row, type Shown, type Stage, table, type TrainingPoint } from "../mod.ts";
-import { compress, type Definitions, measure, type Measured, percent, type Subject, tune } from "./subject.ts";
+import { compress, type Definitions, measure, type Measured, percent, type Subject, tune, withError } from "./subject.ts";
 
 export interface Outcome {
   dense: Measured;
@@ -44,15 +44,14 @@ export function likelihoodTable(outcomes: Outcomes): Shown {
 
 /** The same of accuracies; a dash where nothing was lost for sure. */
 export function accuracyTable(outcomes: Outcomes): Shown {
-  const withError = ({ accuracy, stderr }: Measured) => `${(100 * accuracy).toFixed(1)} ± ${(100 * stderr).toFixed(1)}`;
   return table(
     Object.entries(outcomes).map(([name, { dense, compressed, tuned }]): Row => {
       const lost = dense.accuracy - compressed.accuracy, sure = lost > 2 * Math.hypot(dense.stderr, compressed.stderr);
       return {
         "accuracy, %": name,
-        "dense": withError(dense),
-        "compressed": withError(compressed),
-        "tuned": withError(tuned),
+        "dense": withError(dense.accuracy, dense.stderr),
+        "compressed": withError(compressed.accuracy, compressed.stderr),
+        "tuned": withError(tuned.accuracy, tuned.stderr),
         "recovered": sure ? percent((tuned.accuracy - compressed.accuracy) / lost) : "–",
       };
     }),

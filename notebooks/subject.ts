@@ -198,6 +198,9 @@ function measured({ nll }: Perplexity, tasks: readonly TaskResult[]): Measured {
   };
 }
 
+/** A share and its standard error, both in percent. */
+export const withError = (share: number, error: number): string => `${(100 * share).toFixed(1)} ± ${(100 * error).toFixed(1)}`;
+
 /** A share in percent. */
 export function percent(share: number, digits = 0): string {
   return `${(100 * share).toFixed(digits)} %`;

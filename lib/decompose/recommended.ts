@@ -28,9 +28,9 @@ export interface RecommendedModel extends DecomposedModel {
 
 /**
  * Compresses without training, by what did best of the rows of `ablationLadder`, or within 0.1 % of the best perplexity, at the size of the pruned model on
- * all three embedded checkpoints (ours): drop no expert; give ranks over
- * the whole model by what each saves of the experts' outputs; take the factors that keep those outputs. Four ordinary stages in a row: `calibrate`,
- * `leaveOneOut`, `expertSpectra` and `allocateRanksGlobally`, `decomposeExperts`, the last two with `whiten`.
+ * all three embedded checkpoints (ours): drop no expert; give ranks over the whole model by what each saves of the experts' outputs; take the factors that
+ * keep those outputs. Four ordinary stages in a row: `calibrate`, `leaveOneOut`, `expertSpectra` and `allocateRanksGlobally`, `decomposeExperts`, the last
+ * two with `whiten`.
  *
  * Evidence: perplexity on held-out text at equal size, that of the embedded checkpoints with 25 % and 50 % of their experts pruned.
  *
@@ -40,11 +40,11 @@ export interface RecommendedModel extends DecomposedModel {
  * | tiny-qwen2-moe | 2.387 | 2.391, 2.391 | 2.388 | 2.863, 2.695 | 2.390 |
  * | tiny-deepseek-v2 | 2.406 | 2.420, 2.406 | 2.407 | 2.551, 2.448 | 2.409 |
  *
- * "MoE-I²" is its genetic search with reception field, "best" the best of the ladder's rows that only prune. To smaller sizes it
- * was better, if little, to drop an eighth of the experts first (a share of 0.46); with a quarter of them dropped (0.31) it was better on one checkpoint
- * (2.412 for 2.425) and worse on two (3.719 for 2.818, 2.432 for 2.418): `pruneExperts`, then this. `ridge` and `alpha` were chosen on the same text. The checkpoints are
- * small, and spectra of large models may be flatter: run the ladder before you trust this elsewhere. All experts stay, so a token takes more operations
- * than after pruning to the same size.
+ * "MoE-I²" is its genetic search with reception field, "best" the best of the ladder's rows that only prune. To smaller sizes it was better, if little, to
+ * drop an eighth of the experts first (a share of 0.46); with a quarter of them dropped (0.31) it was better on one checkpoint (2.412 for 2.425) and worse
+ * on two (3.719 for 2.818, 2.432 for 2.418): `pruneExperts`, then this. `ridge` and `alpha` were chosen on the same text. The checkpoints are small, and
+ * spectra of large models may be flatter: run the ladder before you trust this elsewhere. All experts stay, so a token takes more operations than after
+ * pruning to the same size.
  *
  * @param model Any model; one that was pruned before stays pruned.
  * @param tokens Calibration sequences.

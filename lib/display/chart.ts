@@ -8,7 +8,7 @@ import { chartSpec } from "./chart_spec.ts";
 import { chartSvg } from "./chart_svg.ts";
 import { type Chart, drawingOf } from "./drawing.ts";
 import { plainLine } from "./safe_text.ts";
-import { type Shown, shown } from "./shown.ts";
+import { PLOTLY, type Shown, shown } from "./shown.ts";
 
 /**
  * Draws one description twice, by plotly for notebooks that can and as an image for all others, and says the same in words.
@@ -30,7 +30,7 @@ import { type Shown, shown } from "./shown.ts";
 export function chart(chart: Chart): Shown {
   const drawing = drawingOf(chart);
   return shown({
-    "application/vnd.plotly.v1+json": chartSpec(drawing),
+    [PLOTLY]: chartSpec(drawing),
     "image/svg+xml": chartSvg(drawing),
     "text/plain": chart.text.split("\n").map(plainEnd).join("\n"),
   });

@@ -8,13 +8,11 @@ import { dataUrl, lineageGraph } from "./lineage_graph.ts";
 import boot from "./report_boot.js" with { type: "text" };
 import style from "./report_style.css" with { type: "text" };
 import { htmlText } from "./safe_text.ts";
-import type { Shown } from "./shown.ts";
+import { PLOTLY, type Shown } from "./shown.ts";
 import type { Lineage } from "../flow/lineage.ts";
 import type { StageStatus } from "../flow/status.ts";
 import { statusTable } from "./status_table.ts";
 import { table } from "./table.ts";
-
-const PLOTLY = "application/vnd.plotly.v1+json";
 
 /** What the page may do: run what is written in it. Whatever a display holds, no request leaves the page. */
 const POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:";

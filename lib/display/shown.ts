@@ -4,6 +4,9 @@
  * @module
  */
 
+/** The type of charts that plotly draws. */
+export const PLOTLY = "application/vnd.plotly.v1+json";
+
 /** The same thing by MIME type, always with text: a notebook shows the richest type that it knows, a terminal the text. */
 export interface Shown {
   readonly "text/plain": string;

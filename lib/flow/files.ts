@@ -18,9 +18,13 @@ export async function entriesOf(folder: string): Promise<Deno.DirEntry[]> {
   }
 }
 
-/** Size and times of a file or folder; undefined if it is not there. */
-export async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
-  return await Deno.stat(path).catch((error) => {
+/**
+ * Size and times of a file or folder; undefined if it is not there.
+ *
+ * @param stat `Deno.lstat` for a link itself.
+ */
+export async function statOf(path: string, stat = Deno.stat): Promise<Deno.FileInfo | undefined> {
+  return await stat(path).catch((error) => {
     if (isAbsent(error)) return undefined;
     throw fileError("read", path, error);
   });

@@ -10,7 +10,7 @@ import { takeLock } from "../checkpoint/take_lock.ts";
 import { expect } from "../model/expect.ts";
 import { expectFlow } from "./expect_flow.ts";
 import type { Flow } from "./flow.ts";
-import { discard, entriesOf } from "./files.ts";
+import { discard, entriesOf, statOf } from "./files.ts";
 import type { Manifest } from "./manifest.ts";
 
 export interface GcOptions {
@@ -139,10 +139,7 @@ async function keptKeys({ store, definitions, resolve }: Flow, paths: readonly s
 
 /** Undefined where there is nothing any more. */
 async function bytesOf(path: string): Promise<number | undefined> {
-  const info = await Deno.lstat(path).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw fileError("read", path, error);
-  });
+  const info = await statOf(path, Deno.lstat);
   if (!info?.isDirectory) return info?.size;
   let sum = 0;
   for (const { name } of await entriesOf(path)) sum += await bytesOf(join(path, name)) ?? 0;

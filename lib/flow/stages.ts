@@ -27,6 +27,7 @@ import { scoreExperts, type StatisticsScore } from "../importance/score_experts.
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
+import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -61,7 +62,7 @@ function around<V extends object, O extends object, T>(
 ): Ready<V, O, T> {
   return ((inputs: StagesOf<V>, options = {} as O) => {
     expect(isObject(inputs), "define a stage", "the stages that it takes, by name", inputs);
-    expect(isObject(options), "define a stage", "options as an object", options);
+    expectOptions(options, "define a stage");
     const given = Object.fromEntries(Object.entries(inputs).filter(([, stage]) => stage !== undefined));
     return { ...about, inputs: given, options, run };
   }) as Ready<V, O, T>;

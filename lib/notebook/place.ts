@@ -4,11 +4,8 @@
  * @module
  */
 
-import type { Shown } from "../display/shown.ts";
+import { PLOTLY, type Shown } from "../display/shown.ts";
 import { jupyter } from "./jupyter.ts";
-
-/** The type of charts that plotly draws. */
-const PLOTLY = "application/vnd.plotly.v1+json";
 
 /** Shows something in place of what it showed before. */
 export type Place = (content: Shown) => Promise<void>;

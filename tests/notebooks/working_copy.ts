@@ -24,3 +24,11 @@ export async function workingCopy(folder: string): Promise<void> {
   const filter = (path: string) => !LEFT_OUT.test(basename(path));
   for (const part of PARTS) await cp(`${ROOT}${part}`, `${folder}/${part}`, { recursive: true, filter });
 }
+
+/** The same with one notebook, whose path in the folder it gives. */
+export async function workingCopyWith(name: string, folder: string): Promise<string> {
+  await workingCopy(folder);
+  const path = `notebooks/${name}`;
+  await Deno.copyFile(`${NOTEBOOKS}${name}`, `${folder}/${path}`);
+  return path;
+}

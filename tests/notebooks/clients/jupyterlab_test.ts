@@ -3,7 +3,7 @@
 import { findClients } from "./environment.ts";
 import { type Play, playInLab } from "./play_in_lab.ts";
 import { writeSmallNotebook } from "./small_notebook.ts";
-import { NOTEBOOKS, workingCopy } from "../working_copy.ts";
+import { workingCopyWith } from "../working_copy.ts";
 
 const clients = await findClients();
 
@@ -38,16 +38,9 @@ test("cells run, an earlier chart is drawn anew, Stop keeps the kernel, and what
   plot: "chart",
 });
 
-/** Copies a notebook with the program that it needs. */
-async function copyOf(name: string, folder: string): Promise<string> {
-  await workingCopy(folder);
-  await Deno.copyFile(`${NOTEBOOKS}${name}`, `${folder}/notebooks/${name}`);
-  return `notebooks/${name}`;
-}
-
 test(
   "01_quickstart.ipynb turns stale where the ratio says so, and training goes on after Stop",
-  (folder) => copyOf("01_quickstart.ipynb", folder),
+  (folder) => workingCopyWith("01_quickstart.ipynb", folder),
   {
     name: "quickstart",
     edit: { cell: "budget", from: "ratio = 0.25", to: "ratio = 0.5" },

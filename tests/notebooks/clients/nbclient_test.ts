@@ -4,7 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { executeNotebook } from "../execute_notebook.ts";
 import { type Notebook, parseNotebook } from "../notebook_file.ts";
 import { structureDifferences } from "../structure.ts";
-import { notebookNames, NOTEBOOKS, workingCopy } from "../working_copy.ts";
+import { notebookNames, NOTEBOOKS, workingCopyWith } from "../working_copy.ts";
 import { clientEnvironment, findClients } from "./environment.ts";
 import { smallNotebook, writeSmallNotebook } from "./small_notebook.ts";
 
@@ -66,8 +66,7 @@ for (const name of notebookNames().filter((name) => name.startsWith("01_"))) {
     ignore: clients === undefined,
     fn: () =>
       inFolder(async (folder) => {
-        await workingCopy(folder);
-        await Deno.copyFile(`${NOTEBOOKS}${name}`, `${folder}/notebooks/${name}`);
+        await workingCopyWith(name, folder);
         await check(parseNotebook(await Deno.readTextFile(`${NOTEBOOKS}${name}`)), `${folder}/notebooks`, name);
       }),
   });
