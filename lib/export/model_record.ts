@@ -5,6 +5,7 @@
  */
 
 import type { RankPlan } from "../decompose/allocate_ranks.ts";
+import type { KeptLayer } from "../model/assemble_model.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import type { Candidates } from "../search/candidates.ts";
@@ -34,6 +35,8 @@ export interface ModelRecord extends Provenance {
   plan: PruningPlan;
   /** Every MoE layer listed, with the experts that have low rank; absent where none has. `target` is the sum itself: the weights do not show what was aimed at. */
   ranks?: RankPlan;
-  /** SHA-256 over canonical JSON of `original`, `plan`, `ranks`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
+  /** Every MoE layer as the config's `winnow` lists it, where experts were merged, or are constants or differences from a shared one; else absent. */
+  forms?: KeptLayer[];
+  /** SHA-256 over canonical JSON of `original`, `plan`, `ranks`, `forms`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
   recipe: string;
 }

@@ -28,7 +28,7 @@ const EXPERTS = 65_536;
  */
 export async function parseRecord(json: string, where: string): Promise<ModelRecord> {
   const record = parseJsonObject(json, where) as unknown as ModelRecord,
-    { format, versions, original, plan, ranks, options, seed } = record;
+    { format, versions, original, plan, ranks, forms, options, seed } = record;
   const check = (holds: boolean, key: keyof ModelRecord, wanted: string) => {
     if (holds) return;
     const found = record[key] === undefined ? "absent" : JSON.stringify(record[key]).slice(0, 60);
@@ -60,6 +60,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
     "ranks",
     "a rank for experts that are left",
   );
+  check(forms === undefined || listsLayers(forms && { layers: forms }), "forms", "a list of layers");
   check(options === undefined || isObject(options), "options", "an object");
   check(seed === undefined || Number.isSafeInteger(seed), "seed", "a whole number");
   const candidates = record.candidates;
@@ -73,7 +74,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
     "sets of experts of the original model",
   );
   const scores = checkedScores(record, "scores", all, where), rankScores = checkedScores(record, "rankScores", left, where);
-  check(record.recipe === await recipeHash({ original, plan, ranks, options, seed }), "recipe", "the hash of what stands beside it");
+  check(record.recipe === await recipeHash({ original, plan, ranks, forms, options, seed }), "recipe", "the hash of what stands beside it");
   return { ...record, ...(scores ? { scores } : {}), ...(rankScores ? { rankScores } : {}) };
 }
 

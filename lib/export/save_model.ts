@@ -93,8 +93,10 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
   if (await real(path) === await real(source.location)) {
     throw new Error(`Cannot save to "${path}": the model is read from there; choose another folder`);
   }
-  const kept = keptOf(model), form = formOf(model, kept, options.form), changes = changesOf(model, kept, form, options.dtype);
-  const { json, record } = await recordOf(model, kept, options.record);
+  const left = keptOf(model), form = formOf(model, left, options.form);
+  const kept = form === "native" ? left.map(({ merged: _, ...layer }) => layer) : left,
+    changes = changesOf(model, kept, form, options.dtype);
+  const { json, record } = await recordOf(model, left, options.record);
   const files: Map<string, string | Uint8Array> = new Map(await accompanyingFiles(source));
   files.set("config.json", reviseJson(await configOf(source), changes));
   files.set("winnow.json", json);

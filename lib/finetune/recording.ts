@@ -103,6 +103,8 @@ export function recording(tape: Tape, adapters?: LayerAdapters): LayerDevice {
       return y;
     },
     experts: (x, table, weights) => new Recorded(adaptedExperts(tape, adapters, valueOf(x), table, weights)),
+    // What rows are gathered from is not trained.
+    gather: (x, rows) => made(device.gather(valueOf(x), valueOf(rows))),
     combine: (outputs, gates) => {
       const [o, w] = [valueOf(outputs), valueOf(gates)], y = made(device.combine(o, w));
       tape.record(y.value, [o, w], (dy) => {

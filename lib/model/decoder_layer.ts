@@ -11,7 +11,19 @@ import type { GroupedAttention, LatentAttention, ModelConfig } from "./parse_con
 /** The operations of a layer's forward pass. */
 export type LayerDevice = Pick<
   Device,
-  "tensor" | "linear" | "rmsNorm" | "rotary" | "attention" | "swiglu" | "add" | "softmax" | "rank" | "gates" | "experts" | "combine"
+  | "tensor"
+  | "linear"
+  | "rmsNorm"
+  | "rotary"
+  | "attention"
+  | "swiglu"
+  | "add"
+  | "softmax"
+  | "rank"
+  | "gates"
+  | "experts"
+  | "gather"
+  | "combine"
 >;
 
 /** hidden += attention(norm(hidden)), in place. */
@@ -117,6 +129,10 @@ export function blockOutput(
   using ranking = device.rank(probabilities, rule.topK, rule.groups);
   using gates = device.gates(ranking, rule);
   using outputs = device.experts(x, ranking.experts, block.experts);
+  if (block.constants) {
+    using constants = device.gather(block.constants, ranking.experts);
+    device.add(outputs, constants);
+  }
   const mixed = device.combine(outputs, gates);
   return changed(mixed, () => addShared(device, block, x, mixed));
 }

@@ -7,7 +7,7 @@
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { Device } from "../device/device.ts";
 import { expect } from "./expect.ts";
-import type { Model } from "./model.ts";
+import { type Model, moeLayers } from "./model.ts";
 import type { StageOptions } from "./stage_options.ts";
 
 /** The two arguments that every stage begins with, and its options. */
@@ -28,4 +28,16 @@ export function expectOptions(options: object, purpose: string): void {
 
 export function expectModel(model: Pick<Model, "config" | "layers">, purpose: string): void {
   expect(Array.isArray(model?.layers) && model.config?.moe !== undefined, purpose, "a model from openModel()", model);
+}
+
+/** What runs or changes experts one by one has nothing to say of constants. */
+export function expectOwnExperts(model: Pick<Model, "layers">, purpose: string): void {
+  const layer = moeLayers(model).find(({ block }) => block.constants);
+  if (layer) {
+    throw new Error(
+      `Cannot ${purpose}: layer ${layer.index} has experts that are constants (${
+        layer.block.constants!.ids.join(", ")
+      }); do this before it is given them`,
+    );
+  }
 }

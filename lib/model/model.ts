@@ -35,10 +35,12 @@ export interface DenseBlock extends FeedForward {
 
 export interface MoeBlock {
   readonly kind: "moe";
-  /** `[experts, hidden]`, one row for each of `experts`. */
+  /** One row for each of `experts`, then one for each of `constants`: `[choices, hidden]`. */
   readonly router: TensorSource;
-  /** What is left of the layer's experts, ids rising. */
+  /** What is left of the layer's experts, ids rising. Merged experts are several that share their matrices: the same objects. */
   readonly experts: readonly Expert[];
+  /** Experts that give the same vector whatever their input (MoNE): ids of the original model, rising, and the vectors `[constants, hidden]`. */
+  readonly constants?: { readonly ids: readonly number[]; readonly outputs: TensorSource };
   readonly shared?: FeedForward & { readonly scale?: TensorSource };
 }
 

@@ -40,7 +40,8 @@ export function pruneExperts(model: Model, plan: PruningPlan): Model {
       const drop = new Set(plan.layers.find((p) => p.layer === layer.index)?.drop);
       if (layer.block.kind === "dense" || drop.size === 0) return layer;
       const { experts, router } = layer.block, left = [...experts.keys()].filter((i) => !drop.has(experts[i].id));
-      return { ...layer, block: { ...layer.block, experts: left.map((i) => experts[i]), router: selectRows(router, left) } };
+      const rows = [...left, ...Array.from({ length: router.shape[0] - experts.length }, (_, i) => experts.length + i)];
+      return { ...layer, block: { ...layer.block, experts: left.map((i) => experts[i]), router: selectRows(router, rows) } };
     }),
   };
 }

@@ -10,7 +10,7 @@ import type { Device, FitnessInputs } from "../device/device.ts";
 import { layerFitness, ranksNeeded } from "../importance/layer_fitness.ts";
 import { batchTokens } from "../model/batch.ts";
 import { expectLayers } from "../model/expect.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
@@ -65,6 +65,7 @@ export async function searchLayers(
   search: (layer: SearchableLayer) => Promise<number[]>,
 ): Promise<Candidates> {
   expectStage(device, model, "search", options);
+  expectOwnExperts(model, "search");
   checkTrace(model, trace, "search");
   for (const { layer } of expectLayers(budget, 'a pruning budget, which lists "layers"', "search")) moeLayer(model, layer);
   const { keep = 3 } = options;
