@@ -6,7 +6,7 @@
 
 import { checkedTraining } from "./checked_training.ts";
 import { checkAttention, checkRotary } from "./checks/segments.ts";
-import { checkFitness, checkGates, checkRank, checkRun } from "./checks/routing.ts";
+import { checkFitness, checkGates, checkRank, checkRun, checkSkip } from "./checks/routing.ts";
 import * as shapes from "./checks/shapes.ts";
 import { checkExperts, checkSource, checkTensor, checkValues } from "./checks/tensors.ts";
 import type { Device, Tensor } from "./device.ts";
@@ -89,6 +89,11 @@ export function checked(device: Device, home: Home): Device {
       floats(ranking.probabilities);
       checkGates(ranking, rule);
       return allOrNothing(() => device.gates(ranking, rule));
+    },
+    skip(ranking, share) {
+      indices(ranking.experts), floats(ranking.probabilities);
+      checkSkip(ranking, share);
+      return allOrNothing(() => device.skip(ranking, share));
     },
     experts(x, table, experts) {
       floats(x), indices(table);

@@ -70,6 +70,12 @@ export interface Device extends Training, Disposable {
   rank(probabilities: Tensor, ranks: number, groups?: RouterGroups): Ranking;
   /** Routing weights `[tokens, ranks]` of ranked experts that are all used: renormalised and scaled as the rule says; 0 where all probabilities are. */
   gates(ranking: Ranking, rule: RouterRule): Tensor;
+  /**
+   * The same ranking without each token's least probable experts, which together hold at most `share` of its ranked probability; the best one always stays.
+   * They become `NO_EXPERT` and 0, and the others' probabilities are scaled to the sum of all, so that gates keep their sum. Nothing is left out where that
+   * sum is not a number.
+   */
+  skip(ranking: Ranking, share: number): Ranking;
   /** Output of each listed expert for its token: x `[tokens, hidden]`, experts `[tokens, ranks]` -> `[tokens, ranks, hidden]`; zero for `NO_EXPERT` and what the layer has not. */
   experts(x: Tensor, experts: Tensor, weights: Experts): Tensor;
   /** Σ_r gates[t, r] · outputs[t, r]: `[tokens, ranks, hidden]` -> `[tokens, hidden]`. */

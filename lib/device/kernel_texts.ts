@@ -33,6 +33,7 @@ import rmsNorm from "../../kernels/rms_norm.wgsl" with { type: "text" };
 import rmsNormVjp from "../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
 import rotary from "../../kernels/rotary.wgsl" with { type: "text" };
 import scale from "../../kernels/scale.wgsl" with { type: "text" };
+import skip from "../../kernels/skip.wgsl" with { type: "text" };
 import softmax from "../../kernels/softmax.wgsl" with { type: "text" };
 import softmaxVjp from "../../kernels/softmax_vjp.wgsl" with { type: "text" };
 import squares from "../../kernels/squares.wgsl" with { type: "text" };
@@ -58,6 +59,7 @@ export const FORWARD: readonly string[] = [
   rank,
   rmsNorm,
   rotary,
+  skip,
   softmax,
   swiglu,
   widen,

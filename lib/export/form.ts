@@ -8,8 +8,8 @@ import type { KeptLayer } from "../model/assemble_model.ts";
 import type { Model } from "../model/model.ts";
 
 /**
- * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers and low-rank experts
- * as they are, with the Python classes that load them.
+ * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers, low-rank experts
+ * and thresholds of skipping as they are, with the Python classes that load them.
  */
 export type Form = "native" | "remote-code";
 
@@ -55,6 +55,8 @@ export function formOf(model: Pick<Model, "config">, kept: readonly KeptLayer[],
 function obstacleTo({ config: { moe } }: Pick<Model, "config">, kept: readonly KeptLayer[]): string | undefined {
   const lowRank = kept.find((k) => k.ranks);
   if (lowRank) return `layer ${lowRank.layer} has experts of low rank; use the form "remote-code"`;
+  const skipping = kept.find((k) => k.skip !== undefined);
+  if (skipping) return `layer ${skipping.layer} skips experts; use the form "remote-code"`;
   const [first] = kept, other = kept.find((k) => k.experts.length !== first.experts.length);
   if (other) {
     return `layer ${first.layer} has ${first.experts.length} experts and layer ${other.layer} ${other.experts.length}; use the form ` +

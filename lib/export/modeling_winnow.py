@@ -3,7 +3,8 @@
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 config.json's "winnow" says what is left: {"experts": experts of a layer at first, "layers": [{"layer": index, "experts": ids of those that
-stayed, "ranks": the rank of each, null where it is dense; absent where all are}, ...]}. Everything else is the architecture's own class.
+stayed, "ranks": the rank of each, null where it is dense; absent where all are, "skip": the share of a token's weights that is left out, least
+first; absent where all top-k experts run}, ...]}. Everything else is the architecture's own class.
 """
 
 import copy
@@ -47,14 +48,30 @@ class Expert(nn.Module):
         return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
 
 
+def skipped(weights, share):
+    """Weights [tokens, top-k], falling: 0 for the last ones of a token that together hold at most this share, the others scaled to the sum of all."""
+    total, tails = weights.sum(-1, keepdim=True), weights.flip(-1).cumsum(-1).flip(-1)
+    stay = tails > share * total
+    stay[..., 0] = True
+    left = weights * stay
+    return torch.where(stay.all(-1, keepdim=True), weights, left * (total / left.sum(-1, keepdim=True)))
+
+
 class Experts(nn.ModuleList):
     """The experts of a layer one by one, in place of the stacked tensors of transformers, which must all have one shape."""
+
+    def __init__(self, experts, skip=None):
+        super().__init__(experts)
+        self.skip = skip
 
     def forward(self, hidden_states, top_k_index, top_k_weights):
         """hidden_states [tokens, hidden]; top_k_index and top_k_weights [tokens, top-k]."""
         output = torch.zeros_like(hidden_states)
-        for index in top_k_index.unique().tolist():
-            token, place = torch.where(top_k_index == index)
+        if self.skip is not None:
+            top_k_weights = skipped(top_k_weights, self.skip)
+        used = top_k_weights != 0
+        for index in top_k_index[used].unique().tolist():
+            token, place = torch.where((top_k_index == index) & used)
             weighted = self[index](hidden_states[token]) * top_k_weights[token, place, None]
             output.index_add_(0, token, weighted.to(output.dtype))
         return output
@@ -94,7 +111,7 @@ def moe_block(block_class, config, kept):
     block = block_class(layer_config)
     if getattr(config, "topk_method", None) == "group_limited_greedy":
         block.gate = GroupRouter(config, ids)
-    block.experts = Experts(Expert(config, rank) for rank in kept.get("ranks") or [None] * len(ids))
+    block.experts = Experts((Expert(config, rank) for rank in kept.get("ranks") or [None] * len(ids)), kept.get("skip"))
     return block
 
 

@@ -7,7 +7,7 @@
 import type { Device, RouterRule, Tensor } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectNoSkipping, expectStage } from "../model/expect_stage.ts";
 import type { LoadedMoe } from "../model/load_layer.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { ModelConfig } from "../model/parse_config.ts";
@@ -81,6 +81,7 @@ export async function expertStatistics(
   options: StageOptions = {},
 ): Promise<ExpertStatistics> {
   expectStage(device, model, "take statistics of experts", options);
+  expectNoSkipping(model, "take statistics of experts");
   const { config } = model, { signal, onProgress, resume } = options;
   const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK)), starts: number[] = [];
   const tokens = batches.reduce((start, { ids }) => (starts.push(start), start + ids.length), 0);

@@ -17,6 +17,8 @@ export interface KeptLayer {
   experts: number[];
   /** Rank of each expert's matrices, null where it is dense; absent where all are dense. */
   ranks?: (number | null)[];
+  /** See `MoeBlock`. */
+  skip?: number;
 }
 
 /** Everything of a {@linkcode Model} that is made of tensors. */
@@ -82,6 +84,7 @@ function moeBlock(config: ModelConfig, find: Find, path: string, kept?: KeptLaye
         down: matrix(`${expert}.${names.down}`, hidden, moe.intermediate, rank),
       };
     }),
+    ...(kept?.skip === undefined ? {} : { skip: kept.skip }),
     ...(names.shared && moe.shared > 0
       ? {
         shared: {

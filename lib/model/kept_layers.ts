@@ -32,13 +32,14 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   };
   if (!Array.isArray(layers)) return fail(raw.winnow);
   for (const kept of layers) {
-    const { layer, experts, ranks } = kept ?? {};
+    const { layer, experts, ranks, skip } = kept ?? {};
     const ids = Array.isArray(experts) && experts.length > 0 &&
       experts.every((id, i) => Number.isSafeInteger(id) && id >= 0 && id < moe.experts && (i === 0 || id > experts[i - 1]));
     const sized = ranks === undefined ||
       (Array.isArray(ranks) && ranks.length === experts?.length && ranks.every((r) => r === null || (Number.isSafeInteger(r) && r > 0)));
     const once = layers.filter((other) => other?.layer === layer).length === 1;
-    if (!sparse[layer] || !once || !ids || !sized) fail(kept);
+    const skips = skip === undefined || (typeof skip === "number" && skip >= 0 && skip <= 1);
+    if (!sparse[layer] || !once || !ids || !sized || !skips) fail(kept);
   }
   const missing = sparse.findIndex((isSparse, layer) => isSparse && !layers.some((kept) => kept.layer === layer));
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);
@@ -50,9 +51,9 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
  * @throws {Error} If the matrices of an expert have different ranks.
  */
 export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
-  return moeLayers(model).map(({ index, block: { experts } }) => {
+  return moeLayers(model).map(({ index, block: { experts, skip } }) => {
     const ranks = experts.map((expert) => rankOf(expert, index));
-    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}) };
+    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}), ...(skip === undefined ? {} : { skip }) };
   });
 }
 

@@ -21,6 +21,7 @@ export interface LoadedMoe extends Disposable {
   ids: readonly number[];
   router: Tensor;
   experts: Experts;
+  skip?: number;
   shared?: LoadedFeedForward & { scale?: Tensor };
 }
 
@@ -70,7 +71,7 @@ export async function loadMoe(device: Device, block: MoeBlock): Promise<LoadedMo
     ...await feedForward(device, block.shared, stack),
     ...(block.shared.scale ? { scale: stack.use(await device.load(block.shared.scale)) } : {}),
   };
-  return owned({ kind: "moe" as const, ids: block.experts.map((e) => e.id), router, experts, shared }, stack);
+  return owned({ kind: "moe" as const, ids: block.experts.map((e) => e.id), router, experts, skip: block.skip, shared }, stack);
 }
 
 async function feedForward(device: Device, { gate, up, down }: FeedForward, stack: DisposableStack): Promise<LoadedFeedForward> {

@@ -39,6 +39,8 @@ export interface MoeBlock {
   readonly router: TensorSource;
   /** What is left of the layer's experts, ids rising. */
   readonly experts: readonly Expert[];
+  /** Share of a token's routing weights that may be left out, least first, so that fewer experts run; absent where all top-k run. */
+  readonly skip?: number;
   readonly shared?: FeedForward & { readonly scale?: TensorSource };
 }
 

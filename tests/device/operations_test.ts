@@ -250,6 +250,26 @@ testOnDevices("gates() renormalises and scales as the rule says", async (device)
   assertClose(await device.read(normalised), [4 / 7, 3 / 7], 1e-6);
 });
 
+testOnDevices("skip() keeps the fewest experts beside which the others hold at most the share, and their sum", async (device) => {
+  const tokens = 150, count = 6;
+  using logits = device.tensor(noise(tokens * count, 4).map((v) => 3 * v), [tokens, count]);
+  using p = device.softmax(logits);
+  for (const [ranks, share] of [[2, 0.3], [4, 0.2], [6, 0.5], [6, 0], [4, 1], [1, 0.9], [8, 0.1]]) {
+    using ranking = device.rank(p, ranks);
+    using skipped = device.skip(ranking, share);
+    const [listed, w] = [await device.readIndices(ranking.experts), await device.read(ranking.probabilities)], want: number[] = [];
+    const kept = Array.from({ length: tokens }, (_, t) => {
+      const own = Array.from(w.subarray(t * ranks, (t + 1) * ranks)), whole = sum(ranks, (r) => own[r]);
+      const i = Array.from({ length: ranks }, (_, i) => i + 1).find((i) => sum(ranks - i, (m) => own[i + m]) <= share * whole)!;
+      want.push(...own.map((v, r) => r < i ? v * whole / sum(i, (m) => own[m]) : 0));
+      return Array.from(listed.subarray(t * ranks, (t + 1) * ranks), (e, r) => r < i ? e : NO_EXPERT);
+    });
+    assertEquals([...await device.readIndices(skipped.experts)], kept.flat(), `${ranks} ranks, share ${share}`);
+    assertClose(await device.read(skipped.probabilities), want, 2e-6, `${ranks} ranks, share ${share}`);
+    if (share === 0 && ranks <= count) assertEquals(await device.read(skipped.probabilities), w);
+  }
+});
+
 /** Dense and low-rank experts of ragged ranks, with their dense matrices. */
 function someExperts(count: number, hidden: number, intermediate: number, dtype: DType) {
   const dense: { gate: Float32Array; up: Float32Array; down: Float32Array }[] = [];

@@ -85,16 +85,16 @@ testSplit("operations on rows and elements are cut", (device) => {
   return [...some, device.transpose(a), device.gather(a, rows), sum, turned];
 }, 12288);
 
-testSplit("gram(), combine(), rank(), gates() and widen() are cut", async (device) => {
+testSplit("gram(), combine(), rank(), skip(), gates() and widen() are cut", async (device) => {
   using x = device.tensor(noise(90 * 5 * 12), [90, 5, 12]);
   using weights = device.tensor(noise(90 * 5, 2), [90, 5]);
   using probabilities = device.tensor(noise(700 * 9, 3).map(Math.abs), [700, 9]);
   using half = await device.load(stored(noise(3001, 4), [3001], "BF16"));
   const ranking = device.rank(probabilities, 5), grouped = device.rank(probabilities, 3, { of: [7, 7, 7, 2, 2, 2, 4, 4, 4], keep: 2 });
-  const gates = device.gates(ranking, { topK: 5, renormalise: true, scale: 2 });
+  const gates = device.gates(ranking, { topK: 5, renormalise: true, scale: 2 }), skipped = device.skip(ranking, 0.3);
   return [
     ...[device.gram(x), device.combine(x, weights), gates, device.widen(half)],
-    ...[ranking.experts, ranking.probabilities, grouped.experts, grouped.probabilities],
+    ...[ranking, grouped, skipped].flatMap(({ experts, probabilities }) => [experts, probabilities]),
   ];
 });
 

@@ -27,6 +27,13 @@ export function checkGates({ probabilities: { shape } }: Ranking, { scale }: Rou
   if (!Number.isFinite(scale)) throw new RangeError(`Cannot weigh experts by a scale of ${scale}: it must be finite`);
 }
 
+export function checkSkip({ experts, probabilities }: Ranking, share: number): void {
+  if (experts.shape.length !== 2 || `${experts.shape}` !== `${probabilities.shape}`) {
+    throw new RangeError(`Cannot skip experts [${experts.shape}] of probabilities [${probabilities.shape}]: both are to be [tokens, ranks]`);
+  }
+  if (!(share >= 0 && share <= 1)) throw new RangeError(`Cannot skip experts: their share must be from 0 to 1, received ${share}`);
+}
+
 export function checkRun(x: Tensor, table: Tensor, { hidden }: Experts): void {
   if (table.shape.length !== 2 || x.shape.at(-1) !== hidden || product(x.shape) !== table.shape[0] * hidden) {
     throw new RangeError(

@@ -20,7 +20,7 @@ import { linear } from "./linear.ts";
 import { Loader } from "./load.ts";
 import { gather, gram, transpose } from "./matrices.ts";
 import { rotary } from "./rotary.ts";
-import { combine, gates, rank } from "./router.ts";
+import { combine, gates, rank, skip } from "./router.ts";
 import { rmsNorm, softmax, squares } from "./rows.ts";
 import { onGpu } from "./tensor.ts";
 import { training } from "./training.ts";
@@ -67,6 +67,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     softmax: (x) => softmax(gpu, x),
     rank: (probabilities, ranks, groups) => rank(gpu, probabilities, ranks, groups),
     gates: (ranking, rule) => gates(gpu, ranking, rule),
+    skip: (ranking, share) => skip(gpu, ranking, share),
     experts: (x, experts, weights) => runExperts(gpu, x, experts, weights),
     combine: (outputs, weights) => combine(gpu, outputs, weights),
     gather: (x, rows) => gather(gpu, x, rows),
