@@ -109,7 +109,7 @@ export const stages = {
       leaveOneOut(context.device, model, trace, { ...options, ...control(context) }),
   ),
   expertStatistics: around(
-    { version: 1, kernels: SEARCH },
+    { version: 2, kernels: SEARCH },
     ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof expertStatistics>, context) =>
       expertStatistics(context.device, model, tokens, { ...options, ...control(context) }),
   ),

@@ -11,7 +11,19 @@ import type { GroupedAttention, LatentAttention, ModelConfig } from "./parse_con
 /** The operations of a layer's forward pass. */
 export type LayerDevice = Pick<
   Device,
-  "tensor" | "linear" | "rmsNorm" | "rotary" | "attention" | "swiglu" | "add" | "softmax" | "rank" | "skip" | "gates" | "experts" | "combine"
+  | "tensor"
+  | "linear"
+  | "rmsNorm"
+  | "rotary"
+  | "attention"
+  | "swiglu"
+  | "add"
+  | "softmax"
+  | "rank"
+  | "skip"
+  | "gates"
+  | "experts"
+  | "combine"
 >;
 
 /** hidden += attention(norm(hidden)), in place. */

@@ -53,7 +53,12 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
 export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
   return moeLayers(model).map(({ index, block: { experts, skip } }) => {
     const ranks = experts.map((expert) => rankOf(expert, index));
-    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}), ...(skip === undefined ? {} : { skip }) };
+    return {
+      layer: index,
+      experts: experts.map((e) => e.id),
+      ...(ranks.some((r) => r !== null) ? { ranks } : {}),
+      ...(skip === undefined ? {} : { skip }),
+    };
   });
 }
 

@@ -29,7 +29,9 @@ export function checkGates({ probabilities: { shape } }: Ranking, { scale }: Rou
 
 export function checkSkip({ experts, probabilities }: Ranking, share: number): void {
   if (experts.shape.length !== 2 || `${experts.shape}` !== `${probabilities.shape}`) {
-    throw new RangeError(`Cannot skip experts [${experts.shape}] of probabilities [${probabilities.shape}]: both are to be [tokens, ranks]`);
+    throw new RangeError(
+      `Cannot skip experts [${experts.shape}] of probabilities [${probabilities.shape}]: both are to be [tokens, ranks]`,
+    );
   }
   if (!(share >= 0 && share <= 1)) throw new RangeError(`Cannot skip experts: their share must be from 0 to 1, received ${share}`);
 }
