@@ -41,6 +41,10 @@ export { keptScores } from "./lib/importance/kept_scores.ts";
 export { type ScoreAgreement, scoreAgreement, type ScoreAgreementOptions } from "./lib/importance/score_agreement.ts";
 export { type ExpertStatistics, expertStatistics, type LayerStatistics } from "./lib/importance/expert_statistics.ts";
 export { scoreExperts, type StatisticsScore } from "./lib/importance/score_experts.ts";
+export { aimer } from "./lib/importance/aimer.ts";
+export { randomScores, type RandomScoresOptions } from "./lib/importance/random_scores.ts";
+export { type ExpertSignatures, expertSignatures } from "./lib/importance/expert_signatures.ts";
+export { type ProtectedExperts, superExperts, type SuperExpertsOptions } from "./lib/importance/super_experts.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
 
 // Pruning
@@ -51,9 +55,13 @@ export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_s
 export { greedySearch, type GreedySearchOptions } from "./lib/search/greedy_search.ts";
 export { type SearchableLayer, searchLayers } from "./lib/search/layer_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
-export { planByScores } from "./lib/search/plan_by_scores.ts";
+export { planByScores, type PlanByScoresOptions } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";
 export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
+
+// Skipping
+export { skipThresholds, type SkipThresholdsOptions } from "./lib/importance/skip_thresholds.ts";
+export { skipExperts, type SkipThresholds } from "./lib/model/skip_experts.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
@@ -81,6 +89,7 @@ export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/
 
 // Evaluation
 export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";
+export { type ExpertsPerToken, expertsPerToken } from "./lib/evaluate/experts_per_token.ts";
 export { type BlockPerplexity, blockPerplexity, type BlockPerplexityOptions } from "./lib/evaluate/block_perplexity.ts";
 export {
   type Document,
