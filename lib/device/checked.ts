@@ -136,7 +136,7 @@ export function checked(device: Device, home: Home): Device {
       return allOrNothing(() => device.crossEntropy(x, head, targets));
     },
     async fitness(inputs, sets) {
-      floats(inputs.ranking.probabilities, inputs.probabilities, inputs.gram), indices(inputs.ranking.experts);
+      floats(inputs.ranking.probabilities, inputs.probabilities, inputs.gram, inputs.along), indices(inputs.ranking.experts);
       checkFitness(inputs, sets);
       return await device.fitness(inputs, sets);
     },

@@ -93,8 +93,8 @@ export interface Device extends Training, Disposable {
   /** -log softmax(x · headᵀ)[target] of each row; the logits are never held for the whole vocabulary. NaN for a target beyond it. */
   crossEntropy(x: Tensor, head: Tensor, targets: Tensor): Tensor;
   /**
-   * Squared Frobenius norm of the routed output's change for each set of dropped experts (positions in the layer), never below 0. A token that has no
-   * expert left, or none with a probability above 1e-37, has an output of zero then.
+   * Squared Frobenius norm of the routed output's change for each set of dropped experts (positions in the layer), never below 0 without `along`. A token
+   * that has no expert left, or none with a probability above 1e-37, has an output of zero then.
    */
   fitness(inputs: FitnessInputs, sets: readonly (readonly number[])[]): Promise<Float64Array>;
   /** The `count` largest eigenvalues of a symmetric matrix of finite numbers `[n, n]`, falling, and their eigenvectors as rows `[count, n]`. */

@@ -136,6 +136,7 @@ testOnDevices("routing, experts and sets of them must name what exists", async (
     [() => device.fitness(inputs, [[0, 1]]), "sets of up to 2 experts with 2 ranked: 3 are expected"],
     [() => device.fitness({ ...inputs, rule: { ...rule, topK: 0 } }, [[0]]), "top-k must be at least 1, received 0"],
     [() => device.fitness({ ...inputs, gram: outputs }, [[0]]), "[2,2,4]"],
+    [() => device.fitness({ ...inputs, along: x }, [[0]]), "along a vector are [2,4], expected [2,2]"],
     [() => device.fitness({ ...inputs, rule: { ...rule, groups: { of: [0, 1], keep: 1 } } }, [[0]]), "3 experts by groups [0,1]"],
     [() => device.loadExperts([]), "the layer has none"],
     [() => device.loadExperts([expert(4, 3), expert(4, 2)]), 'expert 1: "gate" is [2,4], expected [3,4]'],

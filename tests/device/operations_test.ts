@@ -414,6 +414,22 @@ for (const [name, rule] of Object.entries(RULES)) {
     const got = await device.fitness({ rule, ranking, probabilities, gram }, sets);
     assertEquals(got[0], 0, "nothing dropped, nothing changed");
     assertClose(got, want, 1e-4);
+
+    // What lacks R = F(y) already: ‖R + F - F(S)‖² - ‖R‖².
+    const lack = noise(tokens * hidden, 9), onto = Float32Array.from({ length: tokens * ranks }, (_, slot) => {
+      return sum(hidden, (d) => lack[Math.floor(slot / ranks) * hidden + d] * listed[slot * hidden + d]);
+    });
+    using along = device.tensor(onto, [tokens, ranks]);
+    const further = Float64Array.from(sets, (set, s) => {
+      let cross = 0;
+      for (let t = 0; t < tokens; t++) {
+        const row = logits.subarray(t * count, (t + 1) * count), before = routed(row, [], rule), after = routed(row, set, rule);
+        const change = (d: number) => sum(count, (e) => (before[e] - after[e]) * outputs[(t * count + e) * hidden + d]);
+        cross += sum(hidden, (d) => lack[t * hidden + d] * change(d));
+      }
+      return want[s] + 2 * cross;
+    });
+    assertClose(await device.fitness({ rule, ranking, probabilities, gram, along }, sets), further, 1e-4, "beside what is lacking");
   });
 }
 

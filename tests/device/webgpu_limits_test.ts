@@ -188,7 +188,9 @@ testSplit(
     using outputs = device.tensor(noise(tokens * ranks * 5, 2), [tokens, ranks, 5]);
     using gram = device.gram(outputs);
     const sets = Array.from({ length: 120 }, (_, i) => [i % 9, (i * 4 + 1) % 9]);
-    return [device.tensor(Float32Array.from(await device.fitness({ rule, ranking, probabilities, gram }, sets)), [120])];
+    using along = device.tensor(noise(tokens * ranks, 3), [tokens, ranks]);
+    const found = [{ rule, ranking, probabilities, gram }, { rule, ranking, probabilities, gram, along }].map((inputs) => device.fitness(inputs, sets));
+    return (await Promise.all(found)).map((squares) => device.tensor(Float32Array.from(squares), [120]));
   },
   2048,
   1e-6,

@@ -44,11 +44,14 @@ export function checkRun(x: Tensor, table: Tensor, { hidden }: Experts): void {
   }
 }
 
-export function checkFitness({ rule, ranking, probabilities, gram }: FitnessInputs, sets: readonly (readonly number[])[]): void {
+export function checkFitness({ rule, ranking, probabilities, gram, along }: FitnessInputs, sets: readonly (readonly number[])[]): void {
   const { topK, scale, groups } = rule, [tokens, ranks] = ranking.experts.shape, count = probabilities.shape.at(-1)!;
   const found = [ranking.experts, ranking.probabilities, probabilities, gram].map(({ shape }) => `[${shape}]`).join(", ");
   if (found !== `[${tokens},${ranks}], [${tokens},${ranks}], [${tokens},${count}], [${tokens},${ranks},${ranks}]`) {
     throw new RangeError(`Cannot price sets of experts: a ranking, its probabilities, all of them and a Gram tensor ${found} do not match`);
+  }
+  if (along && `${along.shape}` !== `${[tokens, ranks]}`) {
+    throw new RangeError(`Cannot price sets of experts: inner products along a vector are [${along.shape}], expected [${tokens},${ranks}]`);
   }
   if (!(isCount(topK) && topK > 0)) throw new RangeError(`Cannot price sets of experts: top-k must be at least 1, received ${topK}`);
   if (!Number.isFinite(scale)) throw new RangeError(`Cannot price sets of experts: the scale must be finite, received ${scale}`);
