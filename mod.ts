@@ -53,6 +53,8 @@ export type { Candidates } from "./lib/search/candidates.ts";
 export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
 export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
 export { greedySearch, type GreedySearchOptions } from "./lib/search/greedy_search.ts";
+export { type ProgressivePlan, progressiveSearch, type ProgressiveSearchOptions } from "./lib/search/progressive_search.ts";
+export { evolveBudget, type EvolveBudgetOptions, type EvolvedBudget } from "./lib/search/evolve_budget.ts";
 export { type SearchableLayer, searchLayers } from "./lib/search/layer_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
 export { planByScores, type PlanByScoresOptions } from "./lib/search/plan_by_scores.ts";
@@ -113,6 +115,7 @@ export { type HeldBytes, stageMemory, type StageMemoryOptions } from "./lib/eval
 export type { Compression, ModelPart } from "./lib/evaluate/counted_weights.ts";
 export type { DescribedModel } from "./lib/model/described_model.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
+export { type Esap, esap } from "./lib/evaluate/esap.ts";
 export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } from "./lib/evaluate/block_output_loss.ts";
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";

@@ -130,6 +130,11 @@ export function checked(device: Device, home: Home): Device {
       shapes.checkSquares(a, b);
       return allOrNothing(() => device.squares(a, b));
     },
+    overlap(a, b) {
+      floats(a, b);
+      shapes.checkOverlap(a, b);
+      return allOrNothing(() => device.overlap(a, b));
+    },
     crossEntropy(x, head, targets) {
       floats(x), weights(head), indices(targets);
       shapes.checkCrossEntropy(x, head, targets);

@@ -90,6 +90,8 @@ export interface Device extends Training, Disposable {
   transpose(x: Tensor): Tensor;
   /** Squared Euclidean norm of each row of a, or of a - b. */
   squares(a: Tensor, b?: Tensor): Tensor;
+  /** Σ_i min(a[t, i], b[t, i]) of each row. */
+  overlap(a: Tensor, b: Tensor): Tensor;
   /** -log softmax(x · headᵀ)[target] of each row; the logits are never held for the whole vocabulary. NaN for a target beyond it. */
   crossEntropy(x: Tensor, head: Tensor, targets: Tensor): Tensor;
   /**

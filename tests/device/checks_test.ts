@@ -47,6 +47,7 @@ testOnDevices("sizes that do not match are a RangeError with the shapes", async 
     [() => device.swiglu(x, weight), "[4,2] by [2,3]"],
     [() => device.squares(x, weight), "[4,2] from [2,3]"],
     [() => device.squares(scalar), "at least one dimension"],
+    [() => device.overlap(x, weight), "Cannot compare rows [2,3] with rows [4,2]"],
     [() => device.softmax(scalar), "at least one dimension"],
     [() => device.rmsNorm(weight, three, 1e-6), "x [4,2] with a gain [3]"],
     [() => device.rmsNorm(x, none, 1e-6), "with a gain [0]"],

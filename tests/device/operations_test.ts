@@ -200,6 +200,9 @@ testOnDevices("swiglu(), add(), softmax(), transpose(), gather() and squares() f
 
   using norms = device.squares(x);
   assertClose(await device.read(norms), Float64Array.from({ length: 35 }, (_, r) => sum(70, (i) => a[r * 70 + i] ** 2)), 2e-6, "squares");
+  using common = device.overlap(x, y);
+  const shared = Float64Array.from({ length: 35 }, (_, r) => sum(70, (i) => Math.min(a[r * 70 + i], b[r * 70 + i])));
+  assertClose(await device.read(common), shared, 2e-6, "overlap");
   using distances = device.squares(x, y);
   const want = Float64Array.from({ length: 35 }, (_, r) => sum(70, (i) => (a[r * 70 + i] - b[r * 70 + i]) ** 2));
   assertClose(await device.read(distances), want, 2e-6, "squares of differences");
@@ -416,9 +419,10 @@ for (const [name, rule] of Object.entries(RULES)) {
     assertClose(got, want, 1e-4);
 
     // What lacks R = F(y) already: ‖R + F - F(S)‖² - ‖R‖².
-    const lack = noise(tokens * hidden, 9), onto = Float32Array.from({ length: tokens * ranks }, (_, slot) => {
-      return sum(hidden, (d) => lack[Math.floor(slot / ranks) * hidden + d] * listed[slot * hidden + d]);
-    });
+    const lack = noise(tokens * hidden, 9),
+      onto = Float32Array.from({ length: tokens * ranks }, (_, slot) => {
+        return sum(hidden, (d) => lack[Math.floor(slot / ranks) * hidden + d] * listed[slot * hidden + d]);
+      });
     using along = device.tensor(onto, [tokens, ranks]);
     const further = Float64Array.from(sets, (set, s) => {
       let cross = 0;

@@ -81,7 +81,7 @@ testSplit("operations on rows and elements are cut", (device) => {
   const segments = [{ start: 3, length: 200, position: 5 }, { start: 210, length: 100, position: 0 }];
   const heads = { heads: 2, stride: 10, offset: 2, frequencies: Float64Array.of(1, 0.1, 0.01), factor: 1, interleaved: true };
   device.rotary(turned, { segments, ...heads });
-  const some = [device.rmsNorm(a, gain, 1e-6), device.softmax(a), device.squares(a), device.squares(a, b)];
+  const some = [device.rmsNorm(a, gain, 1e-6), device.softmax(a), device.squares(a), device.squares(a, b), device.overlap(a, b)];
   return [...some, device.transpose(a), device.gather(a, rows), sum, turned];
 }, 12288);
 
@@ -189,7 +189,9 @@ testSplit(
     using gram = device.gram(outputs);
     const sets = Array.from({ length: 120 }, (_, i) => [i % 9, (i * 4 + 1) % 9]);
     using along = device.tensor(noise(tokens * ranks, 3), [tokens, ranks]);
-    const found = [{ rule, ranking, probabilities, gram }, { rule, ranking, probabilities, gram, along }].map((inputs) => device.fitness(inputs, sets));
+    const found = [{ rule, ranking, probabilities, gram }, { rule, ranking, probabilities, gram, along }].map((inputs) =>
+      device.fitness(inputs, sets)
+    );
     return (await Promise.all(found)).map((squares) => device.tensor(Float32Array.from(squares), [120]));
   },
   2048,

@@ -73,6 +73,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     },
     transpose: (x) => rows.transpose(cpu, onCpu(x)),
     squares: (a, b) => rows.squares(cpu, onCpu(a), maybe(b)),
+    overlap: (a, b) => rows.overlap(cpu, onCpu(a), onCpu(b)),
     crossEntropy: (x, head, targets) => crossEntropy(cpu, onCpu(x), onCpu(head), onCpu(targets)),
     fitness: (inputs, sets) => Promise.resolve(fitness(cpu, inputs, sets)),
     eigen: (matrix, count) => {

@@ -71,7 +71,19 @@ function price(
   const partial = gpu.tensor("F32", [runs.reduce((n, { blocks }) => n + blocks, 0), sets.length]), bits = whole(dropped);
   for (const { range, blocks, first } of runs) {
     gpu.run(KERNEL, {
-      shape: [range.count, ranks, count, sets.length, TOKENS, topK, groups?.keep ?? 0, renormalise ? 1 : 0, word(scale), first, along ? 1 : 0],
+      shape: [
+        range.count,
+        ranks,
+        count,
+        sets.length,
+        TOKENS,
+        topK,
+        groups?.keep ?? 0,
+        renormalise ? 1 : 0,
+        word(scale),
+        first,
+        along ? 1 : 0,
+      ],
       bindings: [
         ...[part(experts, ranks * 4, range), part(ranked, ranks * 4, range), part(all, count * 4, range)],
         ...[part(products, ranks * ranks * 4, range), bits, table ? whole(table) : bits, whole(partial)],

@@ -21,7 +21,7 @@ import { Loader } from "./load.ts";
 import { gather, gram, transpose } from "./matrices.ts";
 import { rotary } from "./rotary.ts";
 import { combine, gates, rank, skip } from "./router.ts";
-import { rmsNorm, softmax, squares } from "./rows.ts";
+import { overlap, rmsNorm, softmax, squares } from "./rows.ts";
 import { onGpu } from "./tensor.ts";
 import { training } from "./training.ts";
 
@@ -75,6 +75,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     widen: (x) => widen(gpu, x),
     transpose: (x) => transpose(gpu, x),
     squares: (a, b) => squares(gpu, a, b),
+    overlap: (a, b) => overlap(gpu, a, b),
     crossEntropy: (x, head, targets) => crossEntropy(gpu, x, head, targets),
     fitness: (inputs, sets) => fitness(gpu, inputs, sets),
     eigen: (matrix, count) => eigen(gpu, matrix, count),
