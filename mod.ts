@@ -41,6 +41,10 @@ export { keptScores } from "./lib/importance/kept_scores.ts";
 export { type ScoreAgreement, scoreAgreement, type ScoreAgreementOptions } from "./lib/importance/score_agreement.ts";
 export { type ExpertStatistics, expertStatistics, type LayerStatistics } from "./lib/importance/expert_statistics.ts";
 export { scoreExperts, type StatisticsScore } from "./lib/importance/score_experts.ts";
+export { aimer } from "./lib/importance/aimer.ts";
+export { randomScores, type RandomScoresOptions } from "./lib/importance/random_scores.ts";
+export { type ExpertSignatures, expertSignatures } from "./lib/importance/expert_signatures.ts";
+export { type ProtectedExperts, superExperts, type SuperExpertsOptions } from "./lib/importance/super_experts.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
 
 // Pruning
@@ -49,11 +53,17 @@ export type { Candidates } from "./lib/search/candidates.ts";
 export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
 export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
 export { greedySearch, type GreedySearchOptions } from "./lib/search/greedy_search.ts";
+export { type ProgressivePlan, progressiveSearch, type ProgressiveSearchOptions } from "./lib/search/progressive_search.ts";
+export { evolveBudget, type EvolveBudgetOptions, type EvolvedBudget } from "./lib/search/evolve_budget.ts";
 export { type SearchableLayer, searchLayers } from "./lib/search/layer_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
-export { planByScores } from "./lib/search/plan_by_scores.ts";
+export { planByScores, type PlanByScoresOptions } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";
 export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
+
+// Skipping
+export { skipThresholds, type SkipThresholdsOptions } from "./lib/importance/skip_thresholds.ts";
+export { skipExperts, type SkipThresholds } from "./lib/model/skip_experts.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
@@ -81,6 +91,7 @@ export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/
 
 // Evaluation
 export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";
+export { type ExpertsPerToken, expertsPerToken } from "./lib/evaluate/experts_per_token.ts";
 export { type BlockPerplexity, blockPerplexity, type BlockPerplexityOptions } from "./lib/evaluate/block_perplexity.ts";
 export {
   type Document,
@@ -104,6 +115,7 @@ export { type HeldBytes, stageMemory, type StageMemoryOptions } from "./lib/eval
 export type { Compression, ModelPart } from "./lib/evaluate/counted_weights.ts";
 export type { DescribedModel } from "./lib/model/described_model.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
+export { type Esap, esap } from "./lib/evaluate/esap.ts";
 export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } from "./lib/evaluate/block_output_loss.ts";
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";

@@ -43,7 +43,10 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const small = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] }, folder = await Deno.makeTempDir();
   const raw = JSON.parse(await Deno.readTextFile(`${folderOf("tiny-mixtral")}/config.json`));
-  const spectra = await winnow.expertSpectra(device, model);
+  const spectra = await winnow.expertSpectra(device, model), statistics = await winnow.expertStatistics(device, model, tokens);
+  const thresholds = winnow.skipThresholds(statistics);
+  const evolve = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, scores: winnow.ExpertScores) =>
+    winnow.evolveBudget(device, model, tokens, scores, { population: 2, generations: 1 });
   const ladder = await winnow.ablationLadder(device, model, tokens, { heldOut: tokens, rows: ["least important"] });
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
   const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
@@ -86,7 +89,21 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.calibrate, [device, model, tokens]],
     [winnow.leaveOneOut, [device, model, trace]],
     [winnow.expertStatistics, [device, model, tokens]],
-    [winnow.scoreExperts, [await winnow.expertStatistics(device, model, tokens), "REAP"]],
+    [winnow.scoreExperts, [statistics, "REAP"]],
+    [winnow.aimer, [model]],
+    [winnow.randomScores, [model]],
+    [winnow.expertSignatures, [device, model, tokens]],
+    [winnow.superExperts, [statistics]],
+    [winnow.skipThresholds, [statistics]],
+    [winnow.skipExperts, [model, thresholds]],
+    [winnow.expertsPerToken, [device, model, tokens]],
+    [winnow.esap, [device, model, model, tokens]],
+    [winnow.progressiveSearch, [device, model, tokens, budget]],
+    [evolve, [device, model, tokens, scores]],
+    [(protect: winnow.ProtectedExperts) => winnow.planByScores(scores, budget, candidates, { protect }), [{
+      layers: [{ layer: 0, experts: [1] }],
+    }]],
+    [(protect: winnow.ProtectedExperts) => winnow.pruningBudget(scores, { protect }), [{ layers: [{ layer: 0, experts: [1] }] }]],
     [winnow.pruningBudget, [scores]],
     [winnow.exhaustiveSearch, [device, model, trace, budget]],
     [winnow.geneticSearch, [device, model, trace, budget]],
@@ -218,6 +235,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
   using trace = await winnow.calibrate(device, model, tokens);
   const scores = await winnow.leaveOneOut(device, model, trace), budget = winnow.pruningBudget(scores), folder = await Deno.makeTempDir();
   const candidates = await winnow.exhaustiveSearch(device, model, trace, budget), spectra = await winnow.expertSpectra(device, model);
+  const statistics = await winnow.expertStatistics(device, model, tokens);
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
@@ -230,6 +248,16 @@ Deno.test("every function that takes options says what is none: a number, a prom
     calibrate: [(o) => winnow.calibrate(device, model, tokens, o)],
     leaveOneOut: [(o) => winnow.leaveOneOut(device, model, trace, o)],
     expertStatistics: [(o) => winnow.expertStatistics(device, model, tokens, o)],
+    aimer: [(o) => winnow.aimer(model, o)],
+    randomScores: [(o) => winnow.randomScores(model, o)],
+    expertSignatures: [(o) => winnow.expertSignatures(device, model, tokens, o)],
+    superExperts: [(o) => winnow.superExperts(statistics, o)],
+    skipThresholds: [(o) => winnow.skipThresholds(statistics, o)],
+    expertsPerToken: [(o) => winnow.expertsPerToken(device, model, tokens, o)],
+    esap: [(o) => winnow.esap(device, model, model, tokens, o)],
+    progressiveSearch: [(o) => winnow.progressiveSearch(device, model, tokens, budget, o)],
+    evolveBudget: [(o) => winnow.evolveBudget(device, model, tokens, scores, o), { population: 2, generations: 1 }],
+    planByScores: [(o) => winnow.planByScores(scores, budget, candidates, o)],
     pruningBudget: [(o) => winnow.pruningBudget(scores, o)],
     exhaustiveSearch: [(o) => winnow.exhaustiveSearch(device, model, trace, budget, o)],
     geneticSearch: [(o) => winnow.geneticSearch(device, model, trace, budget, o)],
@@ -259,7 +287,8 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(/^Cannot /.test(message) && !ENGINE.test(message), `${what} ${message ? `says: ${message}` : "is accepted"}`);
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
-  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally"];
+  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
+    .concat("randomScores", "superExperts", "skipThresholds", "planByScores");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
     if (plain.includes(name)) continue;

@@ -46,7 +46,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       using trace = await winnow.calibrate(device, model, sequences);
       using part = await winnow.calibrate(device, model, sequences, { searchTokens: 5 });
       const candidates = await winnow.exhaustiveSearch(device, model, trace, budget);
-      const ranks = winnow.allocateRanks(await winnow.leaveOneOut(device, model, trace), { averageRank: 5 });
+      const scores = await winnow.leaveOneOut(device, model, trace), ranks = winnow.allocateRanks(scores, { averageRank: 5 });
+      const skipping = winnow.skipExperts(model, { layers: budget.layers.map(({ layer }) => ({ layer, share: 0.3 })) });
       const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c.charCodeAt(0) % 96), decode: () => "" };
       const items = [{ task: "a", query: "abc", choices: [" de", " f"], gold: 0 }];
       const [{ index, block: { experts: [{ id }] } }] = winnow.moeLayers(model);
@@ -57,6 +58,11 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const stages: Record<string, Run> = {
         calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
         "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
+        expertSignatures: (d, o) => winnow.expertSignatures(d, model, sequences, o),
+        expertsPerToken: (d, o) => winnow.expertsPerToken(d, skipping, sequences, o),
+        progressiveSearch: (d, o) => winnow.progressiveSearch(d, model, sequences, budget, o),
+        evolveBudget: (d, o) => winnow.evolveBudget(d, model, sequences, scores, { ...o, population: 3, generations: 1 }),
+        esap: (d, o) => winnow.esap(d, model, skipping, sequences, o),
         "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
         "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
         "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),

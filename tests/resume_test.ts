@@ -153,6 +153,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
   using trace = await winnow.calibrate(device, model, sequences);
   using part = await winnow.calibrate(device, model, sequences, { searchTokens: 5 });
   const scores = await winnow.leaveOneOut(device, model, trace), ranks = winnow.allocateRanks(scores, { averageRank: 6 });
+  const skipping = winnow.skipExperts(model, { layers: budget.layers.map(({ layer }) => ({ layer, share: 0.3 })) });
   const few = { layers: ranks.layers.map((l) => ({ ...l, experts: l.experts.slice(1, 4) })) };
   const less = winnow.pruneExperts({ ...model, layers: model.layers.slice(0, 3) }, {
     layers: [1, 2].map((layer) => ({ layer, drop: Array.from({ length: 12 }, (_, i) => i) })),
@@ -171,6 +172,11 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       return await traceData(made);
     },
     "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
+    expertSignatures: (d, o) => winnow.expertSignatures(d, model, sequences, o),
+    expertsPerToken: (d, o) => winnow.expertsPerToken(d, skipping, sequences, o),
+    progressiveSearch: (d, o) => winnow.progressiveSearch(d, model, sequences, budget, o),
+    evolveBudget: (d, o) => winnow.evolveBudget(d, model, sequences, scores, { ...o, population: 3, generations: 2 }),
+    esap: (d, o) => winnow.esap(d, model, skipping, sequences, o),
     "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 1 }),
     "leaveOneOut, kept inputs, relative": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 2, loss: "relative" }),
     "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, { ...o, batch: 1, layers: [3, 1] }),

@@ -27,12 +27,14 @@ import linear from "../../kernels/linear.wgsl" with { type: "text" };
 import linearBack from "../../kernels/linear_back.wgsl" with { type: "text" };
 import linearFew from "../../kernels/linear_few.wgsl" with { type: "text" };
 import outer from "../../kernels/outer.wgsl" with { type: "text" };
+import overlap from "../../kernels/overlap.wgsl" with { type: "text" };
 import packHeads from "../../kernels/pack_heads.wgsl" with { type: "text" };
 import rank from "../../kernels/rank.wgsl" with { type: "text" };
 import rmsNorm from "../../kernels/rms_norm.wgsl" with { type: "text" };
 import rmsNormVjp from "../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
 import rotary from "../../kernels/rotary.wgsl" with { type: "text" };
 import scale from "../../kernels/scale.wgsl" with { type: "text" };
+import skip from "../../kernels/skip.wgsl" with { type: "text" };
 import softmax from "../../kernels/softmax.wgsl" with { type: "text" };
 import softmaxVjp from "../../kernels/softmax_vjp.wgsl" with { type: "text" };
 import squares from "../../kernels/squares.wgsl" with { type: "text" };
@@ -58,13 +60,20 @@ export const FORWARD: readonly string[] = [
   rank,
   rmsNorm,
   rotary,
+  skip,
   softmax,
   swiglu,
   widen,
 ];
 
 /** And of what prices sets of experts. */
-export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, squares];
+export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, scale, squares, weightedRowsVjp];
+
+/** And of what adds up experts' outputs for all tokens. */
+export const SIGNATURES: readonly string[] = [...FORWARD, outer];
+
+/** And of what compares predictions. */
+export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 
 /** Of decompositions. */
 export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares, transpose];

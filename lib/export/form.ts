@@ -8,8 +8,8 @@ import type { KeptLayer } from "../model/assemble_model.ts";
 import type { Model } from "../model/model.ts";
 
 /**
- * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers and low-rank, merged
- * or constant experts as they are, with the Python classes that load them.
+ * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers, low-rank, merged or
+ * constant experts and thresholds of skipping as they are, with the Python classes that load them.
  */
 export type Form = "native" | "remote-code";
 
@@ -57,6 +57,8 @@ function obstacleTo({ config: { moe } }: Pick<Model, "config">, kept: readonly K
   if (lowRank) return `layer ${lowRank.layer} has experts of low rank; use the form "remote-code"`;
   const constant = kept.find((k) => k.constants);
   if (constant) return `layer ${constant.layer} has experts that are constants; use the form "remote-code"`;
+  const skipping = kept.find((k) => k.skip !== undefined);
+  if (skipping) return `layer ${skipping.layer} skips experts; use the form "remote-code"`;
   const [first] = kept, other = kept.find((k) => k.experts.length !== first.experts.length);
   if (other) {
     return `layer ${first.layer} has ${first.experts.length} experts and layer ${other.layer} ${other.experts.length}; use the form ` +

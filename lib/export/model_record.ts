@@ -35,7 +35,7 @@ export interface ModelRecord extends Provenance {
   plan: PruningPlan;
   /** Every MoE layer listed, with the experts that have low rank; absent where none has. `target` is the sum itself: the weights do not show what was aimed at. */
   ranks?: RankPlan;
-  /** Every MoE layer as the config's `winnow` lists it, where experts were merged, or are constants or differences from a shared one; else absent. */
+  /** Every MoE layer as the config's `winnow` lists it, where experts were merged, are constants or differences from a shared one, or are skipped; else absent. */
   forms?: KeptLayer[];
   /** SHA-256 over canonical JSON of `original`, `plan`, `ranks`, `forms`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
   recipe: string;

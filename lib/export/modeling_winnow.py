@@ -5,7 +5,8 @@
 config.json's "winnow" says what is left: {"experts": experts of a layer at first, "layers": [{"layer": index, "experts": ids of those that
 stayed, "ranks": the rank of each, null where it is dense; absent where all are}, ...]}. A layer may also have "merged": for each expert the position
 of the first one with the same weights; "constants": ids of experts that give the same vector whatever their input, last in the router; "based": true
-where low rank is that of the difference from weights that all experts of the layer share. Everything else is the architecture's own class.
+where low rank is that of the difference from weights that all experts of the layer share; "skip": the share of a token's weights that is left out,
+least first. Everything else is the architecture's own class.
 """
 
 import copy
@@ -55,6 +56,15 @@ class Expert(nn.Module):
         return apply("down_proj", self.act_fn(apply("gate_proj", hidden_states)) * apply("up_proj", hidden_states))
 
 
+def skipped(weights, share):
+    """Weights [tokens, top-k], falling: 0 for the last ones of a token that together hold at most this share, the others scaled to the sum of all."""
+    total, tails = weights.sum(-1, keepdim=True), weights.flip(-1).cumsum(-1).flip(-1)
+    stay = tails > share * total
+    stay[..., 0] = True
+    left = weights * stay
+    return torch.where(stay.all(-1, keepdim=True), weights, left * (total / left.sum(-1, keepdim=True)))
+
+
 class Experts(nn.ModuleList):
     """The experts of a layer one by one, in place of the stacked tensors of transformers, which must all have one shape."""
 
@@ -68,12 +78,16 @@ class Experts(nn.ModuleList):
             self.base = Expert(config, None)
         if kept.get("constants"):
             self.constants = nn.Parameter(torch.zeros(len(kept["constants"]), config.hidden_size))
+        self.skip = kept.get("skip")
 
     def forward(self, hidden_states, top_k_index, top_k_weights):
         """hidden_states [tokens, hidden]; top_k_index and top_k_weights [tokens, top-k]."""
         output = torch.zeros_like(hidden_states)
-        for index in top_k_index.unique().tolist():
-            token, place = torch.where(top_k_index == index)
+        if self.skip is not None:
+            top_k_weights = skipped(top_k_weights, self.skip)
+        used = top_k_weights != 0
+        for index in top_k_index[used].unique().tolist():
+            token, place = torch.where((top_k_index == index) & used)
             if index < len(self.module_of):
                 found = self._modules[str(self.module_of[index])](hidden_states[token], getattr(self, "base", None))
             else:

@@ -46,7 +46,7 @@ export async function recordOf(
 ): Promise<{ record: ModelRecord; json: string }> {
   expect(isObject(given) && !(given instanceof Promise), "save", "a record, such as { scores, seed }", given);
   const { experts } = model.config.moe, before = await recordBefore(model), plan = planOf(kept, experts), ranks = ranksOf(kept);
-  const forms = kept.some((k) => k.merged || k.constants || k.based) ? kept : undefined;
+  const forms = kept.some((k) => k.merged || k.constants || k.based || k.skip !== undefined) ? kept : undefined;
   // Scores of what was left then say nothing about ranks once more is gone.
   const same = before && JSON.stringify(before.plan) === JSON.stringify(plan);
   const { scores, rankScores, candidates, options, seed } = { ...before, ...(same ? {} : { rankScores: undefined }), ...given };

@@ -95,6 +95,9 @@ export function recording(tape: Tape, adapters?: LayerAdapters): LayerDevice {
       probabilitiesOf.set(shared, valueOf(probabilities));
       return shared;
     },
+    skip: () => {
+      throw new Error("Cannot go back through a layer that skips experts: what it leaves out has no gradient");
+    },
     gates: (ranking, rule) => {
       const probabilities = probabilitiesOf.get(ranking)!, y = made(device.gates(ranking, rule));
       tape.record(y.value, [probabilities], (dy) => {

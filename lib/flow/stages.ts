@@ -13,29 +13,39 @@ import { allocateRanksGlobally } from "../decompose/allocate_ranks_globally.ts";
 import { decomposeExperts } from "../decompose/decompose_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
 import { recommended } from "../decompose/recommended.ts";
-import { DECOMPOSITION, FORWARD, SEARCH, TRAINING } from "../device/kernel_texts.ts";
+import { DECOMPOSITION, FORWARD, PREDICTIONS, SEARCH, SIGNATURES, TRAINING } from "../device/kernel_texts.ts";
 import { ablationLadder } from "../evaluate/ablation_ladder.ts";
 import { blockPerplexity } from "../evaluate/block_perplexity.ts";
+import { esap } from "../evaluate/esap.ts";
 import { evaluate } from "../evaluate/evaluate.ts";
+import { expertsPerToken } from "../evaluate/experts_per_token.ts";
 import { type Item, multipleChoice } from "../evaluate/multiple_choice.ts";
 import { perplexity } from "../evaluate/perplexity.ts";
 import type { Example } from "../finetune/examples.ts";
 import { finetune, type FinetuneOptions } from "../finetune/finetune.ts";
+import { aimer } from "../importance/aimer.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
+import { expertSignatures } from "../importance/expert_signatures.ts";
 import { type ExpertStatistics, expertStatistics } from "../importance/expert_statistics.ts";
 import { scoreExperts, type StatisticsScore } from "../importance/score_experts.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
+import { randomScores } from "../importance/random_scores.ts";
+import { skipThresholds } from "../importance/skip_thresholds.ts";
+import { type ProtectedExperts, superExperts } from "../importance/super_experts.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
+import { skipExperts, type SkipThresholds } from "../model/skip_experts.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import type { Candidates } from "../search/candidates.ts";
+import { evolveBudget } from "../search/evolve_budget.ts";
 import { exhaustiveSearch } from "../search/exhaustive_search.ts";
 import { geneticSearch } from "../search/genetic_search.ts";
 import { greedySearch } from "../search/greedy_search.ts";
 import { planByScores } from "../search/plan_by_scores.ts";
+import { progressiveSearch } from "../search/progressive_search.ts";
 import { projectUniform } from "../search/project_uniform.ts";
 import { type PruningBudget, pruningBudget } from "../search/pruning_budget.ts";
 import { receptionField } from "../search/reception_field.ts";
@@ -109,7 +119,7 @@ export const stages = {
       leaveOneOut(context.device, model, trace, { ...options, ...control(context) }),
   ),
   expertStatistics: around(
-    { version: 1, kernels: SEARCH },
+    { version: 2, kernels: SEARCH },
     ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof expertStatistics>, context) =>
       expertStatistics(context.device, model, tokens, { ...options, ...control(context) }),
   ),
@@ -117,9 +127,43 @@ export const stages = {
     { version: 1 },
     ({ statistics }: { statistics: ExpertStatistics }, { kind }: { kind: StatisticsScore }) => scoreExperts(statistics, kind),
   ),
-  pruningBudget: around(
+  aimer: around({ version: 1 }, ({ model }: { model: Model }, _: Record<never, never>, context) => aimer(model, control(context))),
+  randomScores: around(
     { version: 1 },
-    ({ scores }: { scores: ExpertScores }, options: Parameters<typeof pruningBudget>[1]) => pruningBudget(scores, options),
+    ({ model }: { model: Model }, options: Parameters<typeof randomScores>[1]) => randomScores(model, options),
+  ),
+  expertSignatures: around(
+    { version: 1, kernels: SIGNATURES },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, _: Record<never, never>, context) =>
+      expertSignatures(context.device, model, tokens, control(context)),
+  ),
+  superExperts: around(
+    { version: 1 },
+    ({ statistics }: { statistics: ExpertStatistics }, options: Parameters<typeof superExperts>[1]) => superExperts(statistics, options),
+  ),
+  skipThresholds: around(
+    { version: 1 },
+    ({ statistics }: { statistics: ExpertStatistics }, options: Parameters<typeof skipThresholds>[1]) =>
+      skipThresholds(statistics, options),
+  ),
+  skipExperts: around(
+    { version: 1, stored: false },
+    ({ model, thresholds }: { model: Model; thresholds: SkipThresholds }, _: Record<never, never>) => skipExperts(model, thresholds),
+  ),
+  pruningBudget: around(
+    { version: 2 },
+    (
+      { scores, protect }: { scores: ExpertScores; protect?: ProtectedExperts },
+      options: Omit<NonNullable<Parameters<typeof pruningBudget>[1]>, "protect">,
+    ) => pruningBudget(scores, { ...options, protect }),
+  ),
+  evolveBudget: around(
+    { version: 1, kernels: PREDICTIONS },
+    (
+      { model, tokens, scores }: { model: Model; tokens: Sequences; scores: ExpertScores },
+      options: Plain<typeof evolveBudget>,
+      context,
+    ) => evolveBudget(context.device, model, tokens, scores, { ...options, ...control(context) }),
   ),
   geneticSearch: around(
     { version: 1, kernels: SEARCH },
@@ -136,6 +180,14 @@ export const stages = {
     ({ model, trace, budget }: SearchInputs, options: Plain<typeof exhaustiveSearch>, context) =>
       exhaustiveSearch(context.device, model, trace, budget, { ...options, ...control(context) }),
   ),
+  progressiveSearch: around(
+    { version: 1, kernels: SEARCH },
+    (
+      { model, tokens, budget }: { model: Model; tokens: Sequences; budget: PruningBudget },
+      options: Plain<typeof progressiveSearch>,
+      context,
+    ) => progressiveSearch(context.device, model, tokens, budget, { ...options, ...control(context) }),
+  ),
   receptionField: around(
     { version: 1, kernels: SEARCH },
     (
@@ -146,8 +198,15 @@ export const stages = {
   ),
   planByScores: around(
     { version: 1 },
-    ({ scores, budget, candidates }: { scores: ExpertScores; budget: PruningBudget; candidates?: Candidates }, _: Record<never, never>) =>
-      planByScores(scores, budget, candidates),
+    (
+      { scores, budget, candidates, protect }: {
+        scores: ExpertScores;
+        budget: PruningBudget;
+        candidates?: Candidates;
+        protect?: ProtectedExperts;
+      },
+      _: Record<never, never>,
+    ) => planByScores(scores, budget, candidates, { protect }),
   ),
   projectUniform: around(
     { version: 1 },
@@ -220,6 +279,16 @@ export const stages = {
     { version: 1, kernels: FORWARD },
     ({ model, heldOut }: { model: Model; heldOut: Sequences }, _: Record<never, never>, context) =>
       perplexity(context.device, model, heldOut, control(context)),
+  ),
+  esap: around(
+    { version: 1, kernels: PREDICTIONS },
+    ({ model, other, tokens }: { model: Model; other: Model; tokens: Sequences }, _: Record<never, never>, context) =>
+      esap(context.device, model, other, tokens, control(context)),
+  ),
+  expertsPerToken: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, _: Record<never, never>, context) =>
+      expertsPerToken(context.device, model, tokens, control(context)),
   ),
   blockPerplexity: around(
     { version: 1, kernels: FORWARD },

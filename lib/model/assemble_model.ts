@@ -23,6 +23,8 @@ export interface KeptLayer {
   constants?: number[];
   /** Are the factors of low rank differences from matrices that all experts of the layer share? */
   based?: true;
+  /** See `MoeBlock`. */
+  skip?: number;
 }
 
 /** Everything of a {@linkcode Model} that is made of tensors. */

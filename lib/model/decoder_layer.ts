@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Device, RouterRule, Segment, Tensor } from "../device/device.ts";
+import type { Device, Ranking, RouterRule, Segment, Tensor } from "../device/device.ts";
 import type { LoadedAttention, LoadedFeedForward, LoadedLayer, LoadedMoe } from "./load_layer.ts";
 import type { GroupedAttention, LatentAttention, ModelConfig } from "./parse_config.ts";
 
@@ -20,6 +20,7 @@ export type LayerDevice = Pick<
   | "add"
   | "softmax"
   | "rank"
+  | "skip"
   | "gates"
   | "experts"
   | "gather"
@@ -126,7 +127,7 @@ export function blockOutput(
   if (block.kind === "dense") return feedForward(device, block, x);
   using probabilities = routerProbabilities(device, block, x, masked);
   const rule = routerRule(config, block.ids);
-  using ranking = device.rank(probabilities, rule.topK, rule.groups);
+  using ranking = usedExperts(device, probabilities, rule, block.skip);
   using gates = device.gates(ranking, rule);
   using outputs = device.experts(x, ranking.experts, block.experts);
   if (block.constants) {
@@ -188,6 +189,14 @@ export function routerProbabilities(
   using bias = masked.length > 0 ? device.tensor(Float32Array.from(ids, (id) => masked.includes(id) ? -1e30 : 0), [ids.length]) : undefined;
   using logits = device.linear(x, router, bias);
   return device.softmax(logits);
+}
+
+/** The experts that a layer runs for each token: its top-k, less what the layer skips. */
+export function usedExperts(device: LayerDevice, probabilities: Tensor, { topK, groups }: RouterRule, skip?: number): Ranking {
+  const ranking = device.rank(probabilities, topK, groups);
+  if (skip === undefined) return ranking;
+  using all = ranking;
+  return device.skip(all, skip);
 }
 
 /** How this layer turns probabilities into weights. A layer with fewer experts than top-k uses all it has. */

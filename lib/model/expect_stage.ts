@@ -30,8 +30,16 @@ export function expectModel(model: Pick<Model, "config" | "layers">, purpose: st
   expect(Array.isArray(model?.layers) && model.config?.moe !== undefined, purpose, "a model from openModel()", model);
 }
 
-/** What runs or changes experts one by one has nothing to say of constants. */
+/** @throws {Error} If a layer of the model skips experts (see `skipExperts`): thresholds are the last thing that a model gets. */
+export function expectNoSkipping(model: Pick<Model, "layers">, purpose: string): void {
+  const skipping = moeLayers(model).find(({ block }) => block.skip !== undefined);
+  if (!skipping) return;
+  throw new Error(`Cannot ${purpose}: layer ${skipping.index} skips experts, expected the model as it was before skipExperts()`);
+}
+
+/** What runs or changes experts one by one has nothing to say of constants, nor of experts that are skipped. */
 export function expectOwnExperts(model: Pick<Model, "layers">, purpose: string): void {
+  expectNoSkipping(model, purpose);
   const layer = moeLayers(model).find(({ block }) => block.constants);
   if (layer) {
     throw new Error(

@@ -34,7 +34,7 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   };
   if (!Array.isArray(layers)) return fail(raw.winnow);
   for (const kept of layers) {
-    const { layer, experts, ranks, merged, constants, based } = kept ?? {}, count = experts?.length;
+    const { layer, experts, ranks, merged, constants, based, skip } = kept ?? {}, count = experts?.length;
     const areIds = (list: unknown) =>
       Array.isArray(list) && list.length > 0 &&
       list.every((id, i) => Number.isSafeInteger(id) && id >= 0 && id < moe.experts && (i === 0 || id > list[i - 1]));
@@ -45,7 +45,8 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
     // The first of those that share is its own.
     const shared = each(merged, (owner, i) => Number.isSafeInteger(owner) && owner >= 0 && owner <= i && merged![owner] === owner);
     const once = layers.filter((other) => other?.layer === layer).length === 1;
-    if (!sparse[layer] || !once || !ids || !sized || !shared || ![undefined, true].includes(based)) fail(kept);
+    const skips = skip === undefined || (typeof skip === "number" && skip >= 0 && skip <= 1);
+    if (!sparse[layer] || !once || !ids || !sized || !shared || !skips || ![undefined, true].includes(based)) fail(kept);
   }
   const missing = sparse.findIndex((isSparse, layer) => isSparse && !layers.some((kept) => kept.layer === layer));
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);
@@ -57,7 +58,7 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
  * @throws {Error} If the matrices of an expert have different ranks, or differ from a shared one beside experts whose matrices do not.
  */
 export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
-  return moeLayers(model).map(({ index, block: { experts, constants } }) => {
+  return moeLayers(model).map(({ index, block: { experts, constants, skip } }) => {
     const ranks = experts.map((expert) => rankOf(expert, index)), merged = experts.map((expert) => ownerOf(expert, experts));
     return {
       layer: index,
@@ -66,6 +67,7 @@ export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
       ...(merged.some((owner, i) => owner < i) ? { merged } : {}),
       ...(constants ? { constants: [...constants.ids] } : {}),
       ...(areBased(experts, index) ? { based: true as const } : {}),
+      ...(skip === undefined ? {} : { skip }),
     };
   });
 }

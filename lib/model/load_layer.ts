@@ -25,6 +25,7 @@ export interface LoadedMoe extends Disposable {
   experts: Experts;
   /** `[ids, hidden]`: what each constant expert gives, zeros for the others. */
   constants?: Tensor;
+  skip?: number;
   shared?: LoadedFeedForward & { scale?: Tensor };
 }
 
@@ -76,7 +77,7 @@ export async function loadMoe(device: Device, block: MoeBlock): Promise<LoadedMo
     ...await feedForward(device, block.shared, stack),
     ...(block.shared.scale ? { scale: stack.use(await device.load(block.shared.scale)) } : {}),
   };
-  return owned({ kind: "moe" as const, ids, router, experts, constants, shared }, stack);
+  return owned({ kind: "moe" as const, ids, router, experts, constants, skip: block.skip, shared }, stack);
 }
 
 /** The experts with each matrix that is a base and a difference added up; whoever shares a matrix shares the sum. */

@@ -41,6 +41,8 @@ export interface MoeBlock {
   readonly experts: readonly Expert[];
   /** Experts that give the same vector whatever their input (MoNE): ids of the original model, rising, and the vectors `[constants, hidden]`. */
   readonly constants?: { readonly ids: readonly number[]; readonly outputs: TensorSource };
+  /** Share of a token's routing weights that may be left out, least first, so that fewer experts run; absent where all top-k run. */
+  readonly skip?: number;
   readonly shared?: FeedForward & { readonly scale?: TensorSource };
 }
 

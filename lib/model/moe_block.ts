@@ -19,7 +19,7 @@ import type { ModelConfig } from "./parse_config.ts";
  */
 export function moeBlock(config: ModelConfig, find: Find, path: string, kept: KeptLayer = whole(config)): MoeBlock {
   const { hidden, moe } = config, names = moduleNames(config.architecture, config.raw.model_type), at = `${path}.${names.moe}`;
-  const { experts: ids, ranks, merged, constants, based } = kept;
+  const { experts: ids, ranks, merged, constants, based, skip } = kept;
   const each = <T>(make: (name: string, outputs: number, inputs: number) => T) => ({
     gate: make(names.gate, moe.intermediate, hidden),
     up: make(names.up, moe.intermediate, hidden),
@@ -50,6 +50,7 @@ export function moeBlock(config: ModelConfig, find: Find, path: string, kept: Ke
     router: find(`${at}.gate.weight`, [ids.length + (constants?.length ?? 0), hidden]),
     experts,
     ...(constants ? { constants: { ids: constants, outputs: find(`${at}.experts.constants`, [constants.length, hidden]) } } : {}),
+    ...(skip === undefined ? {} : { skip }),
     ...(names.shared && moe.shared > 0
       ? {
         shared: {

@@ -26,10 +26,16 @@ async function definitions(store: string) {
     budget = flow.stage("budget", stages.pruningBudget({ scores }));
   const candidates = flow.stage("candidates", stages.exhaustiveSearch({ model, trace, budget }));
   const small = flow.stage("small", stages.decomposeExperts({ model, ranks }));
+  const thresholds = await source(flow, "thresholds", { layers: [{ layer: 1, share: 0.3 }] });
+  const skipping = flow.stage("skipping", stages.skipExperts({ model, thresholds }));
   const few = { rank: 1, epochs: 1, dropout: 0.1, targets: ["attention" as const, "experts" as const, "router" as const] };
   const all: Record<string, StageDefinition<never, never, unknown>> = {
     "calibrate": stages.calibrate({ model: small, tokens }),
     "expertStatistics": stages.expertStatistics({ model: small, tokens }),
+    "expertSignatures": stages.expertSignatures({ model: small, tokens }),
+    "progressiveSearch": stages.progressiveSearch({ model, tokens, budget }),
+    "evolveBudget": stages.evolveBudget({ model, tokens, scores }, { population: 2, generations: 0 }),
+    "expertsPerToken": stages.expertsPerToken({ model: skipping, tokens }),
     "leaveOneOut": stages.leaveOneOut({ model: small, trace }, { loss: "relative" }),
     "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
     "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),

@@ -17,6 +17,7 @@ import type { Trace } from "../../lib/calibrate/calibrate.ts";
 import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
 import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts";
 import type { Model } from "../../lib/model/model.ts";
+import type { PruningPlan } from "../../lib/model/prune_experts.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
@@ -127,7 +128,16 @@ async function everything(flow: Flow) {
   const importance: Stage<ExpertScores> = flow.stage("importance", stages.leaveOneOut({ model, trace }, { loss: "relative" }));
   const statistics: Stage<ExpertStatistics> = flow.stage("statistics", stages.expertStatistics({ model, tokens: drawn }));
   const counted: Stage<ExpertScores> = flow.stage("counted", stages.scoreExperts({ statistics }, { kind: "REAP" }));
-  const budget = flow.stage("budget", stages.pruningBudget({ scores: importance }, { strategy: "uniform", ratio: 0.34 }));
+  const weighed: Stage<ExpertScores> = flow.stage("weighed", stages.aimer({ model }));
+  const chance: Stage<ExpertScores> = flow.stage("chance", stages.randomScores({ model }, { seed: 1 }));
+  const signatures = flow.stage("signatures", stages.expertSignatures({ model, tokens: drawn }));
+  const protect = flow.stage("protect", stages.superExperts({ statistics }, { depth: 0.5 }));
+  const thresholds = flow.stage("thresholds", stages.skipThresholds({ statistics }, { share: 0.3 }));
+  const skipping: Stage<Model> = flow.stage("skipping", stages.skipExperts({ model, thresholds }));
+  const used = flow.stage("used", stages.expertsPerToken({ model: skipping, tokens: drawn }));
+  const evolved = flow.stage("evolved", stages.evolveBudget({ model, tokens, scores: weighed }, { population: 2, generations: 1 }));
+  const budget = flow.stage("budget", stages.pruningBudget({ scores: importance, protect }, { strategy: "uniform", ratio: 0.34 }));
+  const progressive: Stage<PruningPlan> = flow.stage("progressive", stages.progressiveSearch({ model, tokens, budget }));
   const genetic: Stage<Candidates> = flow.stage(
     "genetic",
     stages.geneticSearch({ model, trace, budget }, { population: 4, generations: 1 }),
@@ -135,7 +145,7 @@ async function everything(flow: Flow) {
   const greedy = flow.stage("greedy", stages.greedySearch({ model, trace, budget }, { rounds: 1 }));
   const exhaustive = flow.stage("exhaustive", stages.exhaustiveSearch({ model, trace, budget }));
   const plan: Stage<ReceptionFieldPlan> = flow.stage("plan", stages.receptionField({ model, tokens, candidates: genetic }, { keep: 1 }));
-  const byScores = flow.stage("by scores", stages.planByScores({ scores: importance, budget, candidates: greedy }));
+  const byScores = flow.stage("by scores", stages.planByScores({ scores: importance, budget, candidates: greedy, protect }));
   const uniform = flow.stage("uniform", stages.projectUniform({ plan: byScores, scores: importance }));
   const pruned: Stage<Model> = flow.stage("pruned", stages.pruneExperts({ model, plan: uniform }));
   const ranks: Stage<RankPlan> = flow.stage("ranks", stages.allocateRanks({ scores: importance }, { averageRank: 4 }));
@@ -146,11 +156,29 @@ async function everything(flow: Flow) {
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
   const surprise = flow.stage("surprise", stages.perplexity({ model: pruned, heldOut: held }));
+  const accepted = flow.stage("accepted", stages.esap({ model, other: pruned, tokens: held }));
   const blocks = flow.stage("blocks", stages.blockPerplexity({ model: best, texts }, { length: 8 }));
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
   const rows = ["least important"];
   const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
-  return { counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
+  return {
+    counted,
+    chance,
+    signatures,
+    used,
+    evolved,
+    progressive,
+    accepted,
+    exhaustive,
+    plan,
+    ranks,
+    evaluation,
+    surprise,
+    blocks,
+    choices,
+    ladder,
+    best,
+  };
 }
 
 Deno.test("all ready-made stages work in one flow, and again from the store", async () => {

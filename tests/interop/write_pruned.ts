@@ -2,7 +2,7 @@
  * Saves compressed models with their logits beside them, for logits.py --compare: `deno run -A tests/interop/write_pruned.ts FOLDER`.
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
- * in the form remote-code. Of the random variants, which cover all architectures and routers, both forms as well.
+ * in the form remote-code, also skipping experts while it runs. Of the random variants, which cover all architectures and routers, both forms as well.
  */
 
 import {
@@ -23,6 +23,7 @@ import {
   type RankPlan,
   receptionField,
   saveModel,
+  skipExperts,
 } from "../../mod.ts";
 import { openFixture, references } from "../fixtures.ts";
 import { tokenIds, writeRandomCheckpoint } from "../numbers.ts";
@@ -53,6 +54,11 @@ function everyOther(model: Model, rank: number): RankPlan {
   };
 }
 
+/** All layers but the first may leave a third of a token's weights out. */
+function skipping(model: Model): Model {
+  return skipExperts(model, { layers: moeLayers(model).slice(1).map(({ index }) => ({ layer: index, share: 0.33 })) });
+}
+
 for (const name of Object.keys(references)) {
   const { model, calibration, heldOut } = await openFixture(name);
   using trace = await calibrate(device, model, calibration);
@@ -61,6 +67,7 @@ for (const name of Object.keys(references)) {
   await write(name, pruneExperts(model, plan), "native", heldOut[0]);
   const uneven = pruneExperts(model, planByScores(scores, pruningBudget(scores, { ratio: 0.25 })));
   await write(name, uneven, "remote-code", heldOut[0]);
+  await write(`${name}, skipping`, skipping(uneven), "remote-code", heldOut[0]);
   await write(`${name}, decomposed`, await decomposeExperts(device, uneven, everyOther(uneven, 31)), "remote-code", heldOut[0]);
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
@@ -74,4 +81,5 @@ for (const [name, config] of Object.entries(VARIANTS)) {
   await write(name, pruneExperts(model, { layers: moeLayers(model).map((l) => ({ layer: l.index, drop })) }), "native", ids);
   const uneven = pruneExperts(model, { layers: moeLayers(model).map((l, i) => ({ layer: l.index, drop: drop.slice(i) })) });
   await write(name, await decomposeExperts(device, uneven, everyOther(uneven, 7)), "remote-code", ids);
+  await write(`${name}, skipping`, skipping(uneven), "remote-code", ids);
 }
