@@ -186,7 +186,7 @@ export const stages = {
   ),
   /** Emits the loss curve so far after every step. */
   finetune: around(
-    { version: 1, kernels: TRAINING, codec: tunedCodec },
+    { version: 2, kernels: TRAINING, codec: tunedCodec },
     (
       { model, examples, teacher }: { model: Model; examples: readonly Example[]; teacher?: Model },
       options: Plain<typeof finetune, "teacher" | "onStep" | "checkpoint">,

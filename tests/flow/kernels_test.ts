@@ -26,7 +26,14 @@ async function definitions(store: string) {
     budget = flow.stage("budget", stages.pruningBudget({ scores }));
   const candidates = flow.stage("candidates", stages.exhaustiveSearch({ model, trace, budget }));
   const small = flow.stage("small", stages.decomposeExperts({ model, ranks }));
-  const few = { rank: 1, epochs: 1, dropout: 0.1, targets: ["attention" as const, "experts" as const, "router" as const] };
+  const few = {
+    rank: 1,
+    epochs: 1,
+    dropout: 0.1,
+    entropy: 0.1,
+    balance: 0.1,
+    targets: ["attention" as const, "experts" as const, "router" as const],
+  };
   const all: Record<string, StageDefinition<never, never, unknown>> = {
     "calibrate": stages.calibrate({ model: small, tokens }),
     "expertStatistics": stages.expertStatistics({ model: small, tokens }),
