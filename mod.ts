@@ -54,6 +54,7 @@ export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } f
 export { planByScores } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";
 export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
+export { changeTopK } from "./lib/model/change_top_k.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
@@ -64,6 +65,7 @@ export { recommended, type RecommendedModel, type RecommendedOptions } from "./l
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
+export { annealTopK, type TopKSchedule } from "./lib/finetune/anneal_top_k.ts";
 export type { TrainingPoint } from "./lib/finetune/training_state.ts";
 export type { Example } from "./lib/finetune/examples.ts";
 export { MOE_I2_RECIPE, type Recipe, ROUTER_RECIPE } from "./lib/finetune/recipe.ts";

@@ -26,6 +26,7 @@ import { type ExpertStatistics, expertStatistics } from "../importance/expert_st
 import { scoreExperts, type StatisticsScore } from "../importance/score_experts.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
+import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
@@ -156,6 +157,10 @@ export const stages = {
   pruneExperts: around(
     { version: 1, stored: false },
     ({ model, plan }: { model: Model; plan: PruningPlan }, _: Record<never, never>) => pruneExperts(model, plan),
+  ),
+  changeTopK: around(
+    { version: 1, stored: false },
+    ({ model }: { model: Model }, { topK }: { topK: number }) => changeTopK(model, topK),
   ),
   allocateRanks: around(
     { version: 1 },
