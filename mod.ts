@@ -60,6 +60,7 @@ export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } f
 export { planByScores, type PlanByScoresOptions } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";
 export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
+export { changeTopK } from "./lib/model/change_top_k.ts";
 
 // Skipping
 export { skipThresholds, type SkipThresholdsOptions } from "./lib/importance/skip_thresholds.ts";
@@ -74,6 +75,7 @@ export { recommended, type RecommendedModel, type RecommendedOptions } from "./l
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
+export { annealTopK, type TopKSchedule } from "./lib/finetune/anneal_top_k.ts";
 export type { TrainingPoint } from "./lib/finetune/training_state.ts";
 export type { Example } from "./lib/finetune/examples.ts";
 export { MOE_I2_RECIPE, type Recipe, ROUTER_RECIPE } from "./lib/finetune/recipe.ts";

@@ -31,7 +31,7 @@ const MOST_OPTIONS = {
     schedule: "linear",
     clip: 1,
   },
-  ...{ weightDecay: 0, seed: 0, maxLength: 8, checkpointEvery: 5, residentBytes: 0 },
+  ...{ weightDecay: 0, seed: 0, maxLength: 8, entropy: 0, balance: 0, topK: { to: 1, over: 1 }, checkpointEvery: 5, residentBytes: 0 },
 } satisfies winnow.FinetuneOptions;
 
 Deno.test("no public function lets a message of the engine through, whatever it is given", async (t) => {
@@ -110,6 +110,8 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.greedySearch, [device, model, trace, budget]],
     [winnow.receptionField, [device, model, tokens, candidates]],
     [winnow.pruneExperts, [model, plan]],
+    [winnow.changeTopK, [model, 1]],
+    [winnow.annealTopK, [3, { from: 4, to: 2, steps: 6 }]],
     [winnow.allocateRanks, [scores, { averageRank: 16 }]],
     [winnow.decomposeExperts, [device, model, small]],
     [winnow.expertSpectra, [device, model]],

@@ -124,6 +124,14 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
           training.checkSame("go back through a softmax", probabilities, dy);
         return allOrNothing(() => vjp.softmax(dy, probabilities));
       },
+      entropy(probabilities, weight) {
+        floats(probabilities);
+        shapes.checkRows(probabilities, "go back through the entropy of");
+        if (!Number.isFinite(weight)) {
+          throw new RangeError(`Cannot weigh the entropy of [${probabilities.shape}] by ${weight}: a finite weight is expected`);
+        }
+        return allOrNothing(() => vjp.entropy(probabilities, weight));
+      },
       gates(dy, ranking, rule, experts) {
         floats(dy, ranking.probabilities);
         checkGates(ranking, rule), training.checkSame("go back through gates", ranking.probabilities, dy);

@@ -14,6 +14,7 @@ import combine from "../../kernels/combine.wgsl" with { type: "text" };
 import crossEntropy from "../../kernels/cross_entropy.wgsl" with { type: "text" };
 import crossEntropyVjp from "../../kernels/cross_entropy_vjp.wgsl" with { type: "text" };
 import dropout from "../../kernels/dropout.wgsl" with { type: "text" };
+import entropyVjp from "../../kernels/entropy_vjp.wgsl" with { type: "text" };
 import expertOrder from "../../kernels/expert_order.wgsl" with { type: "text" };
 import expertPlaces from "../../kernels/expert_places.wgsl" with { type: "text" };
 import expertProduct from "../../kernels/expert_product.wgsl" with { type: "text" };
@@ -87,6 +88,7 @@ export const TRAINING: readonly string[] = [
   columnSums,
   crossEntropyVjp,
   dropout,
+  entropyVjp,
   expertPlaces,
   expertRuns,
   gatesVjp,

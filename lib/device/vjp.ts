@@ -75,6 +75,8 @@ export interface Training {
     gated(dy: Tensor, x: Tensor, gate: Tensor): { x: Tensor; gate: Tensor };
     /** From the output of a softmax. */
     softmax(dy: Tensor, probabilities: Tensor): Tensor;
+    /** To the logits of weight · Σ_t H(p_t): the entropies, in nats, of the rows of a softmax's output. Where p is 0 there is no slope. */
+    entropy(probabilities: Tensor, weight: number): Tensor;
     /** To the probabilities `[tokens, experts]` that a ranking was made of. */
     gates(dy: Tensor, ranking: Ranking, rule: RouterRule, experts: number): Tensor;
     combine(dy: Tensor, outputs: Tensor, gates: Tensor): { outputs: Tensor; gates: Tensor };

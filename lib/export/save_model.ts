@@ -134,6 +134,7 @@ function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DTy
       auto_map: { AutoConfig: config, AutoModelForCausalLM: model },
       // The loss that balances experts is not defined over layers with different numbers of them.
       ...present(["output_router_logits"], false),
+      num_experts_per_tok: moe.topK,
       ...typed,
       winnow,
     };
@@ -144,7 +145,7 @@ function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DTy
     architectures: [loader],
     auto_map: undefined, // the original's own code does not come along
     ...present(["num_experts", "num_local_experts", "n_routed_experts"], count),
-    ...(count < moe.topK ? { num_experts_per_tok: count } : {}),
+    num_experts_per_tok: Math.min(count, moe.topK),
     ...typed,
     winnow,
   };

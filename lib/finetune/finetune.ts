@@ -6,6 +6,7 @@
 
 import { random } from "../calibrate/random.ts";
 import type { Device, Tensor } from "../device/device.ts";
+import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
 import { expectNoSkipping, expectStage } from "../model/expect_stage.ts";
 import { vector } from "../model/load_layer.ts";
@@ -13,6 +14,7 @@ import type { Model } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { adamStep } from "./adam_step.ts";
 import { type Adapters, createAdapters } from "./adapters.ts";
+import { annealTopK, type TopKSchedule } from "./anneal_top_k.ts";
 import { type Example, examplesOf, packExamples, tokenizeExamples } from "./examples.ts";
 import { examplesFingerprint, modelFingerprint } from "./fingerprint.ts";
 import { LayerStore } from "./layer_store.ts";
@@ -92,6 +94,7 @@ export async function finetune(
   if (teacher !== undefined) await checkTeacher(model, teacher);
   const usable = tokenizeExamples(model, examples, recipe.maxLength);
   const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
+  const schedule = topKSchedule(model, recipe, steps);
   const adapters = createAdapters(model, recipe);
   for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
   if (adapters.values.size === 0) {
@@ -132,7 +135,9 @@ export async function finetune(
       const chosen = examplesOf(done, usable, recipe, perEpoch), learningRate = learningRateAt(done, steps, recipe);
       const seed = (place: string) => random(recipe.seed, `dropout ${done} ${place}`).below(2 ** 32);
       const batches = packExamples(chosen, Math.max(256, Math.floor(ACTIVATIONS / bytes)));
-      const loss = await lossGradients(device, model, batches, {
+      const topK = annealTopK(done, schedule);
+      const { loss, ...entropies } = await lossGradients(device, changeTopK(model, topK), batches, {
+        routers: recipe,
         teacher: teacher && ((batch) => teacherStream(device, teacher, teacherStore!, batches[batch], options.signal)),
         keep: store.resident && chosen.reduce((n, { ids }) => n + ids.length, 0) * model.layers.length * bytes <= ACTIVATIONS,
         signal: options.signal,
@@ -154,7 +159,7 @@ export async function finetune(
       });
       halfway = false;
       if (!Number.isFinite(gradientNorm)) throw diverged(done + 1, loss, recipe);
-      const point = { step: ++done, loss, learningRate, gradientNorm };
+      const point = { step: ++done, loss, ...entropies, topK, learningRate, gradientNorm };
       history.push(point);
       onStep?.(point, history);
       if (done % checkpointEvery === 0 || done === steps) await save();
@@ -168,7 +173,7 @@ export async function finetune(
   }
   const trained = await arraysOf(device, parameters, ["value"]);
   for (const name of adapters.values.keys()) adapters.values.set(name, trained.get(`value/${name}`)!);
-  return { ...mergeAdapters(model, adapters), adapters, history };
+  return { ...changeTopK(mergeAdapters(model, adapters), schedule.to), adapters, history };
 }
 
 /** Parameters and moments on the host, read together: a GPU takes long for each that is waited for alone. */
@@ -176,6 +181,13 @@ async function arraysOf(device: Device, { all }: Parameters, states: readonly (t
   const wanted = [...all].flatMap(([name, parameter]) => states.map((state) => ({ name: `${state}/${name}`, tensor: parameter[state] })));
   const arrays = await Promise.all(wanted.map(({ tensor }) => device.read(tensor) as Promise<Float32Array<ArrayBuffer>>));
   return new Map(wanted.map(({ name }, i) => [name, arrays[i]]));
+}
+
+/** Experts a token in each step. */
+function topKSchedule({ config: { moe } }: Model, { topK }: Recipe, steps: number): TopKSchedule {
+  const { to = moe.topK, over = 0 } = topK ?? {};
+  if (to <= moe.topK) return { from: moe.topK, to, steps: Math.round(over * steps) };
+  throw new RangeError(`Cannot fine-tune: "topK" must fall from the model's ${moe.topK} experts a token, received ${to} as "to"`);
 }
 
 /** Bytes of a token's recorded activations and their gradients in one layer, about. */

@@ -15,11 +15,13 @@ export async function examplesFingerprint(examples: readonly TokenizedExample[])
 }
 
 /**
- * SHA-256 over which experts every layer has, their ranks, which share their matrices, and weights of the last layer: attention, router, one expert. Models that were pruned,
- * decomposed or tuned differently differ there, wherever they lie; reading all weights would take long.
+ * SHA-256 over which experts every layer has, how many of them a token uses, their ranks, which share their matrices, and weights of the last layer:
+ * attention, router, one expert. Models that were pruned, decomposed or tuned differently differ there, wherever they lie; reading all weights would take
+ * long.
  */
 export async function modelFingerprint(model: Model): Promise<string> {
-  const { attention, block } = model.layers.at(-1)!, shape = JSON.stringify([model.config.architecture, model.layers.map(expertsOf)]);
+  const { attention, block } = model.layers.at(-1)!,
+    shape = JSON.stringify([model.config.architecture, model.config.moe.topK, model.layers.map(expertsOf)]);
   const { gate, up, down } = block.kind === "moe" ? block.experts[0] : block;
   const matrices = [gate, up, down].flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
   const sources: TensorSource[] = [...Object.values(attention), ...(block.kind === "moe" ? [block.router] : []), ...matrices];

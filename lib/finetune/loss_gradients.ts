@@ -13,6 +13,7 @@ import type { DecoderLayer, Model } from "../model/model.ts";
 import { pause } from "../model/stage_options.ts";
 import type { LayerAdapters } from "./adapted.ts";
 import { Recorded, recording } from "./recording.ts";
+import { type RouterEntropies, RouterRecord, type RouterTerms } from "./router_entropy.ts";
 import { type Leaf, Tape } from "./tape.ts";
 
 export interface LossGradientsOptions {
@@ -31,6 +32,8 @@ export interface LossGradientsOptions {
    * final norm and head are the same. The loss that comes back is still that of the targets.
    */
   teacher?: (batch: number) => Promise<Tensor>;
+  /** What else the gradients are of. @default nothing */
+  routers?: RouterTerms;
   /** What gradients are taken of in a layer. */
   leaves: (layer: DecoderLayer, weights: LoadedLayer) => Iterable<Leaf>;
   /** Is given the gradient of a leaf for one batch, and owns it. */
@@ -44,22 +47,23 @@ export interface LossGradientsOptions {
 }
 
 /**
- * Mean loss of all scored tokens of all batches, and its gradients.
+ * Mean loss of all scored tokens of all batches, and its gradients, with those of the terms for routers.
  *
  * Only the input of every layer is kept (`layers · tokens · hidden` numbers). On the way back a layer runs again, batch by batch, this time recorded:
  * the peak is those inputs, one layer's weights, and the activations of one batch in one layer (Chen et al., 2016). With `keep` the first run is
  * recorded, which saves the second for the memory of all activations; the bits are the same.
  *
- * @returns Mean negative log-likelihood, in nats.
+ * @returns Mean negative log-likelihood, in nats, and entropies of the routers over all tokens, scored or not.
  */
 export async function lossGradients(
   device: Device,
   model: Model,
   batches: readonly Batch[],
   options: LossGradientsOptions,
-): Promise<number> {
-  const { config } = model, { signal, load, adapters, leaves, collect, ends, keep = false } = options;
-  const total = batches.reduce((n, { rows }) => n + rows.length, 0);
+): Promise<{ loss: number } & RouterEntropies> {
+  const { config } = model, { signal, load, adapters, leaves, collect, ends, keep = false, routers } = options;
+  const total = batches.reduce((n, { rows }) => n + rows.length, 0), tokens = batches.reduce((n, { ids }) => n + ids.length, 0);
+  using routed = new RouterRecord(device, tokens, routers ?? { entropy: 0, balance: 0 });
   using stack = new DisposableStack();
   let streams: Tensor[] = [];
   for (const { ids } of batches) streams.push(stack.use(await embed(device, model, ids)));
@@ -68,8 +72,10 @@ export async function lossGradients(
     const stream = new Recorded(input), before = ends || layer !== model.layers[0] ? [input] : []; // nobody asks what came before the first layer
     const watched = recorded ? [...before, ...leaves(layer, weights)] : [];
     for (const leaf of watched) tape.watch(leaf);
-    forwardLayer(recording(tape, adapters?.(layer, weights, b)), config, weights, stream, batches[b].segments);
-    return { tape, input, output: stream.value, watched };
+    let router: [logits: Tensor, probabilities: Tensor] | undefined;
+    const recorder = recording(tape, adapters?.(layer, weights, b), (...given) => router = given);
+    forwardLayer(recorder, config, weights, stream, batches[b].segments);
+    return { tape, input, output: stream.value, watched, router };
   };
   const inputs: Tensor[][] = [], runs: ReturnType<typeof run>[][] = [];
   for (const layer of model.layers) {
@@ -78,19 +84,17 @@ export async function lossGradients(
     const next: Tensor[] = [], kept: ReturnType<typeof run>[] = [];
     for (const [b, input] of streams.entries()) {
       await pause(signal);
-      if (keep) {
-        kept.push(run(stack.use(new Tape(device)), layer, weights, b, input, true));
-        next.push(kept[b].output);
-      } else {
-        using tape = new Tape(device);
-        next.push(stack.use(device.widen(run(tape, layer, weights, b, input, false).output)));
-      }
+      using passing = keep ? undefined : new Tape(device);
+      const first = run(passing ?? stack.use(new Tape(device)), layer, weights, b, input, keep);
+      if (first.router) routed.note(layer, first.router[1]);
+      if (keep) kept.push(first);
+      next.push(keep ? first.output : stack.use(device.widen(first.output)));
     }
     runs.push(kept);
     streams = next;
   }
 
-  const { loss, gradients } = await atEnd(device, model, batches, streams, total, options);
+  const entropies = await routed.measure(), { loss, gradients } = await atEnd(device, model, batches, streams, total, options);
   // Owned one by one from here on: each layer replaces them.
   using slopes = new Slopes(gradients);
   for (const [l, layer] of [...model.layers.entries()].toReversed()) {
@@ -98,8 +102,9 @@ export async function lossGradients(
     for (const b of batches.keys()) {
       await pause(signal);
       using fresh = keep ? undefined : new Tape(device);
-      const { tape, input, output, watched } = fresh ? run(fresh, layer, weights!, b, inputs[l][b], true) : runs[l][b];
+      const { tape, input, output, watched, router } = fresh ? run(fresh, layer, weights!, b, inputs[l][b], true) : runs[l][b];
       using _tape = tape;
+      if (router) routed.push(tape, layer, ...router);
       tape.backward(output, slopes.take(b));
       slopes.values[b] = tape.take(input);
       for (const leaf of watched) {
@@ -109,7 +114,7 @@ export async function lossGradients(
     }
   }
   if (ends) batches.forEach((_, b) => ends.embedded(b, slopes.take(b)));
-  return loss;
+  return { loss, ...entropies };
 }
 
 /** Loss, and its gradients with respect to the residual streams after the last layer. */

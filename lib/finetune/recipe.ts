@@ -34,6 +34,18 @@ export interface Recipe {
   seed: number;
   /** Tokens of an example that are used, from the front; one whose completion lies beyond them is left out. @default 256 */
   maxLength: number;
+  /**
+   * Weight of the mean entropy of the routers' probabilities, which is added to the loss: choices get sharper, so that fewer experts a token cost less
+   * (SEER-MoE, arXiv 2404.05089). It moves routers where they are a target, else what their inputs come from. @default 0
+   */
+  entropy: number;
+  /** Weight of the entropy of the mean probabilities, which is subtracted: it keeps all tokens from going to the same experts (ours). @default 0 */
+  balance: number;
+  /**
+   * Experts a token: they fall from the model's own number to `to` over a share of all steps (see {@linkcode annealTopK}), half of them if `over` does not
+   * say. The trained model uses `to`. @default the model's own throughout
+   */
+  topK?: { readonly to: number; readonly over?: number };
 }
 
 const DEFAULTS: Recipe = {
@@ -50,6 +62,9 @@ const DEFAULTS: Recipe = {
   clip: 1,
   seed: 0,
   maxLength: 256,
+  entropy: 0,
+  balance: 0,
+  topK: undefined,
 };
 
 /**
@@ -77,7 +92,7 @@ export const ROUTER_RECIPE: Partial<Recipe> = { targets: ["router"], learningRat
 /** A whole recipe, its targets in their order. @throws {RangeError|TypeError} If a value makes no sense, by name. */
 export function checkedRecipe(asked: Partial<Recipe>): Recipe {
   const given = Object.entries(asked).filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && value !== undefined);
-  const recipe = { ...DEFAULTS, ...Object.fromEntries(given) } as Recipe, { targets } = recipe;
+  const recipe = { ...DEFAULTS, ...Object.fromEntries(given) } as Recipe, { targets, topK } = recipe, { to, over = 0.5 } = topK ?? {};
   const whole = (value: number) => Number.isSafeInteger(value) && value >= 1;
   const number = (value: unknown) => typeof value === "number";
   const rules: [keyof Recipe, string, boolean][] = [
@@ -91,6 +106,14 @@ export function checkedRecipe(asked: Partial<Recipe>): Recipe {
     ["warmup", "at least 0 and at most 1", number(recipe.warmup) && recipe.warmup >= 0 && recipe.warmup <= 1],
     ["schedule", '"cosine", "linear" or "constant"', ["cosine", "linear", "constant"].includes(recipe.schedule)],
     ["weightDecay", "at least 0", recipe.weightDecay >= 0 && Number.isFinite(recipe.weightDecay)],
+    ...(["entropy", "balance"] as const).map((name) =>
+      [name, "at least 0", recipe[name] >= 0 && Number.isFinite(recipe[name])] as [keyof Recipe, string, boolean]
+    ),
+    [
+      "topK",
+      'an object with a whole number of at least 1 as "to" and a share from 0 to 1 as "over"',
+      topK === undefined || (whole(to!) && number(over) && over >= 0 && over <= 1),
+    ],
     ["clip", "a positive number", number(recipe.clip) && recipe.clip > 0],
     ["seed", "a whole number", Number.isSafeInteger(recipe.seed)],
     ["targets", `some of ${TARGETS.join(", ")}`, Array.isArray(targets) && targets.length > 0 && targets.every((t) => TARGETS.includes(t))],
@@ -100,11 +123,11 @@ export function checkedRecipe(asked: Partial<Recipe>): Recipe {
       throw new RangeError(`Cannot fine-tune: "${name}" must be ${expected}, received ${shown(recipe[name])}`);
     }
   }
-  return { ...recipe, targets: TARGETS.filter((target) => targets.includes(target)) };
+  return { ...recipe, topK: topK && { to: to!, over }, targets: TARGETS.filter((target) => targets.includes(target)) };
 }
 
 function shown(value: unknown): string {
-  return typeof value === "string" || Array.isArray(value) ? JSON.stringify(value) : String(value);
+  return typeof value === "string" || (typeof value === "object" && value !== null) ? JSON.stringify(value) : String(value);
 }
 
 /** Learning rate of a step, counted from 0. */

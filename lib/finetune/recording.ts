@@ -39,8 +39,9 @@ export function valueOf(tensor: Tensor): Tensor {
  *
  * @param tape Its watched tensors decide what is recorded.
  * @param adapters Corrections that products with some weights get.
+ * @param routed Is given logits and probabilities of a router: the only softmax of a layer outside of attention.
  */
-export function recording(tape: Tape, adapters?: LayerAdapters): LayerDevice {
+export function recording(tape: Tape, adapters?: LayerAdapters, routed?: (logits: Tensor, probabilities: Tensor) => void): LayerDevice {
   const { device } = tape, { vjp } = device, probabilitiesOf = new WeakMap<Ranking, Tensor>();
   const made = (value: Tensor) => new Recorded(tape.keep(value));
   return {
@@ -87,6 +88,7 @@ export function recording(tape: Tape, adapters?: LayerAdapters): LayerDevice {
     softmax: (x) => {
       const input = valueOf(x), y = made(device.softmax(input));
       tape.record(y.value, [input], (dy) => tape.push(input, vjp.softmax(dy, y.value)));
+      routed?.(input, y.value);
       return y;
     },
     rank: (probabilities, ranks, groups) => {

@@ -31,8 +31,8 @@ interface Matrix {
  * @param folder The target; one that holds adapters is replaced.
  * @param base Path or name of the checkpoint that PEFT should load under them: the untuned model as `saveModel` wrote it in native form.
  * @throws {RangeError} If the adapters do not fit the model, which was pruned since.
- * @throws {Error} If PEFT can load no such base or adapter: low-rank experts, unequal counts of experts, routers trained as a whole, shared experts or
- * dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
+ * @throws {Error} If PEFT can load no such base or adapter: low-rank experts, unequal counts of experts, another number of experts a token than in the
+ * base's config, routers trained as a whole, shared experts or dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
  *
  * @example
  * ```ts
@@ -101,7 +101,8 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
   const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));
   if (low) refuse(`layer ${low.index} has low-rank experts, which PEFT's base models have not`);
-  const names = [...tuned.adapters.values.keys()], { architecture } = tuned.config;
+  const names = [...tuned.adapters.values.keys()], { architecture, moe: { topK }, raw } = tuned.config;
+  if (topK !== raw.num_experts_per_tok) refuse(`a token uses ${topK} experts, ${raw.num_experts_per_tok} by the config of the base model`);
   if (names.length === 0) refuse("there are none");
   if (names.some((name) => name.includes("/router/"))) refuse("routers were trained as a whole, which is no adapter");
   // PEFT 0.21 takes what ends in "gate_proj" for the fused parameter of the routed experts, except on Qwen2-MoE.

@@ -21,6 +21,12 @@ export interface TrainingPoint {
   step: number;
   /** Mean negative log-likelihood of the step's tokens before it was taken, in nats. */
   loss: number;
+  /** Mean over layers and the step's tokens of the entropy of the router's probabilities, in nats. */
+  entropy: number;
+  /** Mean over layers of the entropy of the mean probabilities: it falls where tokens crowd together on few experts. */
+  meanEntropy: number;
+  /** Experts a token used. */
+  topK: number;
   learningRate: number;
   /** Norm of the gradient over all parameters, before clipping. */
   gradientNorm: number;

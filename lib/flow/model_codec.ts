@@ -8,6 +8,7 @@ import type { DType, TensorSource } from "../device/device.ts";
 import { mergeAdapters } from "../finetune/merge_adapters.ts";
 import type { TunedModel } from "../finetune/finetune.ts";
 import { type BasedSource, basedSource } from "../model/based_source.ts";
+import { changeTopK } from "../model/change_top_k.ts";
 import type { Model } from "../model/model.ts";
 import { decodeData, encodeData } from "./data_codec.ts";
 import type { Codec, FiledArray, InputOf, StoredArray } from "./stage.ts";
@@ -84,14 +85,14 @@ export function modelCodec<T extends Model>(): Codec<T> {
   };
 }
 
-/** Keeps a model that was fine-tuned from the input "model": its adapters and its loss curve. */
+/** Keeps a model that was fine-tuned from the input "model": its adapters, its loss curve, and how many experts a token uses. */
 export const tunedCodec: Codec<TunedModel> = {
   name: "tuned model",
   shared: true,
-  encode: ({ adapters, history }) => encodeData({ adapters, history }),
+  encode: ({ adapters, history, config }) => encodeData({ adapters, history, topK: config.moe.topK }),
   decode: async ({ json, arrays }, input: InputOf) => {
-    const { adapters, history } = await decodeData(json, arrays) as Pick<TunedModel, "adapters" | "history">;
-    return { ...mergeAdapters(await input("model") as Model, adapters), adapters, history };
+    const { adapters, history, topK } = await decodeData(json, arrays) as Pick<TunedModel, "adapters" | "history"> & { topK: number };
+    return { ...changeTopK(mergeAdapters(await input("model") as Model, adapters), topK), adapters, history };
   },
 };
 

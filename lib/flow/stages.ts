@@ -33,6 +33,7 @@ import { randomScores } from "../importance/random_scores.ts";
 import { skipThresholds } from "../importance/skip_thresholds.ts";
 import { type ProtectedExperts, superExperts } from "../importance/super_experts.ts";
 import type { Sequences } from "../model/batch.ts";
+import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
@@ -216,6 +217,10 @@ export const stages = {
     { version: 1, stored: false },
     ({ model, plan }: { model: Model; plan: PruningPlan }, _: Record<never, never>) => pruneExperts(model, plan),
   ),
+  changeTopK: around(
+    { version: 1, stored: false },
+    ({ model }: { model: Model }, { topK }: { topK: number }) => changeTopK(model, topK),
+  ),
   allocateRanks: around(
     { version: 1 },
     ({ scores }: { scores: ExpertScores }, options: Parameters<typeof allocateRanks>[1]) => allocateRanks(scores, options),
@@ -245,7 +250,7 @@ export const stages = {
   ),
   /** Emits the loss curve so far after every step. */
   finetune: around(
-    { version: 1, kernels: TRAINING, codec: tunedCodec },
+    { version: 2, kernels: TRAINING, codec: tunedCodec },
     (
       { model, examples, teacher }: { model: Model; examples: readonly Example[]; teacher?: Model },
       options: Plain<typeof finetune, "teacher" | "onStep" | "checkpoint">,

@@ -236,7 +236,7 @@ export async function loraStep(device: Device, folder: string, repeat: number): 
       await adamStep(device, parameters, Infinity, { learningRate: 1e-3, weightDecay: 0, step });
     });
     seconds.push(time);
-    if (step === 10) check = await gradients();
+    if (step === 10) check = (await gradients()).loss;
   }
   return { seconds, check };
 }

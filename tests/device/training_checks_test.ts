@@ -68,6 +68,7 @@ testOnDevices("training operations refuse sizes, numbers and tensors that do not
     [() => device.vjp.swiglu(x, x, wide), "[2,4] is not as large as [2,3]"],
     [() => device.vjp.gated(x, x, gate), "Cannot weigh 2 losses with [3,1]"],
     [() => device.vjp.softmax(x, wide), "Cannot go back through a softmax: [2,3] is not as large as [2,4]"],
+    [() => device.vjp.entropy(x, NaN), "Cannot weigh the entropy of [2,3] by NaN: a finite weight is expected"],
     [() => device.vjp.gates(x, ranking, rule, 2), "[2,3] is not as large as [2,2]"],
     [() => device.vjp.combine(wide, outputs, gates), "Cannot go back through a sum of outputs: the gradient is [2,4], expected [2,3]"],
     [() => device.vjp.crossEntropy(x, weight, ids, gain), "Cannot weigh 2 losses with [3]"],

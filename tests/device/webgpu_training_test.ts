@@ -32,7 +32,7 @@ testAgainstCpu(
 );
 
 testAgainstCpu(
-  "vjp.rmsNorm(), rmsNormGain() and softmax() keep their digits in long rows and over many of them",
+  "vjp.rmsNorm(), rmsNormGain(), softmax() and entropy() keep their digits in long rows and over many of them",
   1e-5,
   (device) =>
     [[3, 20_000], [700, 130], [70_001, 3], [1, 9]].flatMap(([rows, width]) => {
@@ -40,7 +40,8 @@ testAgainstCpu(
       using x = random(device, [rows, width], 2);
       using gain = random(device, [width], 3);
       using p = device.softmax(x);
-      return [device.vjp.rmsNorm(dy, x, gain, 1e-6), device.vjp.rmsNormGain(dy, x, width, 1e-6), device.vjp.softmax(dy, p)];
+      const { vjp } = device, norms = [vjp.rmsNorm(dy, x, gain, 1e-6), vjp.rmsNormGain(dy, x, width, 1e-6)];
+      return [...norms, vjp.softmax(dy, p), vjp.entropy(p, 1)];
     }),
 );
 
@@ -217,7 +218,7 @@ testSplit("vector-Jacobian products of rows and elements are cut", 12288, 1e-6, 
   const { vjp } = device, swiglu = vjp.swiglu(dy, x, up), gated = vjp.gated(dy, x, gate), combine = vjp.combine(dy, outputs, weights);
   const all = [swiglu.gate, swiglu.up, gated.x, gated.gate, combine.outputs, combine.gates, device.dropout(dy, 0.4, 3)];
   const gates = vjp.gates(weights, ranking, { topK: 3, renormalise: true, scale: 1 }, 20);
-  return [...all, vjp.rmsNorm(dy, x, gain, 1e-6), vjp.rmsNormGain(dy, x, 20, 1e-6), vjp.softmax(dy, p), gates];
+  return [...all, vjp.rmsNorm(dy, x, gain, 1e-6), vjp.rmsNormGain(dy, x, 20, 1e-6), vjp.softmax(dy, p), vjp.entropy(p, 1), gates];
 });
 
 testSplit("vjp.attention() is cut between segments", 32768, 1e-6, (device) => {

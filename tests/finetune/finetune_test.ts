@@ -2,6 +2,9 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/as
 import { TARGETS } from "../../lib/finetune/adapter_sites.ts";
 import { finetune, type FinetuneOptions, type TunedModel } from "../../lib/finetune/finetune.ts";
 import { perplexity } from "../../lib/evaluate/perplexity.ts";
+import { saveModel } from "../../lib/export/save_model.ts";
+import { changeTopK } from "../../lib/model/change_top_k.ts";
+import { openModel } from "../../lib/model/open_model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
 import { fastDevices, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
@@ -103,6 +106,39 @@ testOnDevices("finetune() fits the routers of a pruned model to the predictions 
   await assertRejects(() => finetune(device, pruned, texts, { teacher: other }), RangeError, "its final norm is not that of the model");
 }, fastDevices);
 
+testOnDevices("finetune() with the entropy term makes routers surer while top-k falls, and continues to the same bits", async (device) => {
+  const { model } = await openFixture("tiny-qwen2-moe");
+  const options: FinetuneOptions = { ...OPTIONS, epochs: 4, entropy: 0.3, balance: 0.05, topK: { to: 2, over: 2 / 3 } };
+  const whole = await finetune(device, model, EXAMPLES, options), { history } = whole, plain = { ...options, entropy: 0, balance: 0 };
+  assertEquals(history.map(({ topK }) => topK), [4, 4, 4, 4, 3, 3, 3, 3, 2, 2, 2, 2]);
+  assertEquals([whole.config.moe.topK, model.config.moe.topK], [2, 4]);
+  const without = (await finetune(device, model, EXAMPLES, plain)).history;
+  assertEquals(history[0], { ...without[0], gradientNorm: history[0].gradientNorm }); // before the first step all is the same, but for the gradient
+  assert(history[11].entropy < without[11].entropy - 0.1, `entropy ${history[11].entropy}, ${without[11].entropy} without the term`);
+  assert(history[0].entropy < history[0].meanEntropy && history[0].meanEntropy < Math.log(16));
+  await inFolder(async (checkpoint) => {
+    const stop = new AbortController();
+    const stopped = {
+      ...{ ...options, checkpoint, signal: stop.signal },
+      onStep: ({ step }: { step: number }) => step === 6 && stop.abort(new Error("stopped by the user")),
+    };
+    await assertRejects(() => finetune(device, model, EXAMPLES, stopped), Error, "stopped by the user");
+    for (const change of [{ entropy: 0.2 }, { balance: 0 }, { topK: { to: 2 } }, { topK: undefined }]) {
+      const [name] = Object.keys(change);
+      await assertRejects(() => finetune(device, model, EXAMPLES, { ...options, checkpoint, ...change }), Error, `its "${name}" is`);
+    }
+    const three = changeTopK(model, 3);
+    await assertRejects(() => finetune(device, three, EXAMPLES, { ...options, checkpoint }), Error, 'its "model" is');
+    assertEquals(outcome(await finetune(device, model, EXAMPLES, { ...options, checkpoint })), outcome(whole));
+  });
+  await inFolder(async (folder) => {
+    await saveModel(whole, folder, { dtype: "F32" });
+    const text = [Uint32Array.of(0, 389, 26, 7)];
+    const [got, want] = await Promise.all([await openModel(folder), whole].map((m) => perplexity(device, m, text)));
+    assertEquals(got, want);
+  });
+}, fastDevices);
+
 testOnDevices("finetune() names what it cannot do", async (device) => {
   const { model } = await openFixture("tiny-mixtral");
   const refused = (options: FinetuneOptions, message: string) =>
@@ -111,6 +147,11 @@ testOnDevices("finetune() names what it cannot do", async (device) => {
   await refused({ rank: 2 ** 40 }, '"rank" must be at most 128, that of the matrices, received 1099511627776');
   await refused({ targets: ["shared", "dense"] }, "the model has none of the targets shared, dense");
   await refused({ batch: 1.5 }, '"batch" must be a whole number of at least 1, received 1.5');
+  await refused({ entropy: -1 }, '"entropy" must be at least 0, received -1');
+  await refused({ balance: Infinity }, '"balance" must be at least 0, received Infinity');
+  await refused({ topK: { to: 0 } }, '"topK" must be an object with a whole number of at least 1 as "to"');
+  await refused({ topK: { to: 1, over: 2 } }, '"topK" must be an object');
+  await refused({ topK: { to: 3 } }, '"topK" must fall from the model\'s 2 experts a token, received 3 as "to"');
   await refused({ dropout: 1 }, '"dropout" must be at least 0 and below 1, received 1');
   await refused({ learningRate: NaN }, '"learningRate" must be a positive number, received ');
   await refused({ targets: ["router", "norms" as "router"] }, '"targets" must be some of attention, experts, shared, dense, router');

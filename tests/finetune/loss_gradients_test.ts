@@ -1,21 +1,24 @@
-import { assert, assertAlmostEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
 import { createAdapters } from "../../lib/finetune/adapters.ts";
 import { TARGETS } from "../../lib/finetune/adapter_sites.ts";
 import { LayerStore } from "../../lib/finetune/layer_store.ts";
-import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
+import { lossGradients, type LossGradientsOptions } from "../../lib/finetune/loss_gradients.ts";
 import { mergeAdapters } from "../../lib/finetune/merge_adapters.ts";
 import { Parameters } from "../../lib/finetune/parameters.ts";
+import type { RouterTerms } from "../../lib/finetune/router_entropy.ts";
 import { teacherStream } from "../../lib/finetune/teacher.ts";
 import { trainedRouters } from "../../lib/finetune/trained_routers.ts";
 import type { Device, Tensor } from "../../lib/device/device.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
 import { loadLayer, vector } from "../../lib/model/load_layer.ts";
 import { logits } from "../../lib/model/logits.ts";
-import type { Model } from "../../lib/model/model.ts";
+import type { DecoderLayer, Model } from "../../lib/model/model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
 import { devices, fastDevices, noise, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
+import { EXPERT_REFERENCES } from "../references/experts.ts";
 import { GRADIENTS } from "../references/gradients.ts";
+import { ROUTER_ENTROPIES } from "../references/router_entropies.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
 import { weightGradients } from "./weight_gradients.ts";
 
@@ -47,24 +50,23 @@ async function withAdapters(
   model: Model,
   sequences: Uint32Array[],
   values: Map<string, Float32Array<ArrayBuffer>>,
-  dropout = 0,
-  teacher?: () => Promise<Tensor>,
+  { dropout = 0, teacher, ...options }: { dropout?: number } & Pick<LossGradientsOptions, "teacher" | "routers"> = {},
 ) {
   using parameters = new Parameters(device, model, { rank: 2, alpha: 3, values }, teacher ? ["router"] : TARGETS);
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
-  const loss = await lossGradients(device, model, batchSequences(model.config, sequences, 64), {
+  const { loss, entropy, meanEntropy } = await lossGradients(device, model, batchSequences(model.config, sequences, 64), {
     norm,
     head,
     load: async (layer) => parameters.withRouter(layer, await loadLayer(device, model.config, layer)),
     adapters: (layer, weights) => parameters.adapters(layer, weights, { rate: dropout, seed: (name) => name.length }),
     leaves: (layer) => parameters.tensors(layer),
     collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
-    teacher,
+    ...{ teacher, ...options },
   });
   const gradients = new Map<string, Float32Array>();
   for (const [name, { gradient }] of parameters.all) gradients.set(name, gradient ? await device.read(gradient) : new Float32Array());
-  return { loss, gradients };
+  return { loss, entropy, meanEntropy, gradients };
 }
 
 const variants = { ...ROUTERS, "shared experts, some dense layers": "qwen2_moe, every other layer dense, no biases" };
@@ -75,7 +77,7 @@ for (const [router, variant] of Object.entries(variants)) {
         const { values } = createAdapters(model, { rank: 2, alpha: 3, targets: TARGETS, seed: 1 });
         for (const [name, numbers] of values) if (name.includes("/up")) numbers.set(noise(numbers.length, name.length).map((v) => v / 4));
         for (const [name, numbers] of await trainedRouters(model, ["router"])) values.set(name, numbers);
-        const { gradients } = await withAdapters(device, model, sequences.slice(0, 2), values, dropout);
+        const { gradients } = await withAdapters(device, model, sequences.slice(0, 2), values, { dropout });
         const total = normOf(gradients.values());
         // Along the gradient itself the loss rises by its squared norm. A short step: where a token changes experts the loss jumps.
         for (const target of ["/attention/", "/experts/", "/shared/", "/dense/", "/router/"]) {
@@ -86,7 +88,7 @@ for (const [router, variant] of Object.entries(variants)) {
             loss = async (sign: number) => {
               const moved = new Map(values);
               for (const [name, g] of chosen) moved.set(name, values.get(name)!.map((v, i) => v + sign * step * (g[i] ?? 0)));
-              return (await withAdapters(device, model, sequences.slice(0, 2), moved, dropout)).loss;
+              return (await withAdapters(device, model, sequences.slice(0, 2), moved, { dropout })).loss;
             };
           const measured = (await loss(1) - await loss(-1)) / (2 * step);
           assertAlmostEquals(measured, slope ** 2, 0.03 * Math.max(slope ** 2, 1e-3 * total ** 2), `${target} of ${variant}`);
@@ -108,7 +110,7 @@ testOnDevices("gradients towards a teacher are those of the Kullback-Leibler div
     };
     using store = new LayerStore(device, teacher, Infinity);
     const [batch] = batchSequences(model.config, [ids], 64);
-    const { gradients } = await withAdapters(device, model, [ids], values, 0, () => teacherStream(device, teacher, store, batch));
+    const { gradients } = await withAdapters(device, model, [ids], values, { teacher: () => teacherStream(device, teacher, store, batch) });
     const slope = normOf(gradients.values()), step = 1e-4 / slope;
     const moved = (sign: number) =>
       new Map([...values].map(([name, v]) => [name, v.map((x, i) => x + sign * step * gradients.get(name)![i])]));
@@ -116,6 +118,68 @@ testOnDevices("gradients towards a teacher are those of the Kullback-Leibler div
     assertAlmostEquals(measured, slope ** 2, 0.03 * slope ** 2);
   });
 }, fastDevices);
+
+for (const [router, variant] of Object.entries(variants)) {
+  testOnDevices(`gradients of the loss with entropies of routers agree with finite differences, router ${router}`, async (device) => {
+    await withModel(variant, async (model, sequences) => {
+      const { values } = createAdapters(model, { rank: 2, alpha: 3, targets: TARGETS, seed: 1 });
+      for (const [name, numbers] of values) if (name.includes("/up")) numbers.set(noise(numbers.length, name.length).map((v) => v / 4));
+      for (const [name, numbers] of await trainedRouters(model, ["router"])) values.set(name, numbers);
+      const routers = { entropy: 3, balance: 2 }, several = sequences.slice(0, 3); // two batches: means are over both
+      const run = (values: Map<string, Float32Array<ArrayBuffer>>) => withAdapters(device, model, several, values, { routers });
+      const { gradients } = await run(values), total = normOf(gradients.values());
+      for (const target of ["/attention/", "/experts/", "/router/"]) {
+        const chosen = [...gradients].filter(([name]) => name.includes(target)), slope = normOf(chosen.map(([, g]) => g));
+        const step = 3e-4 / slope,
+          whole = async (sign: number) => {
+            const moved = new Map(values);
+            for (const [name, g] of chosen) moved.set(name, values.get(name)!.map((v, i) => v + sign * step * (g[i] ?? 0)));
+            const { loss, entropy, meanEntropy } = await run(moved);
+            return loss + routers.entropy * entropy - routers.balance * meanEntropy;
+          };
+        const measured = (await whole(1) - await whole(-1)) / (2 * step);
+        assertAlmostEquals(measured, slope ** 2, 0.03 * Math.max(slope ** 2, 1e-3 * total ** 2), `${target} of ${variant}`);
+      }
+    });
+  }, fastDevices);
+}
+
+testOnDevices("terms for routers change no bit where they weigh nothing, and are the same with activations kept or not", async (device) => {
+  await withModel(ROUTERS["not renormalising"], async (model, sequences) => {
+    const values = await trainedRouters(model, ["router"]), batches = batchSequences(model.config, sequences.slice(0, 3), 64);
+    const run = async (routers?: RouterTerms, keep = false) => {
+      using parameters = new Parameters(device, model, { rank: 1, alpha: 1, values }, ["router"]);
+      using store = new LayerStore(device, model, Infinity);
+      using norm = await vector(device, model.norm);
+      using head = await device.load(model.head);
+      const { loss } = await lossGradients(device, model, batches, {
+        ...{ norm, head, keep, routers },
+        load: async (layer) => parameters.withRouter(layer, await store.load(layer)),
+        leaves: (layer) => parameters.tensors(layer),
+        collect: (leaf, gradient) => parameters.collect(device, leaf as Tensor, gradient),
+      });
+      return [loss, ...await Promise.all([...parameters.all.values()].map(async ({ gradient }) => [...await device.read(gradient!)]))];
+    };
+    const plain = await run(), terms = { entropy: 0.1, balance: 0.05 }, regularised = await run(terms);
+    assertEquals(await run({ entropy: 0, balance: 0 }), plain);
+    assertNotEquals(regularised, plain);
+    assertEquals(await run(terms, true), regularised);
+  });
+}, gpuToo);
+
+for (const [name, { entropy }] of Object.entries(EXPERT_REFERENCES)) {
+  testOnDevices(`entropies of the routers of ${name} are those of PyTorch`, async (device) => {
+    const { model, calibration } = await openFixture(name),
+      mean = (layers: Record<string, number>) => Object.values(layers).reduce((a, b) => a + b) / Object.keys(layers).length;
+    using norm = await vector(device, model.norm);
+    using head = await device.load(model.head);
+    const got = await lossGradients(device, model, batchSequences(model.config, calibration, 2048), {
+      ...{ norm, head, load: (layer: DecoderLayer) => loadLayer(device, model.config, layer), leaves: () => [], collect: () => {} },
+    });
+    assertAlmostEquals(got.entropy, mean(entropy), 1e-3);
+    assertAlmostEquals(got.meanEntropy, mean(ROUTER_ENTROPIES[name].ofMean), 1e-3);
+  }, fastDevices);
+}
 
 function logSoftmax(logits: Float32Array, width: number): Float64Array {
   const result = new Float64Array(logits.length);

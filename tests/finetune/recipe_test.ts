@@ -21,12 +21,18 @@ Deno.test("learningRateAt() may rise to the end, and a single step has the whole
 });
 
 Deno.test("checkedRecipe() takes numbers for numbers only, and targets in any order", () => {
-  for (const name of ["rank", "alpha", "dropout", "learningRate", "epochs", "warmup", "weightDecay", "clip", "seed"]) {
+  for (
+    const name of ["rank", "alpha", "dropout", "learningRate", "epochs", "warmup", "weightDecay", "clip", "seed", "entropy", "balance"]
+  ) {
     for (const bad of ["0.5", null, NaN, -1]) {
       if (name === "seed" && bad === -1) continue;
       assertThrows(() => checkedRecipe({ [name]: bad }), RangeError, `"${name}" must be`);
     }
   }
+  for (const bad of [1, null, {}, { to: "1" }, { to: 1, over: -0.5 }, { to: 1, over: null }]) {
+    assertThrows(() => checkedRecipe({ topK: bad as never }), RangeError, '"topK" must be an object');
+  }
+  assertEquals(checkedRecipe({ topK: { to: 1 } }).topK, { to: 1, over: 0.5 });
   assertThrows(() => checkedRecipe({ targets: "experts" as never }), RangeError, '"targets" must be some of attention, ');
   assertEquals(checkedRecipe({ targets: ["experts", "attention", "experts"] }), checkedRecipe({}));
 });

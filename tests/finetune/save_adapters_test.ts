@@ -7,6 +7,7 @@ import type { Target } from "../../lib/finetune/adapter_sites.ts";
 import { createAdapters } from "../../lib/finetune/adapters.ts";
 import { mergeAdapters } from "../../lib/finetune/merge_adapters.ts";
 import { saveAdapters } from "../../lib/finetune/save_adapters.ts";
+import { changeTopK } from "../../lib/model/change_top_k.ts";
 import type { Model } from "../../lib/model/model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
 import { assertClose, noise } from "../devices.ts";
@@ -94,6 +95,7 @@ Deno.test("saveAdapters() refuses what PEFT cannot load, and folders that hold s
     await refused(pruneExperts(model, { layers: [{ layer: 1, drop: [3] }] }), ["attention"], "layers hold 15 or 16 experts");
     await refused(model, ["attention", "shared"], "takes for those of routed experts on deepseek_v2; save the merged model with saveModel");
     await refused(model, [], "there are none");
+    await refused(changeTopK(model, 2), ["attention"], "a token uses 2 experts, 4 by the config of the base model");
     const some = tunedOf(model, ["experts"]);
     for (const name of some.adapters.values.keys()) if (name.startsWith("1/experts/up")) some.adapters.values.delete(name);
     await assertRejects(() => saveAdapters(some, `${folder}/adapter`, "base"), Error, "layer 1 has adapters of some expert matrices only");

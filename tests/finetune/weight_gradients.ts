@@ -21,7 +21,7 @@ export async function weightGradients(
   using norm = await vector(device, model.norm);
   using head = await device.load(model.head);
   const embedded: [number, Promise<Float32Array>][] = [];
-  const loss = await lossGradients(device, model, batches, {
+  const { loss } = await lossGradients(device, model, batches, {
     norm,
     head,
     load: (layer) => loadLayer(device, model.config, layer),

@@ -139,7 +139,8 @@ Deno.test("models come back: pruned, decomposed, both, and tuned; only what is n
       const back = await assertSame(device, small, open, defineSmall);
       assertEquals(Object.keys(back).sort(), Object.keys(small).sort());
     });
-    const examples = ["Sum: 1 + 1 = 2.", { prompt: "Sum: 2 + 2 =", completion: " 4." }], recipe = { rank: 2, epochs: 2, batch: 1 };
+    const examples = ["Sum: 1 + 1 = 2.", { prompt: "Sum: 2 + 2 =", completion: " 4." }],
+      recipe = { rank: 2, epochs: 2, batch: 1, topK: { to: 3, over: 0.5 } };
     await t.step("tuned after both, and decomposed again", async () => {
       const tuned = await finetune(device, small, examples, recipe), emitted: unknown[] = [];
       const define = async (flow: Flow, model: Stage<Model>) => {

@@ -28,7 +28,14 @@ async function definitions(store: string) {
   const small = flow.stage("small", stages.decomposeExperts({ model, ranks }));
   const thresholds = await source(flow, "thresholds", { layers: [{ layer: 1, share: 0.3 }] });
   const skipping = flow.stage("skipping", stages.skipExperts({ model, thresholds }));
-  const few = { rank: 1, epochs: 1, dropout: 0.1, targets: ["attention" as const, "experts" as const, "router" as const] };
+  const few = {
+    rank: 1,
+    epochs: 1,
+    dropout: 0.1,
+    entropy: 0.1,
+    balance: 0.1,
+    targets: ["attention" as const, "experts" as const, "router" as const],
+  };
   const all: Record<string, StageDefinition<never, never, unknown>> = {
     "calibrate": stages.calibrate({ model: small, tokens }),
     "expertStatistics": stages.expertStatistics({ model: small, tokens }),

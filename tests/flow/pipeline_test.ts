@@ -155,8 +155,9 @@ async function everything(flow: Flow) {
   const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
-  const surprise = flow.stage("surprise", stages.perplexity({ model: pruned, heldOut: held }));
   const accepted = flow.stage("accepted", stages.esap({ model, other: pruned, tokens: held }));
+  const fewer: Stage<Model> = flow.stage("fewer", stages.changeTopK({ model: pruned }, { topK: 1 }));
+  const surprise = flow.stage("surprise", stages.perplexity({ model: fewer, heldOut: held }));
   const blocks = flow.stage("blocks", stages.blockPerplexity({ model: best, texts }, { length: 8 }));
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
   const rows = ["least important"];

@@ -2,11 +2,13 @@
  * Saves compressed models with their logits beside them, for logits.py --compare: `deno run -A tests/interop/write_pruned.ts FOLDER`.
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
- * in the form remote-code, also skipping experts while it runs. Of the random variants, which cover all architectures and routers, both forms as well.
+ * in the form remote-code, also skipping experts while it runs; whole, with one expert less for a token. Of the random variants, which cover all
+ * architectures and routers, both forms as well.
  */
 
 import {
   calibrate,
+  changeTopK,
   countParameters,
   decomposeExperts,
   type Form,
@@ -69,6 +71,8 @@ for (const name of Object.keys(references)) {
   await write(name, uneven, "remote-code", heldOut[0]);
   await write(`${name}, skipping`, skipping(uneven), "remote-code", heldOut[0]);
   await write(`${name}, decomposed`, await decomposeExperts(device, uneven, everyOther(uneven, 31)), "remote-code", heldOut[0]);
+  const fewer = changeTopK(model, model.config.moe.topK - 1);
+  for (const form of ["native", "remote-code"] as const) await write(`${name}, fewer experts a token`, fewer, form, heldOut[0]);
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
   const original = `${folder}/original_${name.replaceAll(/\W+/g, "_")}`, ids = tokenIds("variants.tokens", 40, 96);

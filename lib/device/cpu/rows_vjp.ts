@@ -75,6 +75,21 @@ export function softmaxVjp(cpu: Cpu, dy: CpuTensor, probabilities: CpuTensor): C
   return result;
 }
 
+/** dz = -weight · p · (ln p + H), H = -Σ p ln p. */
+export function entropyVjp(cpu: Cpu, probabilities: CpuTensor, weight: number): CpuTensor {
+  const { shape, f32: p } = probabilities, width = shape.at(-1)!;
+  const result = new CpuTensor(cpu.memory, "F32", shape), dz = result.f32, logs = new Float64Array(width);
+  for (let start = 0; start < p.length; start += width) {
+    let entropy = 0;
+    for (let i = 0; i < width; i++) {
+      logs[i] = p[start + i] === 0 ? 0 : Math.log(p[start + i]);
+      entropy -= p[start + i] * logs[i];
+    }
+    for (let i = 0; i < width; i++) dz[start + i] = -weight * p[start + i] * (logs[i] + entropy);
+  }
+  return result;
+}
+
 export function combineVjp(cpu: Cpu, dy: CpuTensor, outputs: CpuTensor, gates: CpuTensor): { outputs: CpuTensor; gates: CpuTensor } {
   const [tokens, ranks, hidden] = outputs.shape;
   const toOutputs = new CpuTensor(cpu.memory, "F32", outputs.shape), toGates = new CpuTensor(cpu.memory, "F32", gates.shape);

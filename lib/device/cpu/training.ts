@@ -31,6 +31,7 @@ export function training(cpu: Cpu): Training {
       swiglu: (dy, gate, up) => rows.swigluVjp(cpu, onCpu(dy), onCpu(gate), onCpu(up)),
       gated: (dy, x, gate) => rows.gatedVjp(cpu, onCpu(dy), onCpu(x), onCpu(gate)),
       softmax: (dy, probabilities) => rows.softmaxVjp(cpu, onCpu(dy), onCpu(probabilities)),
+      entropy: (probabilities, weight) => rows.entropyVjp(cpu, onCpu(probabilities), weight),
       gates: (dy, { experts, probabilities }, rule, count) =>
         gatesVjp(cpu, onCpu(dy), { experts: onCpu(experts), probabilities: onCpu(probabilities) }, rule, count),
       combine: (dy, outputs, gates) => rows.combineVjp(cpu, onCpu(dy), onCpu(outputs), onCpu(gates)),

@@ -5,6 +5,7 @@
  */
 
 import sumsSource from "../../../kernels/column_sums.wgsl" with { type: "text" };
+import entropySource from "../../../kernels/entropy_vjp.wgsl" with { type: "text" };
 import gatesSource from "../../../kernels/gates_vjp.wgsl" with { type: "text" };
 import normSource from "../../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
 import softmaxSource from "../../../kernels/softmax_vjp.wgsl" with { type: "text" };
@@ -17,6 +18,7 @@ import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const NORM = { name: "rms_norm_vjp", source: normSource }, SUMS = { name: "column_sums", source: sumsSource };
 const SOFTMAX = { name: "softmax_vjp", source: softmaxSource }, GATES = { name: "gates_vjp", source: gatesSource };
+const ENTROPY = { name: "entropy_vjp", source: entropySource };
 const WEIGHTED = { name: "weighted_rows_vjp", source: weightedSource };
 
 /** Rows of a partial sum down the columns. */
@@ -84,6 +86,21 @@ export function softmaxVjp(gpu: Gpu, dy: Tensor, probabilities: Tensor): GpuTens
       constants: lanes(width),
       shape: [run.count, width],
       bindings: [part(slopes, width * 4, run), part(p, width * 4, run), part(dz, width * 4, run)],
+      groups: run.count,
+      about: () => `probabilities [${run.count}, ${width}]`,
+    });
+  }
+  return dz;
+}
+
+/** To the logits of weight · Σ_t H(p_t). */
+export function entropyVjp(gpu: Gpu, probabilities: Tensor, weight: number): GpuTensor {
+  const p = onGpu(probabilities), width = p.shape.at(-1)!, dz = gpu.tensor("F32", p.shape);
+  for (const run of split(gpu, dz.size / width, [width * 4])) {
+    gpu.run(ENTROPY, {
+      constants: lanes(width),
+      shape: [run.count, width, word(weight)],
+      bindings: [part(p, width * 4, run), part(dz, width * 4, run)],
       groups: run.count,
       about: () => `probabilities [${run.count}, ${width}]`,
     });

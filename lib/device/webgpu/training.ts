@@ -11,7 +11,7 @@ import { adam, dropout, scale, swigluVjp } from "./elements_vjp.ts";
 import { expertLinear, expertLinearVjp, expertMatricesVjp } from "./expert_rows.ts";
 import type { Gpu } from "./gpu.ts";
 import { linearVjp, linearWeightVjp } from "./linear_vjp.ts";
-import { combineVjp, gatedVjp, gatesVjp, rmsNormGainVjp, rmsNormVjp, softmaxVjp } from "./rows_vjp.ts";
+import { combineVjp, entropyVjp, gatedVjp, gatesVjp, rmsNormGainVjp, rmsNormVjp, softmaxVjp } from "./rows_vjp.ts";
 import { type GpuOrder, order, sortRows, unsortRows } from "./slot_order.ts";
 
 export function training(gpu: Gpu): Training {
@@ -32,6 +32,7 @@ export function training(gpu: Gpu): Training {
       swiglu: (dy, gate, up) => swigluVjp(gpu, dy, gate, up),
       gated: (dy, x, gate) => gatedVjp(gpu, dy, x, gate),
       softmax: (dy, probabilities) => softmaxVjp(gpu, dy, probabilities),
+      entropy: (probabilities, weight) => entropyVjp(gpu, probabilities, weight),
       gates: (dy, ranking, rule, experts) => gatesVjp(gpu, dy, ranking, rule, experts),
       combine: (dy, outputs, gates) => combineVjp(gpu, dy, outputs, gates),
       crossEntropy: (x, head, targets, weights, options = {}) => crossEntropyVjp(gpu, x, head, targets, weights, options),
