@@ -167,12 +167,13 @@ function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["exper
 }
 
 /** Type that a matrix, or its factors if it is low-rank already, is saved in. */
-function originOf(matrix: MatrixSource): DType {
+export function originOf(matrix: MatrixSource): DType {
   const { dtype, origin = dtype } = "left" in matrix ? matrix.left : matrix;
   return origin;
 }
 
-function storedSource(stored: Stored, shape: number[], origin: DType): TensorSource {
+/** A weight in a scratch. */
+export function storedSource(stored: Stored, shape: number[], origin: DType): TensorSource {
   return {
     dtype: "F32",
     shape,

@@ -42,7 +42,7 @@ import transpose from "../../kernels/transpose.wgsl" with { type: "text" };
 import weightedRowsVjp from "../../kernels/weighted_rows_vjp.wgsl" with { type: "text" };
 import widen from "../../kernels/widen.wgsl" with { type: "text" };
 
-/** Texts of the kernels of a forward pass, also through low-rank experts. */
+/** Texts of the kernels of a forward pass, also through experts of low rank and differences from a shared one. */
 export const FORWARD: readonly string[] = [
   add,
   attention,
@@ -60,6 +60,7 @@ export const FORWARD: readonly string[] = [
   rotary,
   softmax,
   swiglu,
+  transpose,
   widen,
 ];
 
@@ -67,7 +68,7 @@ export const FORWARD: readonly string[] = [
 export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, squares];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares, transpose];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
@@ -88,6 +89,5 @@ export const TRAINING: readonly string[] = [
   softmaxVjp,
   squares,
   swigluVjp,
-  transpose,
   weightedRowsVjp,
 ];
