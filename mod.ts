@@ -72,6 +72,17 @@ export { allocateRanksGlobally, type AllocateRanksGloballyOptions } from "./lib/
 export { type ExpertSpectra, expertSpectra, type ExpertSpectraOptions } from "./lib/decompose/expert_spectra.ts";
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
 export { recommended, type RecommendedModel, type RecommendedOptions } from "./lib/decompose/recommended.ts";
+export { deltaExperts, type DeltaExpertsOptions } from "./lib/decompose/delta_experts.ts";
+
+// Merging
+export type { ExpertClusters } from "./lib/merge/expert_clusters.ts";
+export { clusterExperts, type ExpertFeatures } from "./lib/merge/cluster_experts.ts";
+export { type RouterSimilarity, routerSimilarity } from "./lib/merge/router_similarity.ts";
+export { dominantClusters, type DominantClustersOptions } from "./lib/merge/dominant_clusters.ts";
+export { alignExperts, type ExpertAlignment } from "./lib/merge/align_experts.ts";
+export { permuteExperts } from "./lib/merge/permute_experts.ts";
+export { mergeExperts } from "./lib/merge/merge_experts.ts";
+export { replaceByMeans } from "./lib/merge/replace_by_means.ts";
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";

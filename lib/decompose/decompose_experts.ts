@@ -168,7 +168,7 @@ function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["exper
 }
 
 /** Type that a matrix, or its factors if it is low-rank already, is saved in. */
-function originOf(matrix: MatrixSource): DType {
+export function originOf(matrix: MatrixSource): DType {
   const { dtype, origin = dtype } = "left" in matrix ? matrix.left : matrix;
   return origin;
 }

@@ -45,7 +45,7 @@ import transpose from "../../kernels/transpose.wgsl" with { type: "text" };
 import weightedRowsVjp from "../../kernels/weighted_rows_vjp.wgsl" with { type: "text" };
 import widen from "../../kernels/widen.wgsl" with { type: "text" };
 
-/** Texts of the kernels of a forward pass, also through low-rank experts. */
+/** Texts of the kernels of a forward pass, also through experts of low rank and differences from a shared one. */
 export const FORWARD: readonly string[] = [
   add,
   attention,
@@ -64,6 +64,7 @@ export const FORWARD: readonly string[] = [
   skip,
   softmax,
   swiglu,
+  transpose,
   widen,
 ];
 
@@ -77,7 +78,7 @@ export const SIGNATURES: readonly string[] = [...FORWARD, outer];
 export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares, transpose];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
@@ -99,6 +100,5 @@ export const TRAINING: readonly string[] = [
   softmaxVjp,
   squares,
   swigluVjp,
-  transpose,
   weightedRowsVjp,
 ];

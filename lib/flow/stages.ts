@@ -11,6 +11,7 @@ import { isObject } from "../checkpoint/parse_json_object.ts";
 import { allocateRanks, type RankPlan } from "../decompose/allocate_ranks.ts";
 import { allocateRanksGlobally } from "../decompose/allocate_ranks_globally.ts";
 import { decomposeExperts } from "../decompose/decompose_experts.ts";
+import { deltaExperts } from "../decompose/delta_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
 import { recommended } from "../decompose/recommended.ts";
 import { DECOMPOSITION, FORWARD, PREDICTIONS, SEARCH, SIGNATURES, TRAINING } from "../device/kernel_texts.ts";
@@ -32,6 +33,14 @@ import { leaveOneOut } from "../importance/leave_one_out.ts";
 import { randomScores } from "../importance/random_scores.ts";
 import { skipThresholds } from "../importance/skip_thresholds.ts";
 import { type ProtectedExperts, superExperts } from "../importance/super_experts.ts";
+import { alignExperts, type ExpertAlignment } from "../merge/align_experts.ts";
+import { clusterExperts, type ExpertFeatures } from "../merge/cluster_experts.ts";
+import { dominantClusters } from "../merge/dominant_clusters.ts";
+import type { ExpertClusters } from "../merge/expert_clusters.ts";
+import { mergeExperts } from "../merge/merge_experts.ts";
+import { permuteExperts } from "../merge/permute_experts.ts";
+import { replaceByMeans } from "../merge/replace_by_means.ts";
+import { type RouterSimilarity, routerSimilarity } from "../merge/router_similarity.ts";
 import type { Sequences } from "../model/batch.ts";
 import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
@@ -242,6 +251,47 @@ export const stages = {
       options: Plain<typeof decomposeExperts, "whiten">,
       context,
     ) => decomposeExperts(context.device, model, ranks, { ...options, whiten: trace, ...control(context) }),
+  ),
+  deltaExperts: around(
+    { version: 1, kernels: DECOMPOSITION, codec: modelCodec<Awaited<ReturnType<typeof deltaExperts>>>() },
+    ({ model, trace }: { model: Model; trace: Trace }, options: Plain<typeof deltaExperts>, context) =>
+      deltaExperts(context.device, model, trace, { ...options, ...control(context) }),
+  ),
+  clusterExperts: around(
+    { version: 1 },
+    ({ features, budget }: { features: ExpertFeatures; budget: PruningBudget }, _: Record<never, never>) =>
+      clusterExperts(features, budget),
+  ),
+  routerSimilarity: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, _: Record<never, never>, context) =>
+      routerSimilarity(context.device, model, tokens, control(context)),
+  ),
+  dominantClusters: around(
+    { version: 1 },
+    (
+      { frequencies, similarity }: { frequencies: ExpertScores; similarity: RouterSimilarity },
+      options: Plain<typeof dominantClusters>,
+    ) => dominantClusters(frequencies, similarity, options),
+  ),
+  alignExperts: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, clusters }: { model: Model; clusters: ExpertClusters }, _: Record<never, never>, context) =>
+      alignExperts(context.device, model, clusters, control(context)),
+  ),
+  permuteExperts: around(
+    { version: 1, stored: false },
+    ({ model, alignment }: { model: Model; alignment: ExpertAlignment }, _: Record<never, never>) => permuteExperts(model, alignment),
+  ),
+  mergeExperts: around(
+    { version: 1, stored: false },
+    ({ model, clusters, weights }: { model: Model; clusters: ExpertClusters; weights: ExpertScores }, _: Record<never, never>) =>
+      mergeExperts(model, clusters, weights),
+  ),
+  replaceByMeans: around(
+    { version: 1, stored: false },
+    ({ model, statistics, plan }: { model: Model; statistics: ExpertStatistics; plan: PruningPlan }, _: Record<never, never>) =>
+      replaceByMeans(model, statistics, plan),
   ),
   recommended: around(
     { version: 1, kernels: [...SEARCH, ...DECOMPOSITION], codec: modelCodec<Awaited<ReturnType<typeof recommended>>>() },

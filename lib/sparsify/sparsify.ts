@@ -120,7 +120,9 @@ function planOf(model: Model, options: SparsifyOptions): PlannedLayer[] {
       const odd = linears.find(({ weight }) => weight.shape[1] % amount.m !== 0);
       if (odd) {
         throw new RangeError(
-          `Cannot sparsify layer ${layer.index}: "${odd.name}" has ${odd.weight.shape[1]} inputs, which is no multiple of the pattern's m, ${amount.m}`,
+          `Cannot sparsify layer ${layer.index}: "${odd.name}" has ${
+            odd.weight.shape[1]
+          } inputs, which is no multiple of the pattern's m, ${amount.m}`,
         );
       }
       if (carrier === "sparsegpt" && blockSize % amount.m !== 0) {
