@@ -62,6 +62,19 @@ export { type ExpertSpectra, expertSpectra, type ExpertSpectraOptions } from "./
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
 export { recommended, type RecommendedModel, type RecommendedOptions } from "./lib/decompose/recommended.ts";
 
+// Sparse weights
+export type { BlockPattern, BlockSparsity } from "./lib/sparsify/amounts.ts";
+export { type Carrier, type SparseLinear, type SparseModel, sparsify, type SparsifyOptions } from "./lib/sparsify/sparsify.ts";
+export {
+  type BlockOutliers,
+  type OutlierDistribution,
+  outlierDistribution,
+  type OutlierDistributionOptions,
+} from "./lib/sparsify/outlier_distribution.ts";
+export { owlSparsity, type OwlSparsityOptions } from "./lib/sparsify/owl_sparsity.ts";
+export { owlPattern, type OwlPatternOptions } from "./lib/sparsify/owl_pattern.ts";
+export { countZeros, type ZeroCount } from "./lib/sparsify/count_zeros.ts";
+
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
 export type { TrainingPoint } from "./lib/finetune/training_state.ts";

@@ -69,6 +69,9 @@ export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, squares];
 /** Of decompositions. */
 export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares, transpose];
 
+/** And of what sums up the inputs of linears. */
+export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
+
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
   ...FORWARD,

@@ -120,7 +120,9 @@ function planOf(model: Model, options: SparsifyOptions): PlannedLayer[] {
       const odd = linears.find(({ weight }) => weight.shape[1] % amount.m !== 0);
       if (odd) {
         throw new RangeError(
-          `Cannot sparsify layer ${layer.index}: "${odd.name}" has ${odd.weight.shape[1]} inputs, which is no multiple of the pattern's m, ${amount.m}`,
+          `Cannot sparsify layer ${layer.index}: "${odd.name}" has ${
+            odd.weight.shape[1]
+          } inputs, which is no multiple of the pattern's m, ${amount.m}`,
         );
       }
       if (carrier === "sparsegpt" && blockSize % amount.m !== 0) {
@@ -131,10 +133,9 @@ function planOf(model: Model, options: SparsifyOptions): PlannedLayer[] {
   });
 }
 
-export function expectOneOf(name: string, value: unknown, known: readonly string[]): void {
-  if (!known.includes(value as string)) {
-    throw new TypeError(`Cannot sparsify: "${name}" must be one of ${known.map((k) => `"${k}"`).join(", ")}, received ${String(value)}`);
-  }
+function expectOneOf(name: string, value: unknown, known: readonly string[]): void {
+  if (typeof value === "string" && known.includes(value)) return;
+  throw new TypeError(`Cannot sparsify: "${name}" must be one of ${known.map((k) => `"${k}"`).join(", ")}, received ${String(value)}`);
 }
 
 async function sparsified(
