@@ -84,6 +84,19 @@ export { permuteExperts } from "./lib/merge/permute_experts.ts";
 export { mergeExperts } from "./lib/merge/merge_experts.ts";
 export { replaceByMeans } from "./lib/merge/replace_by_means.ts";
 
+// Sparse weights
+export type { BlockPattern, BlockSparsity } from "./lib/sparsify/amounts.ts";
+export { type Carrier, type SparseLinear, type SparseModel, sparsify, type SparsifyOptions } from "./lib/sparsify/sparsify.ts";
+export {
+  type BlockOutliers,
+  type OutlierDistribution,
+  outlierDistribution,
+  type OutlierDistributionOptions,
+} from "./lib/sparsify/outlier_distribution.ts";
+export { owlSparsity, type OwlSparsityOptions } from "./lib/sparsify/owl_sparsity.ts";
+export { owlPattern, type OwlPatternOptions } from "./lib/sparsify/owl_pattern.ts";
+export { countZeros, type ZeroCount } from "./lib/sparsify/count_zeros.ts";
+
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
 export { annealTopK, type TopKSchedule } from "./lib/finetune/anneal_top_k.ts";

@@ -80,6 +80,9 @@ export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 /** Of decompositions. */
 export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
 
+/** And of what sums up the inputs of linears. */
+export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
+
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
   ...FORWARD,

@@ -14,7 +14,7 @@ import { decomposeExperts } from "../decompose/decompose_experts.ts";
 import { deltaExperts } from "../decompose/delta_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
 import { recommended } from "../decompose/recommended.ts";
-import { DECOMPOSITION, FORWARD, PREDICTIONS, SEARCH, SIGNATURES, TRAINING } from "../device/kernel_texts.ts";
+import { DECOMPOSITION, FORWARD, PREDICTIONS, SEARCH, SIGNATURES, SPARSIFICATION, TRAINING } from "../device/kernel_texts.ts";
 import { ablationLadder } from "../evaluate/ablation_ladder.ts";
 import { blockPerplexity } from "../evaluate/block_perplexity.ts";
 import { esap } from "../evaluate/esap.ts";
@@ -59,6 +59,12 @@ import { progressiveSearch } from "../search/progressive_search.ts";
 import { projectUniform } from "../search/project_uniform.ts";
 import { type PruningBudget, pruningBudget } from "../search/pruning_budget.ts";
 import { receptionField } from "../search/reception_field.ts";
+import type { BlockPattern, BlockSparsity } from "../sparsify/amounts.ts";
+import { countZeros } from "../sparsify/count_zeros.ts";
+import { type OutlierDistribution, outlierDistribution } from "../sparsify/outlier_distribution.ts";
+import { owlPattern } from "../sparsify/owl_pattern.ts";
+import { owlSparsity } from "../sparsify/owl_sparsity.ts";
+import { type SparseModel, sparsify } from "../sparsify/sparsify.ts";
 import { modelCodec, tunedCodec } from "./model_codec.ts";
 import type { Stage, StageContext, StageDefinition } from "./stage.ts";
 import { traceCodec } from "./trace_codec.ts";
@@ -297,6 +303,32 @@ export const stages = {
     { version: 1, kernels: [...SEARCH, ...DECOMPOSITION], codec: modelCodec<Awaited<ReturnType<typeof recommended>>>() },
     ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof recommended>, context) =>
       recommended(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  /** Amounts that differ by block may come from stages. */
+  sparsify: around(
+    { version: 1, kernels: SPARSIFICATION, codec: modelCodec<SparseModel>() },
+    (
+      { model, tokens, ...amounts }: { model: Model; tokens: Sequences; sparsity?: BlockSparsity; pattern?: BlockPattern },
+      options: Plain<typeof sparsify>,
+      context,
+    ) => sparsify(context.device, model, tokens, { ...options, ...amounts, ...control(context) }),
+  ),
+  outlierDistribution: around(
+    { version: 1, kernels: SPARSIFICATION },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof outlierDistribution>, context) =>
+      outlierDistribution(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  owlSparsity: around(
+    { version: 1 },
+    ({ outliers }: { outliers: OutlierDistribution }, options: Parameters<typeof owlSparsity>[1]) => owlSparsity(outliers, options),
+  ),
+  owlPattern: around(
+    { version: 1 },
+    ({ outliers }: { outliers: OutlierDistribution }, options: Parameters<typeof owlPattern>[1]) => owlPattern(outliers, options),
+  ),
+  countZeros: around(
+    { version: 1 },
+    ({ model }: { model: Model }, _: Record<never, never>, context) => countZeros(model, control(context)),
   ),
   /** Emits the loss curve so far after every step. */
   finetune: around(

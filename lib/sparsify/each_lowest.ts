@@ -21,7 +21,7 @@ export function eachLowest(scores: Float64Array, count: number, take: (place: nu
   if (count <= 0) return;
   const limit = sortedAt(scores.slice(), count - 1);
   let equal = count;
-  for (const score of scores) if (score < limit) equal--;
+  for (let i = 0; i < scores.length; i++) if (scores[i] < limit) equal--;
   for (let i = 0; i < scores.length; i++) {
     if (scores[i] < limit || (scores[i] === limit && equal-- > 0)) take(i);
   }

@@ -27,11 +27,17 @@ export interface PrunedLinear {
 /** By |w| · √(Σ x² / tokens); by |w| alone where there are no sums, or none over any token. */
 export async function maskLinear({ weight }: Linear, amount: Amount, sums: InputSums | undefined, where: string): Promise<PrunedLinear> {
   const weights = await finiteWeights(weight, where);
-  const norms = sums && sums.tokens > 0 ? sums.squares!.map((square) => Math.sqrt(square / sums.tokens)) : undefined;
-  if (norms && !norms.every(Number.isFinite)) throw notFinite(where, "an input that it meets");
-  const mask = rowMask(weights, weight.shape[1], amount, norms);
+  const mask = rowMask(weights, weight.shape[1], amount, sums && inputNorms(sums, where));
   applyMask(mask, new Uint8Array(weights.buffer), BYTES.F32);
   return { zeros: zerosOf(weights), tokens: sums?.tokens ?? null, mask };
+}
+
+/** √(Σ x² / tokens) of each input; undefined where there were no tokens. */
+export function inputNorms({ tokens, squares }: InputSums, where: string): Float64Array | undefined {
+  if (tokens === 0) return undefined;
+  const norms = squares!.map((square) => Math.sqrt(square / tokens));
+  if (norms.every(Number.isFinite)) return norms;
+  throw notFinite(where, "an input that it meets");
 }
 
 /** By SparseGPT. */
@@ -73,9 +79,10 @@ export function zerosOf(values: Float32Array): number {
   return zeros;
 }
 
-async function finiteWeights(weight: TensorSource, where: string): Promise<Float32Array<ArrayBuffer>> {
+/** A weight in float32. @throws {RangeError} If an element is not finite. */
+export async function finiteWeights(weight: TensorSource, where: string): Promise<Float32Array<ArrayBuffer>> {
   const weights = await readWide(weight);
-  if (!weights.every(Number.isFinite)) throw notFinite(where, "a weight");
+  for (let i = 0; i < weights.length; i++) if (!Number.isFinite(weights[i])) throw notFinite(where, "a weight");
   return weights;
 }
 

@@ -133,10 +133,9 @@ function planOf(model: Model, options: SparsifyOptions): PlannedLayer[] {
   });
 }
 
-export function expectOneOf(name: string, value: unknown, known: readonly string[]): void {
-  if (!known.includes(value as string)) {
-    throw new TypeError(`Cannot sparsify: "${name}" must be one of ${known.map((k) => `"${k}"`).join(", ")}, received ${String(value)}`);
-  }
+function expectOneOf(name: string, value: unknown, known: readonly string[]): void {
+  if (typeof value === "string" && known.includes(value)) return;
+  throw new TypeError(`Cannot sparsify: "${name}" must be one of ${known.map((k) => `"${k}"`).join(", ")}, received ${String(value)}`);
 }
 
 async function sparsified(
