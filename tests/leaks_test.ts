@@ -57,6 +57,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const stages: Record<string, Run> = {
         calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
         "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
+        blockInfluence: (d, o) => winnow.blockInfluence(d, model, sequences, o),
+        layerSimilarity: (d, o) => winnow.layerSimilarity(d, model, all, { ...o, dims: 1 }),
         "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
         "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
         "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),

@@ -171,6 +171,8 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       return await traceData(made);
     },
     "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
+    blockInfluence: (d, o) => winnow.blockInfluence(d, model, sequences, o),
+    layerSimilarity: (d, o) => winnow.layerSimilarity(d, model, [...sequences, ...texts.map((_, i) => calibration[4 + i])], o),
     "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 1 }),
     "leaveOneOut, kept inputs, relative": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 2, loss: "relative" }),
     "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, { ...o, batch: 1, layers: [3, 1] }),

@@ -50,7 +50,12 @@ export function diffusionMap(points: ArrayLike<number>, width: number, options: 
   expectOptions(options, purpose);
   const { sigma = "median", alpha = 0.5, dims = 2 } = options;
   expect(ArrayBuffer.isView(points) || Array.isArray(points), purpose, "the numbers of all points in one array", points);
-  expect(Number.isSafeInteger(width) && width > 0 && points.length % width === 0, purpose, "the numbers of a point, a divisor of all", width);
+  expect(
+    Number.isSafeInteger(width) && width > 0 && points.length % width === 0,
+    purpose,
+    "the numbers of a point, a divisor of all",
+    width,
+  );
   expect(sigma === "median" || (Number.isFinite(sigma) && sigma > 0), purpose, '"median" or a number above 0 as "sigma"', sigma);
   expect(Number.isFinite(alpha), purpose, 'a number as "alpha"', alpha);
   expect(Number.isSafeInteger(dims) && dims > 0, purpose, 'a whole number of at least 1 as "dims"', dims);

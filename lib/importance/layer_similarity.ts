@@ -64,7 +64,9 @@ export async function layerSimilarity(
   expectStage(device, model, "compare layers", options);
   const { sigma, alpha, dims = 2, ...rest } = options, { hidden } = model.config;
   if (sequences?.length < 2 * dims + 2) {
-    throw new RangeError(`Cannot compare layers: expected at least ${2 * dims + 2} sequences for ${dims} coordinates, found ${sequences.length}`);
+    throw new RangeError(
+      `Cannot compare layers: expected at least ${2 * dims + 2} sequences for ${dims} coordinates, found ${sequences.length}`,
+    );
   }
   const { layers, influence, means } = await walkBlocks(device, model, sequences, { ...rest, stage: "layer similarity", means: true });
   const states: LayerState[] = [];
@@ -73,7 +75,9 @@ export async function layerSimilarity(
     const norms = Float64Array.from(sequences, (_, i) => Math.hypot(...points.subarray(i * hidden, (i + 1) * hidden)));
     states.push({ norms, ...diffusionMap(points, hidden, { sigma, alpha, dims }) });
   }
-  const information = states.map((a) => Float64Array.from(states, (b) => a === b ? Infinity : copulaInformation(a.coordinates, b.coordinates, dims)));
+  const information = states.map((a) =>
+    Float64Array.from(states, (b) => a === b ? Infinity : copulaInformation(a.coordinates, b.coordinates, dims))
+  );
   const similarity = information.slice(1).map((row) => row.slice(1).map((nats) => Math.sqrt(1 - Math.exp(-2 * nats / dims))));
   return { layers, influence, similarity, states, information };
 }

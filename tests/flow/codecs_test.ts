@@ -182,7 +182,7 @@ Deno.test("a model that was not made from the input is refused", async () => {
       codec: modelCodec(),
       run: () => openModel(folderOf("tiny-mixtral")),
     });
-    const why = 'Cannot keep a model: its "config" is not that of the input "model", which it must have been made from';
+    const why = 'Cannot keep a model: its "checkpoint" is not that of the input "model", which it must have been made from';
     await assertRejects(() => flow.run(other), Error, why);
     const lonely = flow.stage("lonely", { version: 1, codec: modelCodec(), run: () => openModel(folderOf("tiny-mixtral")) });
     await assertRejects(

@@ -30,6 +30,7 @@ async function definitions(store: string) {
   const all: Record<string, StageDefinition<never, never, unknown>> = {
     "calibrate": stages.calibrate({ model: small, tokens }),
     "expertStatistics": stages.expertStatistics({ model: small, tokens }),
+    "blockInfluence": stages.blockInfluence({ model: small, tokens }),
     "leaveOneOut": stages.leaveOneOut({ model: small, trace }, { loss: "relative" }),
     "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
     "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),
