@@ -34,7 +34,7 @@ export interface DiffusionMap {
  *
  * @param points `[points, width]`, row by row.
  * @param width Numbers of a point.
- * @throws {RangeError} If there are fewer points than coordinates asked for and one more, or so many coincide that the median distance is 0.
+ * @throws {RangeError} If there are fewer points than coordinates asked for and one more, so many coincide that the median distance is 0, or the kernel is too narrow to connect them.
  * @throws {TypeError} If these are no finite numbers, or an option is none.
  *
  * @example
@@ -57,7 +57,7 @@ export function diffusionMap(points: ArrayLike<number>, width: number, options: 
     width,
   );
   expect(sigma === "median" || (Number.isFinite(sigma) && sigma > 0), purpose, '"median" or a number above 0 as "sigma"', sigma);
-  expect(Number.isFinite(alpha), purpose, 'a number as "alpha"', alpha);
+  expect(typeof alpha === "number" && alpha >= 0 && alpha <= 1, purpose, 'a share from 0 to 1 as "alpha"', alpha);
   expect(Number.isSafeInteger(dims) && dims > 0, purpose, 'a whole number of at least 1 as "dims"', dims);
   const n = points.length / width;
   if (n <= dims) throw new RangeError(`Cannot make a diffusion map of ${n} points: expected at least ${dims + 1} for ${dims} coordinates`);
@@ -70,6 +70,9 @@ export function diffusionMap(points: ArrayLike<number>, width: number, options: 
     const values = column(d + 1).map((value, i) => value / constant[i]);
     const sign = Math.sign(values.reduce((most, value) => Math.abs(value) > Math.abs(most) ? value : most, 0));
     values.forEach((value, i) => coordinates[i * dims + d] = sign * value);
+  }
+  if (!coordinates.every(Number.isFinite)) {
+    throw new RangeError(`Cannot make a diffusion map of ${n} points: to a kernel as narrow as ${kernelWidth}, they are not connected`);
   }
   return { sigma: kernelWidth, eigenvalues: Float64Array.from(order, (i) => realEigenvalues[i]), coordinates };
 }
@@ -103,7 +106,7 @@ function medianDistance(squares: Float64Array, n: number): number {
 function symmetricWalk(squares: Float64Array, n: number, sigma: number, alpha: number): Matrix {
   const kernel = Matrix.zeros(n, n);
   for (let i = 0; i < n; i++) {
-    for (let j = 0; j < n; j++) kernel.set(i, j, Math.exp(-squares[i * n + j] / (2 * sigma ** 2)));
+    for (let j = 0; j < n; j++) kernel.set(i, j, Math.exp(-squares[i * n + j] / sigma / sigma / 2));
   }
   for (const power of [alpha, 0.5]) {
     const scale = kernel.sum("row").map((sum) => sum ** -power);

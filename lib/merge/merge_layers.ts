@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
 import { expect } from "../model/expect.ts";
 import { expectModel } from "../model/expect_stage.ts";
@@ -54,7 +55,9 @@ export function mergeLayers(model: Model, plan: readonly LayerMerge[]): Model {
   };
 }
 
-function checkMerge({ keep, absorb, ratio }: LayerMerge = {} as LayerMerge, left: ReadonlyMap<number, DecoderLayer>): void {
+function checkMerge(merge: LayerMerge, left: ReadonlyMap<number, DecoderLayer>): void {
+  expect(isObject(merge), "merge layers", "merges with the layers to keep and to absorb", merge);
+  const { keep, absorb, ratio } = merge;
   for (const [role, layer] of [["keep", keep], ["absorb", absorb]] as const) {
     expect(typeof layer === "number", "merge layers", `the number of the layer to ${role} in each merge`, layer);
     if (!left.has(layer)) {

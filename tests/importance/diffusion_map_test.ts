@@ -67,5 +67,7 @@ Deno.test("diffusionMap() says what it cannot use", () => {
   assertThrows(() => diffusionMap([0, NaN, 3, 4], 1), TypeError, "points at a finite distance");
   assertThrows(() => diffusionMap([0, 1, 2], 2), TypeError, "a divisor of all");
   assertThrows(() => diffusionMap([0, 1, 5], 1, { sigma: 0 }), TypeError, 'a number above 0 as "sigma"');
+  assertThrows(() => diffusionMap([0, 1, 5], 1, { sigma: 1e-200 }), RangeError, "to a kernel as narrow as 1e-200, they are not connected");
+  assertThrows(() => diffusionMap([0, 1, 5], 1, { alpha: 2 }), TypeError, '"alpha"');
   assertThrows(() => diffusionMap([0, 1, 5], 1, { dims: 1.5 }), TypeError, '"dims"');
 });

@@ -2,7 +2,8 @@
  * Saves compressed models with their logits beside them, for logits.py --compare: `deno run -A tests/interop/write_pruned.ts FOLDER`.
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
- * in the form remote-code. Of the random variants, which cover all architectures and routers, both forms as well.
+ * in the form remote-code; the last two layers merged, and uneven after that. Of the random variants, which cover all architectures and routers, both forms as well, and
+ * the last two layers of a kind merged.
  */
 
 import {
@@ -11,8 +12,10 @@ import {
   decomposeExperts,
   type Form,
   geneticSearch,
+  type LayerMerge,
   leaveOneOut,
   logits,
+  mergeLayers,
   type Model,
   moeLayers,
   openDevice,
@@ -53,6 +56,13 @@ function everyOther(model: Model, rank: number): RankPlan {
   };
 }
 
+/** The last two layers that both have experts, or both have none. */
+function lastPair({ layers }: Model, ratio: number): LayerMerge[] {
+  const absorb = layers.findLast((a) => layers.some((b) => b.index < a.index && b.block.kind === a.block.kind))!;
+  const keep = layers.findLast((b) => b.index < absorb.index && b.block.kind === absorb.block.kind)!;
+  return [{ keep: keep.index, absorb: absorb.index, ratio }];
+}
+
 for (const name of Object.keys(references)) {
   const { model, calibration, heldOut } = await openFixture(name);
   using trace = await calibrate(device, model, calibration);
@@ -62,6 +72,9 @@ for (const name of Object.keys(references)) {
   const uneven = pruneExperts(model, planByScores(scores, pruningBudget(scores, { ratio: 0.25 })));
   await write(name, uneven, "remote-code", heldOut[0]);
   await write(`${name}, decomposed`, await decomposeExperts(device, uneven, everyOther(uneven, 31)), "remote-code", heldOut[0]);
+  const merged = mergeLayers(model, lastPair(model, 0.75)), [{ index: layer }] = moeLayers(merged);
+  await write(`${name}, merged`, merged, "native", heldOut[0]);
+  await write(`${name}, merged and pruned`, pruneExperts(merged, { layers: [{ layer, drop: [1, 4] }] }), "remote-code", heldOut[0]);
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
   const original = `${folder}/original_${name.replaceAll(/\W+/g, "_")}`, ids = tokenIds("variants.tokens", 40, 96);
@@ -74,4 +87,5 @@ for (const [name, config] of Object.entries(VARIANTS)) {
   await write(name, pruneExperts(model, { layers: moeLayers(model).map((l) => ({ layer: l.index, drop })) }), "native", ids);
   const uneven = pruneExperts(model, { layers: moeLayers(model).map((l, i) => ({ layer: l.index, drop: drop.slice(i) })) });
   await write(name, await decomposeExperts(device, uneven, everyOther(uneven, 7)), "remote-code", ids);
+  await write(`${name}, merged`, mergeLayers(model, lastPair(model, 0.5)), "native", ids);
 }
