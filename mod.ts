@@ -23,7 +23,7 @@ export type { Device, DType } from "./lib/device/device.ts";
 // Models
 export { openModel } from "./lib/model/open_model.ts";
 export { logits, type LogitsOptions } from "./lib/model/logits.ts";
-export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
+export { type DecoderLayer, type Expert, type LayerMerge, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
 export type { Sequences } from "./lib/model/batch.ts";
 export type { Progress, Resume, StageOptions } from "./lib/model/stage_options.ts";
@@ -46,6 +46,10 @@ export { randomScores, type RandomScoresOptions } from "./lib/importance/random_
 export { type ExpertSignatures, expertSignatures } from "./lib/importance/expert_signatures.ts";
 export { type ProtectedExperts, superExperts, type SuperExpertsOptions } from "./lib/importance/super_experts.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
+export { type BlockInfluence, blockInfluence } from "./lib/importance/block_influence.ts";
+export { type LayerSimilarity, layerSimilarity, type LayerState } from "./lib/importance/layer_similarity.ts";
+export { type DiffusionMap, diffusionMap, type DiffusionMapOptions } from "./lib/importance/diffusion_map.ts";
+export { copulaInformation } from "./lib/importance/copula_information.ts";
 
 // Pruning
 export { type PruningBudget, pruningBudget, type PruningBudgetOptions } from "./lib/search/pruning_budget.ts";
@@ -65,6 +69,10 @@ export { changeTopK } from "./lib/model/change_top_k.ts";
 // Skipping
 export { skipThresholds, type SkipThresholdsOptions } from "./lib/importance/skip_thresholds.ts";
 export { skipExperts, type SkipThresholds } from "./lib/model/skip_experts.ts";
+
+// Merging layers
+export { mergePlan, type MergePlanOptions } from "./lib/merge/merge_plan.ts";
+export { mergeLayers } from "./lib/merge/merge_layers.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
@@ -177,6 +185,8 @@ export { layerBudgets } from "./lib/display/layer_budgets.ts";
 export { lineageGraph } from "./lib/display/lineage_graph.ts";
 export { lossCurve } from "./lib/display/loss_curve.ts";
 export { planTable } from "./lib/display/plan_table.ts";
+export { influenceBars } from "./lib/display/influence_bars.ts";
+export { similarityMap, type SimilarityMapOptions } from "./lib/display/similarity_map.ts";
 export { rankMap } from "./lib/display/rank_map.ts";
 export { receptionTree } from "./lib/display/reception_tree.ts";
 export { report } from "./lib/display/report.ts";

@@ -50,6 +50,8 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const ladder = await winnow.ablationLadder(device, model, tokens, { heldOut: tokens, rows: ["least important"] });
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
   const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
+  const several = Array.from({ length: 6 }, (_, i) => calibration[i].subarray(0, 4)), merges = [{ keep: 2, absorb: 3, ratio: 0.5 }];
+  const similarity = await winnow.layerSimilarity(device, model, several);
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const blocks = (device: winnow.Device, model: winnow.Model, texts: string[]) =>
     winnow.blockPerplexity(device, model, texts, { length: 5 });
@@ -104,6 +106,21 @@ Deno.test("no public function lets a message of the engine through, whatever it 
       layers: [{ layer: 0, experts: [1] }],
     }]],
     [(protect: winnow.ProtectedExperts) => winnow.pruningBudget(scores, { protect }), [{ layers: [{ layer: 0, experts: [1] }] }]],
+    [winnow.blockInfluence, [device, model, tokens]],
+    [winnow.layerSimilarity, [device, model, several]],
+    [winnow.diffusionMap, [[0, 1, 5], 1, { sigma: 1, alpha: 0.5, dims: 1 }]],
+    ...(["sigma", "alpha", "dims"] as const).map((name) =>
+      [(value: never) => winnow.diffusionMap([0, 1, 5], 1, { [name]: value }), [1]] as (typeof calls)[number]
+    ),
+    [winnow.copulaInformation, [Float64Array.of(1, 2, 3), Float64Array.of(3, 1, 2), 1]],
+    [winnow.mergePlan, [similarity, { layers: 1, ratio: 0.5 }]],
+    [winnow.mergeLayers, [model, merges]],
+    ...(["keep", "absorb", "ratio"] as const).map((name) =>
+      [(value: never) => winnow.mergeLayers(model, [{ ...merges[0], [name]: value }]), [merges[0][name]]] as (typeof calls)[number]
+    ),
+    [winnow.similarityMap, [similarity, { plan: merges }]],
+    [(plan: winnow.LayerMerge[]) => winnow.similarityMap(similarity, { plan }), [merges]],
+    [winnow.influenceBars, [similarity]],
     [winnow.pruningBudget, [scores]],
     [winnow.exhaustiveSearch, [device, model, trace, budget]],
     [winnow.geneticSearch, [device, model, trace, budget]],
@@ -238,6 +255,8 @@ Deno.test("every function that takes options says what is none: a number, a prom
   const scores = await winnow.leaveOneOut(device, model, trace), budget = winnow.pruningBudget(scores), folder = await Deno.makeTempDir();
   const candidates = await winnow.exhaustiveSearch(device, model, trace, budget), spectra = await winnow.expertSpectra(device, model);
   const statistics = await winnow.expertStatistics(device, model, tokens);
+  const several = Array.from({ length: 6 }, (_, i) => calibration[i].subarray(0, 4));
+  const alike = { layers: [0, 1], similarity: [Float64Array.of(1, 0.5), Float64Array.of(0.5, 1)] };
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
@@ -260,6 +279,10 @@ Deno.test("every function that takes options says what is none: a number, a prom
     progressiveSearch: [(o) => winnow.progressiveSearch(device, model, tokens, budget, o)],
     evolveBudget: [(o) => winnow.evolveBudget(device, model, tokens, scores, o), { population: 2, generations: 1 }],
     planByScores: [(o) => winnow.planByScores(scores, budget, candidates, o)],
+    blockInfluence: [(o) => winnow.blockInfluence(device, model, tokens, o)],
+    layerSimilarity: [(o) => winnow.layerSimilarity(device, model, several, o)],
+    diffusionMap: [(o) => winnow.diffusionMap([0, 1, 5], 1, o)],
+    mergePlan: [(o) => winnow.mergePlan(alike, o)],
     pruningBudget: [(o) => winnow.pruningBudget(scores, o)],
     exhaustiveSearch: [(o) => winnow.exhaustiveSearch(device, model, trace, budget, o)],
     geneticSearch: [(o) => winnow.geneticSearch(device, model, trace, budget, o)],
@@ -289,7 +312,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(/^Cannot /.test(message) && !ENGINE.test(message), `${what} ${message ? `says: ${message}` : "is accepted"}`);
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
-  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
+  const plain = ["openDevice", "calibrationTokens", "diffusionMap", "mergePlan", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
     .concat("randomScores", "superExperts", "skipThresholds", "planByScores");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);

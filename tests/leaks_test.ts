@@ -63,6 +63,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         progressiveSearch: (d, o) => winnow.progressiveSearch(d, model, sequences, budget, o),
         evolveBudget: (d, o) => winnow.evolveBudget(d, model, sequences, scores, { ...o, population: 3, generations: 1 }),
         esap: (d, o) => winnow.esap(d, model, skipping, sequences, o),
+        blockInfluence: (d, o) => winnow.blockInfluence(d, model, sequences, o),
+        layerSimilarity: (d, o) => winnow.layerSimilarity(d, model, all, { ...o, dims: 1 }),
         "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
         "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
         "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),

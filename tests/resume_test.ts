@@ -177,6 +177,8 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     progressiveSearch: (d, o) => winnow.progressiveSearch(d, model, sequences, budget, o),
     evolveBudget: (d, o) => winnow.evolveBudget(d, model, sequences, scores, { ...o, population: 3, generations: 2 }),
     esap: (d, o) => winnow.esap(d, model, skipping, sequences, o),
+    blockInfluence: (d, o) => winnow.blockInfluence(d, model, sequences, o),
+    layerSimilarity: (d, o) => winnow.layerSimilarity(d, model, [...sequences, ...texts.map((_, i) => calibration[4 + i])], o),
     "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 1 }),
     "leaveOneOut, kept inputs, relative": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 2, loss: "relative" }),
     "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, { ...o, batch: 1, layers: [3, 1] }),

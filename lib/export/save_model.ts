@@ -120,15 +120,18 @@ async function configOf(source: Source): Promise<string> {
 }
 
 /** What the config has to say differently; undefined removes a key. */
-function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
+function changesOf({ config, checkpoint }: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
   const { architecture, moe, raw } = config, { loader } = ARCHITECTURES[architecture];
   const winnow: WinnowConfig = { experts: moe.experts, layers: kept };
+  // Merged layers change the config itself.
+  const own = Object.fromEntries(Object.entries(raw).filter(([key, value]) => value !== checkpoint.config[key]));
   const present = (keys: string[], value: unknown) =>
     Object.fromEntries(keys.filter((key) => raw[key] !== undefined).map((key) => [key, value]));
   const names = { F32: "float32", BF16: "bfloat16", F16: "float16" }, typed = dtype ? present(["dtype", "torch_dtype"], names[dtype]) : {};
   if (form === "remote-code") {
     const [config, model] = [loader.replace("ForCausalLM", "Config"), loader].map((name) => `modeling_winnow.Winnow${name}`);
     return {
+      ...own,
       model_type: `winnow_${architecture}`,
       architectures: [`Winnow${loader}`],
       auto_map: { AutoConfig: config, AutoModelForCausalLM: model },
@@ -141,6 +144,7 @@ function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DTy
   }
   const count = kept[0]?.experts.length ?? moe.experts;
   return {
+    ...own,
     model_type: architecture,
     architectures: [loader],
     auto_map: undefined, // the original's own code does not come along

@@ -10,11 +10,12 @@ import type { TunedModel } from "../finetune/finetune.ts";
 import { type BasedSource, basedSource } from "../model/based_source.ts";
 import { changeTopK } from "../model/change_top_k.ts";
 import type { Model } from "../model/model.ts";
+import { type ModelConfig, parseConfig } from "../model/parse_config.ts";
 import { decodeData, encodeData } from "./data_codec.ts";
 import type { Codec, FiledArray, InputOf, StoredArray } from "./stage.ts";
 
 /** What a model is made of; everything else that it has is plain data about it. */
-const PARTS = ["embedding", "layers", "norm", "head"] as const, FROM_BASE = ["config", "checkpoint", "tokenizer"] as const;
+const PARTS = ["embedding", "layers", "norm", "head"] as const, FROM_BASE = ["checkpoint", "tokenizer"] as const;
 
 /**
  * A weight in the JSON of a model: one of the model that it was made from, by its place there, an array of the artifact, or a shared matrix and a difference
@@ -27,6 +28,8 @@ interface StoredModel {
   parts: Record<string, unknown>;
   about: unknown;
   kept: string[];
+  /** Its config.json, where that is not the one of the input "model": layers were merged. */
+  config?: ModelConfig["raw"];
 }
 
 interface StoredLeaf {
@@ -46,6 +49,9 @@ export function modelCodec<T extends Model>(): Codec<T> {
       const base = new Map<TensorSource, string>(), stored = new Map<string, StoredArray>(), before = await input("model") as Model;
       const other = FROM_BASE.find((key) => model[key] !== before[key]);
       if (other) throw new Error(`Cannot keep a model: its "${other}" is not that of the input "model", which it must have been made from`);
+      if (!same(parseConfig(model.config.raw), model.config)) {
+        throw new Error('Cannot keep a model: its "config" is not what its config.json says');
+      }
       for (const part of PARTS) eachWeight(before[part], part, (weight, place) => void base.set(weight, place));
       const places = new Map<TensorSource, string>(); // a weight that several experts share is stored once
       const leaf = (weight: TensorSource, place: string): Leaf => {
@@ -60,13 +66,14 @@ export function modelCodec<T extends Model>(): Codec<T> {
         return weight.origin === undefined ? { $stored: first } : { $stored: first, origin: weight.origin };
       };
       const parts = Object.fromEntries(PARTS.map((part) => [part, eachWeight(model[part], part, leaf)]));
-      const told = Object.entries(model).filter(([key]) => ![...PARTS as readonly string[], ...FROM_BASE].includes(key));
+      const told = Object.entries(model).filter(([key]) => ![...PARTS as readonly string[], ...FROM_BASE, "config"].includes(key));
       const isOld = ([key, value]: [string, unknown]) => value === before[key as keyof Model];
       const { json, arrays } = encodeData(Object.fromEntries(told.filter((entry) => !isOld(entry))));
-      return { json: { parts, about: json, kept: told.filter(isOld).map(([key]) => key) }, arrays: new Map([...stored, ...arrays]) };
+      const kept = told.filter(isOld).map(([key]) => key), config = same(model.config, before.config) ? {} : { config: model.config.raw };
+      return { json: { parts, about: json, kept, ...config }, arrays: new Map([...stored, ...arrays]) };
     },
     decode: async ({ json, arrays }, input) => {
-      const { parts, about, kept } = json as StoredModel, before = await input("model") as Model;
+      const { parts, about, kept, config: raw } = json as StoredModel, before = await input("model") as Model;
       const base = new Map<string, TensorSource>();
       for (const part of PARTS) eachWeight(before[part], part, (weight, place) => void base.set(place, weight));
       const weights = new Map<string, TensorSource>();
@@ -80,7 +87,8 @@ export function modelCodec<T extends Model>(): Codec<T> {
       };
       const rebuilt = Object.fromEntries(PARTS.map((part) => [part, rebuild(parts[part], weightOf)]));
       const old = Object.fromEntries([...FROM_BASE, ...kept].map((key) => [key, before[key as keyof Model]]));
-      return { ...old, ...await decodeData(about, arrays) as object, ...rebuilt, [Symbol.dispose]: () => {} } as unknown as T;
+      const config = raw === undefined ? before.config : parseConfig(raw);
+      return { ...old, config, ...await decodeData(about, arrays) as object, ...rebuilt, [Symbol.dispose]: () => {} } as unknown as T;
     },
   };
 }
@@ -95,6 +103,8 @@ export const tunedCodec: Codec<TunedModel> = {
     return { ...changeTopK(mergeAdapters(await input("model") as Model, adapters), topK), adapters, history };
   },
 };
+
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 const isWeight = (value: object): value is TensorSource => "read" in value && typeof value.read === "function" && "dtype" in value;
 

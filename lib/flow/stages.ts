@@ -25,10 +25,12 @@ import { perplexity } from "../evaluate/perplexity.ts";
 import type { Example } from "../finetune/examples.ts";
 import { finetune, type FinetuneOptions } from "../finetune/finetune.ts";
 import { aimer } from "../importance/aimer.ts";
+import { blockInfluence } from "../importance/block_influence.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import { expertSignatures } from "../importance/expert_signatures.ts";
 import { type ExpertStatistics, expertStatistics } from "../importance/expert_statistics.ts";
 import { scoreExperts, type StatisticsScore } from "../importance/score_experts.ts";
+import { type LayerSimilarity, layerSimilarity } from "../importance/layer_similarity.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import { randomScores } from "../importance/random_scores.ts";
 import { skipThresholds } from "../importance/skip_thresholds.ts";
@@ -41,11 +43,13 @@ import { mergeExperts } from "../merge/merge_experts.ts";
 import { permuteExperts } from "../merge/permute_experts.ts";
 import { replaceByMeans } from "../merge/replace_by_means.ts";
 import { type RouterSimilarity, routerSimilarity } from "../merge/router_similarity.ts";
+import { mergeLayers } from "../merge/merge_layers.ts";
+import { mergePlan, type MergePlanOptions } from "../merge/merge_plan.ts";
 import type { Sequences } from "../model/batch.ts";
 import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
-import type { Model } from "../model/model.ts";
+import type { LayerMerge, Model } from "../model/model.ts";
 import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
 import { skipExperts, type SkipThresholds } from "../model/skip_experts.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -138,6 +142,24 @@ export const stages = {
     { version: 2, kernels: SEARCH },
     ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof expertStatistics>, context) =>
       expertStatistics(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  blockInfluence: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof blockInfluence>, context) =>
+      blockInfluence(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  layerSimilarity: around(
+    { version: 1, kernels: FORWARD },
+    ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof layerSimilarity>, context) =>
+      layerSimilarity(context.device, model, tokens, { ...options, ...control(context) }),
+  ),
+  mergePlan: around(
+    { version: 1 },
+    ({ similarity }: { similarity: LayerSimilarity }, options: MergePlanOptions) => mergePlan(similarity, options),
+  ),
+  mergeLayers: around(
+    { version: 1, stored: false },
+    ({ model, plan }: { model: Model; plan: readonly LayerMerge[] }, _: Record<never, never>) => mergeLayers(model, plan),
   ),
   scoreExperts: around(
     { version: 1 },

@@ -47,7 +47,7 @@ export interface MoeBlock {
 }
 
 export interface DecoderLayer {
-  /** Index in the original model. */
+  /** Index in the original model; in one whose layers were merged, the place among those that are left. */
   readonly index: number;
   readonly inputNorm: TensorSource;
   readonly outputNorm: TensorSource;
@@ -66,6 +66,18 @@ export interface Model {
   readonly layers: readonly DecoderLayer[];
   readonly norm: TensorSource;
   readonly head: TensorSource;
+  /** What its layers were merged from, in order, where some were since it was opened. */
+  readonly merges?: readonly LayerMerge[];
+}
+
+/** Two layers that become one. */
+export interface LayerMerge {
+  /** Index of the layer in whose place the result stands, and whose norms it has. */
+  keep: number;
+  /** Index of the layer that goes. */
+  absorb: number;
+  /** Share of the kept layer in the weights, from 0 to 1. */
+  ratio: number;
 }
 
 /** A layer that has experts. */

@@ -43,6 +43,7 @@ async function definitions(store: string) {
     "progressiveSearch": stages.progressiveSearch({ model, tokens, budget }),
     "evolveBudget": stages.evolveBudget({ model, tokens, scores }, { population: 2, generations: 0 }),
     "expertsPerToken": stages.expertsPerToken({ model: skipping, tokens }),
+    "blockInfluence": stages.blockInfluence({ model: small, tokens }),
     "leaveOneOut": stages.leaveOneOut({ model: small, trace }, { loss: "relative" }),
     "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
     "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),

@@ -15,8 +15,10 @@ import { stages } from "../../lib/flow/stages.ts";
 import { verify } from "../../lib/flow/verify.ts";
 import type { Trace } from "../../lib/calibrate/calibrate.ts";
 import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
+import type { BlockInfluence } from "../../lib/importance/block_influence.ts";
+import type { LayerSimilarity } from "../../lib/importance/layer_similarity.ts";
 import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts";
-import type { Model } from "../../lib/model/model.ts";
+import type { LayerMerge, Model } from "../../lib/model/model.ts";
 import type { PruningPlan } from "../../lib/model/prune_experts.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
@@ -128,6 +130,12 @@ async function everything(flow: Flow) {
   const importance: Stage<ExpertScores> = flow.stage("importance", stages.leaveOneOut({ model, trace }, { loss: "relative" }));
   const statistics: Stage<ExpertStatistics> = flow.stage("statistics", stages.expertStatistics({ model, tokens: drawn }));
   const counted: Stage<ExpertScores> = flow.stage("counted", stages.scoreExperts({ statistics }, { kind: "REAP" }));
+  const several = await source(flow, "several", calibration.slice(0, 6).map((ids) => ids.slice(0, 6)));
+  const influence: Stage<BlockInfluence> = flow.stage("influence", stages.blockInfluence({ model, tokens: several }));
+  const similarity: Stage<LayerSimilarity> = flow.stage("similarity", stages.layerSimilarity({ model, tokens: several }, { dims: 2 }));
+  const merges: Stage<LayerMerge[]> = flow.stage("merges", stages.mergePlan({ similarity }, { layers: 1, ratio: "released" }));
+  const shorter: Stage<Model> = flow.stage("shorter", stages.mergeLayers({ model, plan: merges }));
+  const ofShorter = flow.stage("perplexity of shorter", stages.perplexity({ model: shorter, heldOut: held }));
   const weighed: Stage<ExpertScores> = flow.stage("weighed", stages.aimer({ model }));
   const chance: Stage<ExpertScores> = flow.stage("chance", stages.randomScores({ model }, { seed: 1 }));
   const signatures = flow.stage("signatures", stages.expertSignatures({ model, tokens: drawn }));
@@ -179,6 +187,8 @@ async function everything(flow: Flow) {
     choices,
     ladder,
     best,
+    influence,
+    ofShorter,
   };
 }
 
@@ -188,7 +198,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 8, "a ready-made stage is not in this flow"); // seven sources, and pruning twice
+    assertEquals(Object.keys(stages).length, lines.length - 10, "a ready-made stage is not in this flow"); // eight sources, pruning and perplexity twice
 
     const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted } = await everything(again);
     const onComputed = (name: string) => computed.push(name);
