@@ -89,6 +89,10 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         },
         finetune: (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe }),
         "finetune, a teacher": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, targets: ["router"], teacher: model }),
+        "finetune, routers regularised": (d, o) => {
+          const terms = { entropy: 0.1, balance: 0.1, topK: { to: 1 } };
+          return winnow.finetune(d, partly, examples, { ...o, ...recipe, ...terms, targets: ["router"] });
+        },
         "finetune, layer by layer": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, residentBytes: 0 }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
       };

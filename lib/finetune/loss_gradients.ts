@@ -63,7 +63,7 @@ export async function lossGradients(
 ): Promise<{ loss: number } & RouterEntropies> {
   const { config } = model, { signal, load, adapters, leaves, collect, ends, keep = false, routers } = options;
   const total = batches.reduce((n, { rows }) => n + rows.length, 0), tokens = batches.reduce((n, { ids }) => n + ids.length, 0);
-  using routed = new RouterRecord(device, tokens, routers ?? { entropy: 0, balance: 0 });
+  const routed = new RouterRecord(device, tokens, routers ?? { entropy: 0, balance: 0 });
   using stack = new DisposableStack();
   let streams: Tensor[] = [];
   for (const { ids } of batches) streams.push(stack.use(await embed(device, model, ids)));

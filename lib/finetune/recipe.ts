@@ -89,6 +89,12 @@ export const MOE_I2_RECIPE: Partial<Recipe> = {
  */
 export const ROUTER_RECIPE: Partial<Recipe> = { targets: ["router"], learningRate: 1e-2 };
 
+/**
+ * Of SEER-MoE's second stage, beside `topK`, which follows from the model: routers are trained too, and made surer. Its weight is not known: 0.01 is from the
+ * middle of the range from 1e-3 to 1e-1. `balance` is ours.
+ */
+export const SEER_RECIPE: Partial<Recipe> = { targets: ["attention", "experts", "router"], entropy: 0.01, balance: 0.01 };
+
 /** A whole recipe, its targets in their order. @throws {RangeError|TypeError} If a value makes no sense, by name. */
 export function checkedRecipe(asked: Partial<Recipe>): Recipe {
   const given = Object.entries(asked).filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && value !== undefined);

@@ -24,13 +24,18 @@ export interface RouterEntropies {
   meanEntropy: number;
 }
 
-/** What routers gave in one step of training: probabilities `[tokens, experts]`, for each layer and batch. */
-export class RouterRecord implements Disposable {
+/** What is summed of a layer's router for one batch: probabilities by expert, and entropies. */
+interface Sums {
+  probabilities: Float64Array;
+  entropy: number;
+}
+
+/** What routers gave in one step of training. */
+export class RouterRecord {
   readonly #device: Device;
   readonly #tokens: number;
   readonly #terms: RouterTerms;
-  readonly #copies = new DisposableStack();
-  readonly #given = new Map<DecoderLayer, Tensor[]>();
+  readonly #sums = new Map<DecoderLayer, Promise<Sums>[]>();
   readonly #means = new Map<DecoderLayer, Float64Array>();
 
   /** @param tokens Of all batches. */
@@ -38,31 +43,32 @@ export class RouterRecord implements Disposable {
     this.#device = device, this.#tokens = tokens, this.#terms = terms;
   }
 
-  /** Notes what the router of a layer gave for a batch. */
+  /** Notes probabilities `[tokens, experts]` that the router of a layer gave for a batch. They are read at once and waited for by `measure`. */
   note(layer: DecoderLayer, probabilities: Tensor): void {
-    const copy = this.#copies.use(this.#device.widen(probabilities));
-    this.#given.set(layer, [...this.#given.get(layer) ?? [], copy]);
+    const sums = this.#device.read(probabilities).then((p) => sumsOf(p, probabilities.shape[1]));
+    sums.catch(() => {}); // where the step fails elsewhere, nobody waits for it
+    this.#sums.set(layer, [...this.#sums.get(layer) ?? [], sums]);
   }
 
-  /** Sums up, in float64, what was noted of all layers and batches. */
+  /** Means over what was noted of all layers and batches. */
   async measure(): Promise<RouterEntropies> {
-    const sums = { entropy: 0, meanEntropy: 0 };
-    for (const [layer, given] of this.#given) {
-      const mean = new Float64Array(given[0].shape[1]);
-      for (const p of await Promise.all(given.map((tensor) => this.#device.read(tensor)))) {
-        p.forEach((share, i) => mean[i % mean.length] += share / this.#tokens);
-        sums.entropy += entropyOf(p) / this.#tokens;
+    const total = { entropy: 0, meanEntropy: 0 };
+    for (const [layer, batches] of this.#sums) {
+      const parts = await Promise.all(batches), mean = new Float64Array(parts[0].probabilities.length);
+      for (const { probabilities, entropy } of parts) {
+        probabilities.forEach((sum, e) => mean[e] += sum / this.#tokens);
+        total.entropy += entropy / this.#tokens;
       }
       this.#means.set(layer, mean);
-      sums.meanEntropy += entropyOf(mean);
+      total.meanEntropy += entropyOf(mean);
     }
-    const layers = Math.max(1, this.#given.size); // a model without experts has no entropy
-    return { entropy: sums.entropy / layers, meanEntropy: sums.meanEntropy / layers };
+    const layers = Math.max(1, this.#sums.size); // a model without experts has no entropy
+    return { entropy: total.entropy / layers, meanEntropy: total.meanEntropy / layers };
   }
 
   /** Pushes the slopes of the terms at the logits of a layer and batch, once all is measured. */
   push(tape: Tape, layer: DecoderLayer, logits: Tensor, probabilities: Tensor): void {
-    const { entropy, balance } = this.#terms, { vjp } = this.#device, share = 1 / (this.#tokens * this.#given.size);
+    const { entropy, balance } = this.#terms, { vjp } = this.#device, share = 1 / (this.#tokens * this.#sums.size);
     if (!tape.flows(logits)) return;
     if (entropy !== 0) tape.push(logits, vjp.entropy(probabilities, entropy * share));
     if (balance === 0) return;
@@ -74,10 +80,12 @@ export class RouterRecord implements Disposable {
     using rows = this.#device.gather(row, first);
     tape.push(logits, vjp.softmax(rows, probabilities));
   }
+}
 
-  [Symbol.dispose](): void {
-    this.#copies[Symbol.dispose]();
-  }
+function sumsOf(p: Float32Array, experts: number): Sums {
+  const probabilities = new Float64Array(experts);
+  p.forEach((share, i) => probabilities[i % experts] += share);
+  return { probabilities, entropy: entropyOf(p) };
 }
 
 /** -Σ p ln p. */
