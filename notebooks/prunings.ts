@@ -3,7 +3,6 @@
 import {
   type Candidates,
   type ExpertScores,
-  type ExpertsPerToken,
   type ExpertStatistics,
   type Model,
   perplexity,
@@ -86,26 +85,31 @@ export function skipping(nb: Definitions, model: Stage<Model>, tokens: Subject["
   return nb.stage(`${model.name}, skipping`, stages.skipExperts({ model, thresholds }));
 }
 
-/** Average experts of a token, and tokens a second. */
-export interface Pace {
-  used: ExpertsPerToken;
-  speed: number;
-}
-
-/** Defines how many experts tokens use, and how fast they go through the model: the best of three times. Of all results, this one is not reproducible. */
-export function pace(nb: Definitions, model: Stage<Model>, tokens: Subject["calibration"]): Stage<Pace> {
-  const used = nb.stage(`${model.name}, experts a token`, stages.expertsPerToken({ model, tokens }));
-  return nb.stage(`${model.name}, pace`, {
+/**
+ * Defines how many tokens a second go through models, from ids to losses. Models take turns, and the best of all rounds counts, so that what else the machine
+ * does hits all of them alike. Of all results, this one is not reproducible.
+ */
+export function paces(
+  nb: Definitions,
+  models: Readonly<Record<string, Stage<Model>>>,
+  tokens: Subject["calibration"],
+  rounds: number,
+): Stage<Record<string, number>> {
+  return nb.stage("tokens a second", {
     version: 1,
-    inputs: { model, tokens, used },
-    run: async ({ model, tokens, used }, _, { device, signal }) => {
-      let best = Infinity;
-      for (let i = 0; i < 3; i++) {
-        const start = performance.now();
-        await perplexity(device, model, tokens, { signal });
-        best = Math.min(best, performance.now() - start);
+    inputs: { ...models, tokens },
+    options: { names: Object.keys(models), rounds },
+    run: async (inputs, { names, rounds }, { device, signal }) => {
+      const sequences = inputs.tokens as readonly Uint32Array[], count = sequences.reduce((sum, { length }) => sum + length, 0);
+      const best = names.map(() => Infinity);
+      for (let round = 0; round < rounds; round++) {
+        for (const [i, name] of names.entries()) {
+          const start = performance.now();
+          await perplexity(device, (inputs as unknown as Record<string, Model>)[name], sequences, { signal });
+          best[i] = Math.min(best[i], performance.now() - start);
+        }
       }
-      return { used, speed: 1000 * used.tokens / best };
+      return Object.fromEntries(names.map((name, i) => [name, 1000 * count / best[i]]));
     },
   });
 }

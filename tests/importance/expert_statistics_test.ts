@@ -86,11 +86,8 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
             layer.probabilities.every((p, e) => p <= layer.allProbabilities[e]),
             "probabilities over its tokens are part of those over all",
           );
-          assertEquals(
-            layer.peaks,
-            layer.peaks.map((_, e) => Math.max(...parts.map(({ layers }) => layers[i].peaks[e]))),
-            "the largest of both",
-          );
+          const largest = layer.peaks.map((_, e) => Math.max(...parts.map(({ layers }) => layers[i].peaks[e])));
+          assertClose(layer.peaks, largest, 1e-4, "the largest of both");
           assert(layer.peaks.every((peak, e) => peak ** 2 <= layer.squaredNorms[e] * (1 + 1e-6)), "a number is no larger than its vector");
           assert(layer.norms.every((norm, e) => norm ** 2 <= layer.counts[e] * layer.squaredNorms[e] * (1 + 1e-6)), "Cauchy and Schwarz");
           for (const key of ["weights", "probabilities", "norms", "gatedNorms", "outputs", "gatedInputSquares"] as const) {
