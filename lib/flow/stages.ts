@@ -189,7 +189,7 @@ export const stages = {
     ({ model, thresholds }: { model: Model; thresholds: SkipThresholds }, _: Record<never, never>) => skipExperts(model, thresholds),
   ),
   pruningBudget: around(
-    { version: 2 },
+    { version: 1 },
     (
       { scores, protect }: { scores: ExpertScores; protect?: ProtectedExperts },
       options: Omit<NonNullable<Parameters<typeof pruningBudget>[1]>, "protect">,

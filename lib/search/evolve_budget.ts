@@ -23,7 +23,7 @@ export interface EvolveBudgetOptions extends StageOptions {
   population?: number;
   /** @default 50 (EvoESAP) */
   generations?: number;
-  /** Budgets that survive a generation and breed. @default 4 (EvoESAP) */
+  /** Budgets that survive a generation and breed; never the whole population. @default 4 (EvoESAP) */
   elites?: number;
   /** Most experts that a mutation moves from one layer to another. @default 4 (EvoESAP) */
   step?: number;
@@ -85,16 +85,17 @@ export async function evolveBudget(
   expectStage(device, model, purpose, options);
   expectOwnExperts(model, purpose);
   const { ratio = 0.25, population = 32, generations = 50, elites = 4, step = 4, mutations = 3, seed = 0 } = options;
-  for (
-    const [name, value, least] of Object.entries({ population, generations, elites, step, mutations }).map(([name, value]) =>
-      [name, value, name === "generations" ? 0 : 1] as const
-    )
-  ) {
-    if (!(Number.isSafeInteger(value) && value >= least)) {
-      throw new RangeError(`Cannot ${purpose}: "${name}" must be a whole number of at least ${least}, received ${value}`);
+  const least = { population: 2, generations: 0, elites: 1, step: 1, mutations: 1 };
+  for (const [name, value] of Object.entries({ population, generations, elites, step, mutations })) {
+    const lowest = least[name as keyof typeof least];
+    if (!(Number.isSafeInteger(value) && value >= lowest)) {
+      throw new RangeError(`Cannot ${purpose}: "${name}" must be a whole number of at least ${lowest}, received ${value}`);
     }
   }
-  const draw = random(seed, purpose), even = pruningBudget(scores, { ratio, strategy: "uniform" }), { config } = model;
+  const survivors = Math.min(elites, population - 1),
+    draw = random(seed, purpose),
+    even = pruningBudget(scores, { ratio, strategy: "uniform" }),
+    { config } = model;
   checkPlan(model, planByScores(scores, even), purpose);
   const found = even.layers.map((l) => l.layer).join(", "), wanted = moeLayers(model).map((l) => l.index).join(", ");
   if (found !== wanted) throw new RangeError(`Cannot ${purpose}: the scores are of layers ${found}, the model's MoE layers are ${wanted}`);
@@ -115,7 +116,7 @@ export async function evolveBudget(
       : await part(options, `generation ${generation}`, () => variantOverlaps(device, model, batches, plans, options.signal));
     next.forEach((drops, i) => known.set(drops.join(), { drops, esap: values[i] / positions }));
     history.push(ranked()[0].esap);
-    next = children(ranked().slice(0, elites), population - elites, known, { room, step, mutations }, draw);
+    next = children(ranked().slice(0, survivors), population - survivors, known, { room, step, mutations }, draw);
   }
   await advance(options, { stage: "evolve a budget", done: generations + 1, total: generations + 1, unit: "generations" });
   const [{ drops, esap }] = ranked(), first = known.get(even.layers.map((l) => l.drop).join())!;

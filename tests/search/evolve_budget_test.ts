@@ -75,7 +75,7 @@ Deno.test("evolveBudget() keeps topK experts in every layer, and says what it ca
   assert(layers.every(({ drop }) => drop <= 6));
   assertEquals(sum(layers.map((l) => l.drop)), 22);
   const call = (options: object, given = scores) => evolveBudget(device, model, tokens, given, options);
-  await assertRejects(() => call({ population: 0 }), RangeError, '"population" must be a whole number of at least 1, received 0');
+  await assertRejects(() => call({ population: 1 }), RangeError, '"population" must be a whole number of at least 2, received 1');
   await assertRejects(() => call({ elites: 1.5 }), RangeError, '"elites" must be a whole number');
   await assertRejects(() => call({ ratio: 1 }), RangeError, '"ratio" must be at least 0 and below 1');
   await assertRejects(() => call({}, { ...scores, layers: scores.layers.slice(1) }), RangeError, "the scores are of layers 1, 2, 3");
