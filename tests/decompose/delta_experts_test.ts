@@ -12,7 +12,7 @@ import type { BasedSource } from "../../lib/model/based_source.ts";
 import { logits } from "../../lib/model/logits.ts";
 import { type Model, moeLayers } from "../../lib/model/model.ts";
 import { openModel } from "../../lib/model/open_model.ts";
-import { assertClose, testOnDevices } from "../devices.ts";
+import { assertClose, devices, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { ROUTERS, routingOf, withModel } from "../small_models.ts";
 
@@ -29,20 +29,25 @@ function ranked(model: Model, rank: number, layers = moeLayers(model).map((l) =>
 const termsOf = (model: Model, layer: number, expert: number) =>
   (moeLayers(model).find((l) => l.index === layer)!.block.experts[expert].gate as BasedSource).terms;
 
+/** On a software GPU the eigenvectors of one router's first layer take long enough. */
+const { webgpu: _, ...processors } = devices;
+
 for (const [kind, variant] of Object.entries(ROUTERS)) {
   testOnDevices(
     `deltaExperts() gives every expert back at full rank, around the average by counts, ${kind} router`,
     (device) =>
       withModel(variant, async (model, sequences) => {
+        const [{ index, block: { experts } }] = moeLayers(model), ranks = ranked(model, 24, device.kind === "webgpu" ? [index] : undefined);
         using trace = await calibrate(device, model, sequences);
-        using whole = await deltaExperts(device, model, trace, { ranks: ranked(model, 24) });
+        using whole = await deltaExperts(device, model, trace, { ranks });
         assertClose(await logits(device, whole, sequences[0]), await logits(device, model, sequences[0]), 2e-3);
-        const [{ index, block: { experts } }] = moeLayers(model), { counts } = trace.layers[0], total = counts.reduce((a, b) => a + b);
+        const { counts } = trace.layers[0], total = counts.reduce((a, b) => a + b);
         const gates = await Promise.all(experts.map(({ gate }) => readWide(gate as TensorSource)));
         const average = gates[0].map((_, i) => gates.reduce((sum, gate, e) => sum + counts[e] / total * gate[i], 0));
         assertClose(await readWide(termsOf(whole, index, 0).base), average, 1e-5);
         for (let e = 1; e < experts.length; e++) assertStrictEquals(termsOf(whole, index, e).base, termsOf(whole, index, 0).base);
       }),
+    kind === "renormalising" ? devices : processors,
   );
 }
 
@@ -50,37 +55,38 @@ testOnDevices(
   "deltaExperts() cuts differences where outputs suffer least, and measures how much they do",
   (device) =>
     withModel(ROUTERS.renormalising, async (model, sequences) => {
-      const [{ index, block: { experts } }] = moeLayers(model), { hidden } = model.config, rank = 6;
+      const [{ index, block: { experts } }] = moeLayers(model), { hidden } = model.config, rank = 6, chosen = [0, 3];
       using trace = await calibrate(device, model, sequences);
       const { inputs, weights } = await routingOf(device, model, sequences, index);
-      const errorOf = async (ridge: number, expert: number) => {
+      /** Σ ‖w D x‖² over the tokens of an expert. */
+      const outputs = (d: Float32Array, expert: number) =>
+        inputs.reduce((sum, x, t) => {
+          for (let row = 0; row < d.length / hidden; row++) {
+            sum += (weights[t][expert] * x.reduce((s, v, i) => s + v * d[row * hidden + i], 0)) ** 2;
+          }
+          return sum;
+        }, 0);
+      const norm = (d: Float32Array) => Math.sqrt(d.reduce((sum, v) => sum + v * v, 0));
+      const errorsOf = async (ridge: number) => {
         using cut = await deltaExperts(device, model, trace, { ranks: ranked(model, rank, [index]), ridge });
-        const { base, left, right } = termsOf(cut, index, expert), gate = await readWide(experts[expert].gate as TensorSource);
-        const [b, l, r] = await Promise.all([base, left, right].map((term) => readWide(term)));
-        const difference = gate.map((value, i) => value - b[i]);
-        const rest = difference.map((v, i) => {
-          for (let k = 0; k < rank; k++) v -= l[Math.floor(i / hidden) * rank + k] * r[k * hidden + i % hidden];
-          return v;
-        });
-        /** Σ ‖w D x‖² over the tokens. */
-        const outputs = (d: Float32Array) =>
-          inputs.reduce((sum, x, t) => {
-            for (let row = 0; row < d.length / hidden; row++) {
-              sum += (weights[t][expert] * x.reduce((s, v, i) => s + v * d[row * hidden + i], 0)) ** 2;
-            }
-            return sum;
-          }, 0);
-        const norm = (d: Float32Array) => Math.sqrt(d.reduce((sum, v) => sum + v * v, 0));
-        const got = Math.sqrt(outputs(rest) / outputs(difference)), told = cut.decomposition.find((d) => d.expert === expert)!;
-        assertEquals([told.layer, told.matrix, told.rank], [index, "gate", rank]);
-        assert(Math.abs(told.relativeOutputError! - got) < 3e-3, `reported ${told.relativeOutputError}, measured ${got}`);
-        assertClose([told.relativeError], [norm(rest) / norm(difference)], 1e-2);
-        return got;
+        return await Promise.all(chosen.map(async (expert) => {
+          const { base, left, right } = termsOf(cut, index, expert), gate = await readWide(experts[expert].gate as TensorSource);
+          const [b, l, r] = await Promise.all([base, left, right].map((term) => readWide(term)));
+          const difference = gate.map((value, i) => value - b[i]);
+          const rest = difference.map((v, i) => {
+            for (let k = 0; k < rank; k++) v -= l[Math.floor(i / hidden) * rank + k] * r[k * hidden + i % hidden];
+            return v;
+          });
+          const got = Math.sqrt(outputs(rest, expert) / outputs(difference, expert)),
+            told = cut.decomposition.find((d) => d.expert === expert)!;
+          assertEquals([told.layer, told.matrix, told.rank], [index, "gate", rank]);
+          assert(Math.abs(told.relativeOutputError! - got) < 3e-3, `reported ${told.relativeOutputError}, measured ${got}`);
+          assertClose([told.relativeError], [norm(rest) / norm(difference)], 1e-2);
+          return got;
+        }));
       };
-      for (const expert of [0, 3]) {
-        const [inputs, weights] = [await errorOf(0.01, expert), await errorOf(1e6, expert)];
-        assert(inputs < weights, `${inputs} by what it meets, ${weights} by its weights`);
-      }
+      const byOutputs = await errorsOf(0.01), byWeights = await errorsOf(1e6);
+      assert(byOutputs.every((error, i) => error < byWeights[i]), `${byOutputs} by what they meet, ${byWeights} by their weights`);
     }),
 );
 
