@@ -57,7 +57,9 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     winnow.blockPerplexity(device, model, texts, { length: 5 });
   const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
-  const plan = { layers: [{ layer: 0, drop: [1] }] };
+  const plan = { layers: [{ layer: 0, drop: [1] }] }, clusters = { layers: [{ layer: 0, clusters: [[1, 2]] }] };
+  const features = { layers: scores.layers.map(({ layer, experts, scores }) => ({ layer, experts, outputs: scores })) };
+  const fewRanks = { layers: [{ layer: 0, experts: scores.layers[0].experts.map((expert) => ({ expert, rank: 1 })), sum: 8, target: 8 }] };
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
     stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
   const run = {
@@ -132,6 +134,14 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.allocateRanks, [scores, { averageRank: 16 }]],
     [winnow.decomposeExperts, [device, model, small]],
     [winnow.expertSpectra, [device, model]],
+    [winnow.deltaExperts, [device, model, trace, { ranks: fewRanks }]],
+    [winnow.clusterExperts, [features, budget]],
+    [winnow.routerSimilarity, [device, model, tokens]],
+    [winnow.dominantClusters, [scores, await winnow.routerSimilarity(device, model, tokens), { ratio: 0.5 }]],
+    [winnow.alignExperts, [device, model, clusters]],
+    [winnow.permuteExperts, [model, await winnow.alignExperts(device, model, clusters)]],
+    [winnow.mergeExperts, [model, clusters, scores]],
+    [winnow.replaceByMeans, [model, await winnow.expertStatistics(device, model, tokens), plan]],
     [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
     [winnow.recommended, [device, model, tokens]],
     [winnow.perplexity, [device, model, tokens]],
@@ -261,6 +271,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
   await winnow.saveModel(model, `${folder}/saved`);
+  const similarity = await winnow.routerSimilarity(device, model, tokens);
   const calls: Record<string, [(options: never) => unknown, object?]> = {
     openDevice: [(o) => winnow.openDevice(o), { kind: "cpu" }],
     openModel: [(o) => winnow.openModel(folderOf("tiny-mixtral"), o)],
@@ -293,6 +304,10 @@ Deno.test("every function that takes options says what is none: a number, a prom
     decomposeExperts: [(o) => winnow.decomposeExperts(device, model, ranks, o)],
     expertSpectra: [(o) => winnow.expertSpectra(device, model, o)],
     recommended: [(o) => winnow.recommended(device, model, tokens, o)],
+    deltaExperts: [(o) => winnow.deltaExperts(device, model, trace, o), { ratio: 0.02 }],
+    routerSimilarity: [(o) => winnow.routerSimilarity(device, model, tokens, o)],
+    dominantClusters: [(o) => winnow.dominantClusters(scores, similarity, o)],
+    alignExperts: [(o) => winnow.alignExperts(device, model, { layers: [] }, o)],
     finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
     readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
     saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],
@@ -313,7 +328,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
   const plain = ["openDevice", "calibrationTokens", "diffusionMap", "mergePlan", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
-    .concat("randomScores", "superExperts", "skipThresholds", "planByScores");
+    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
     if (plain.includes(name)) continue;

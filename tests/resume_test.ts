@@ -6,6 +6,7 @@ import type { Device, MatrixSource, TensorSource } from "../lib/device/device.ts
 import { openDevice } from "../lib/device/open_device.ts";
 import { measure } from "../lib/evaluate/measure.ts";
 import { type Batch, batchSequences } from "../lib/model/batch.ts";
+import type { BasedSource } from "../lib/model/based_source.ts";
 import { forwardLayer } from "../lib/model/decoder_layer.ts";
 import { loadLayer } from "../lib/model/load_layer.ts";
 import { passStreams } from "../lib/model/pass_streams.ts";
@@ -137,7 +138,8 @@ async function weightsOf(model: winnow.DecomposedModel): Promise<unknown> {
   for (const { index, block } of winnow.moeLayers(model)) {
     for (const { id, gate, up, down } of block.experts) {
       for (const matrix of [gate, up, down] as MatrixSource[]) {
-        if ("left" in matrix) weights.push({ index, id, left: await read(matrix.left), right: await read(matrix.right) });
+        const product = "terms" in matrix ? (matrix as BasedSource).terms : matrix;
+        if ("left" in product) weights.push({ index, id, left: await read(product.left), right: await read(product.right) });
       }
     }
   }
@@ -200,6 +202,12 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     },
     expertSpectra: (d, o) => winnow.expertSpectra(d, less, o),
     "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, less, { ...o, whiten: traceOfLess }),
+    deltaExperts: async (d, o) => {
+      using made = await winnow.deltaExperts(d, less, traceOfLess, { ...o, ratio: 0.1 });
+      return await weightsOf(made);
+    },
+    routerSimilarity: (d, o) => winnow.routerSimilarity(d, model, sequences, o),
+    alignExperts: (d, o) => winnow.alignExperts(d, model, { layers: [{ layer: 2, clusters: [[5, 0, 9], [1, 4, 2]] }] }, o),
     recommended: async (d, o) => {
       using made = await winnow.recommended(d, less, sequences, o);
       return [made.ranks, await weightsOf(made)];

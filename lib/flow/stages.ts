@@ -282,8 +282,11 @@ export const stages = {
   ),
   deltaExperts: around(
     { version: 1, kernels: DECOMPOSITION, codec: modelCodec<Awaited<ReturnType<typeof deltaExperts>>>() },
-    ({ model, trace }: { model: Model; trace: Trace }, options: Plain<typeof deltaExperts>, context) =>
-      deltaExperts(context.device, model, trace, { ...options, ...control(context) }),
+    (
+      { model, trace, ranks }: { model: Model; trace: Trace; ranks?: RankPlan },
+      options: Plain<typeof deltaExperts, "ranks">,
+      context,
+    ) => deltaExperts(context.device, model, trace, { ...options, ranks, ...control(context) }),
   ),
   clusterExperts: around(
     { version: 1 },

@@ -18,6 +18,9 @@ import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
 import type { BlockInfluence } from "../../lib/importance/block_influence.ts";
 import type { LayerSimilarity } from "../../lib/importance/layer_similarity.ts";
 import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts";
+import type { ExpertAlignment } from "../../lib/merge/align_experts.ts";
+import type { ExpertClusters } from "../../lib/merge/expert_clusters.ts";
+import type { RouterSimilarity } from "../../lib/merge/router_similarity.ts";
 import type { LayerMerge, Model } from "../../lib/model/model.ts";
 import type { PruningPlan } from "../../lib/model/prune_experts.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
@@ -160,6 +163,23 @@ async function everything(flow: Flow) {
   const spectra = flow.stage("spectra", stages.expertSpectra({ model, trace }));
   const globally = flow.stage("globally", stages.allocateRanksGlobally({ scores: importance, spectra }, { averageRank: 4 }));
   const small: Stage<DecomposedModel> = flow.stage("small", stages.decomposeExperts({ model, ranks: globally, trace }));
+  const deltas: Stage<DecomposedModel> = flow.stage("deltas", stages.deltaExperts({ model, trace }, { ratio: 0.1 }));
+  const features = await source(flow, "features", {
+    layers: [0, 1, 2, 3].map((layer) => ({ layer, experts: [1, 3, 6], outputs: Float64Array.of(1, 5, 1 + layer) })),
+  });
+  const clusters: Stage<ExpertClusters> = flow.stage("clusters", stages.clusterExperts({ features, budget }));
+  const similarity: Stage<RouterSimilarity> = flow.stage("similarity", stages.routerSimilarity({ model, tokens: drawn }));
+  const dominant: Stage<ExpertClusters> = flow.stage(
+    "dominant",
+    stages.dominantClusters({ frequencies: counted, similarity }, { ratio: 0.5 }),
+  );
+  const alignment: Stage<ExpertAlignment> = flow.stage("alignment", stages.alignExperts({ model, clusters: dominant }));
+  const aligned: Stage<Model> = flow.stage("aligned", stages.permuteExperts({ model, alignment }));
+  const merged: Stage<Model> = flow.stage("merged", stages.mergeExperts({ model: aligned, clusters: dominant, weights: counted }));
+  const means: Stage<Model> = flow.stage("means", stages.replaceByMeans({ model, statistics, plan: uniform }));
+  const [ofDeltas, ofMerged, ofMeans] = [deltas, merged, means].map((model, i) =>
+    flow.stage(`surprise ${i}`, stages.perplexity({ model, heldOut: held }))
+  );
   const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
@@ -187,6 +207,10 @@ async function everything(flow: Flow) {
     choices,
     ladder,
     best,
+    clusters,
+    ofDeltas,
+    ofMerged,
+    ofMeans,
     influence,
     ofShorter,
   };
@@ -198,9 +222,9 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 10, "a ready-made stage is not in this flow"); // eight sources, pruning and perplexity twice
+    assertEquals(Object.keys(stages).length, lines.length - 13, "a ready-made stage is not in this flow"); // nine sources, pruning twice, perplexity
 
-    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted } = await everything(again);
+    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted, clusters, ...others } = await everything(again);
     const onComputed = (name: string) => computed.push(name);
     const { perplexity, tasks } = await again.run(evaluation, { onComputed });
     assert(perplexity > 1 && tasks.length > 0);
@@ -209,6 +233,8 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assert((await again.run(best, { onComputed })).ranks.layers.length > 0);
     assertEquals((await again.run(exhaustive, { onComputed })).layers.length, 4);
     assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
+    assertEquals((await again.run(clusters, { onComputed })).layers.length, 4);
+    for (const name of ["ofDeltas", "ofMerged", "ofMeans"] as const) assert((await again.run(others[name], { onComputed })).perplexity > 1);
     assertEquals(computed, []);
     assertEquals(device.live.tensors, 0);
   });

@@ -60,7 +60,9 @@ export class GpuExperts extends StoredExperts {
 /** Reads experts matrix by matrix, one that several share once; what was read is given back if a later one fails. */
 export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly ExpertSource[]): Promise<GpuExperts> {
   const { hidden, intermediate, rank } = expertSizes(experts), pieces = place(gpu, expertMatrices(experts)), ends: number[] = [];
-  for (const { buffer, offset, matrix, count } of pieces) ends[buffer] = offset + count * rowBytes(matrix.source);
+  for (const { buffer, offset, matrix, count } of pieces) {
+    ends[buffer] = Math.max(ends[buffer] ?? 0, offset + count * rowBytes(matrix.source)); // shared ones come again
+  }
   const tensors: GpuTensor[] = [];
   try {
     for (const bytes of ends) tensors.push(new GpuTensor(gpu, "U32", [Math.ceil(bytes / 4)], true));
