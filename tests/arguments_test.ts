@@ -52,7 +52,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     winnow.blockPerplexity(device, model, texts, { length: 5 });
   const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
-  const plan = { layers: [{ layer: 0, drop: [1] }] };
+  const plan = { layers: [{ layer: 0, drop: [1] }] }, outliers = await winnow.outlierDistribution(device, model, tokens);
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
     stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
   const run = {
@@ -98,6 +98,18 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.expertSpectra, [device, model]],
     [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
     [winnow.recommended, [device, model, tokens]],
+    [winnow.sparsify, [device, model, tokens, { carrier: "magnitude", scope: "experts" }]],
+    ...(["sparsity", "pattern"] as const).map((name) =>
+      [
+        (value: never) =>
+          winnow.sparsify(device, model, tokens, { [name]: value, carrier: "magnitude", signal: AbortSignal.abort(new Error("enough")) }),
+        [outliers],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.outlierDistribution, [device, model, tokens]],
+    [winnow.owlSparsity, [outliers]],
+    [winnow.owlPattern, [outliers]],
+    [winnow.countZeros, [model]],
     [winnow.perplexity, [device, model, tokens]],
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],
@@ -218,6 +230,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
   using trace = await winnow.calibrate(device, model, tokens);
   const scores = await winnow.leaveOneOut(device, model, trace), budget = winnow.pruningBudget(scores), folder = await Deno.makeTempDir();
   const candidates = await winnow.exhaustiveSearch(device, model, trace, budget), spectra = await winnow.expertSpectra(device, model);
+  const outliers = await winnow.outlierDistribution(device, model, tokens);
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
@@ -240,6 +253,11 @@ Deno.test("every function that takes options says what is none: a number, a prom
     decomposeExperts: [(o) => winnow.decomposeExperts(device, model, ranks, o)],
     expertSpectra: [(o) => winnow.expertSpectra(device, model, o)],
     recommended: [(o) => winnow.recommended(device, model, tokens, o)],
+    sparsify: [(o) => winnow.sparsify(device, model, tokens, o)],
+    outlierDistribution: [(o) => winnow.outlierDistribution(device, model, tokens, o)],
+    owlSparsity: [(o) => winnow.owlSparsity(outliers, o)],
+    owlPattern: [(o) => winnow.owlPattern(outliers, o)],
+    countZeros: [(o) => winnow.countZeros(model, o)],
     finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
     readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
     saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],
@@ -259,7 +277,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(/^Cannot /.test(message) && !ENGINE.test(message), `${what} ${message ? `says: ${message}` : "is accepted"}`);
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
-  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally"];
+  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally", "owlSparsity", "owlPattern"];
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
     if (plain.includes(name)) continue;

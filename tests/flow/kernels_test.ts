@@ -34,6 +34,8 @@ async function definitions(store: string) {
     "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
     "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),
     "decomposeExperts": stages.decomposeExperts({ model: small, ranks, trace }),
+    "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
+    "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
     "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
     "evaluate": stages.evaluate({ model: small, heldOut: tokens, items: questions }),
   } as never;

@@ -19,6 +19,9 @@ import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts
 import type { Model } from "../../lib/model/model.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
+import type { ZeroCount } from "../../lib/sparsify/count_zeros.ts";
+import type { OutlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";
+import type { SparseModel } from "../../lib/sparsify/sparsify.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 import { artifactOf, run, stateOf, states, withStore } from "./flows.ts";
@@ -143,6 +146,12 @@ async function everything(flow: Flow) {
   const globally = flow.stage("globally", stages.allocateRanksGlobally({ scores: importance, spectra }, { averageRank: 4 }));
   const small: Stage<DecomposedModel> = flow.stage("small", stages.decomposeExperts({ model, ranks: globally, trace }));
   const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
+  const outliers: Stage<OutlierDistribution> = flow.stage("outliers", stages.outlierDistribution({ model, tokens }, { threshold: 6 }));
+  const sparsity = flow.stage("sparsity", stages.owlSparsity({ outliers }, { sparsity: 0.6 }));
+  const pattern = flow.stage("pattern", stages.owlPattern({ outliers }));
+  const sparse: Stage<SparseModel> = flow.stage("sparse", stages.sparsify({ model: small, tokens, sparsity }, { carrier: "sparsegpt" }));
+  const patterned = flow.stage("patterned", stages.sparsify({ model, tokens, pattern }));
+  const zeros: Stage<ZeroCount> = flow.stage("zeros", stages.countZeros({ model: patterned }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
   const surprise = flow.stage("surprise", stages.perplexity({ model: pruned, heldOut: held }));
@@ -150,7 +159,7 @@ async function everything(flow: Flow) {
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
   const rows = ["least important"];
   const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
-  return { counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
+  return { counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best, sparse, zeros };
 }
 
 Deno.test("all ready-made stages work in one flow, and again from the store", async () => {
@@ -159,9 +168,9 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 8, "a ready-made stage is not in this flow"); // seven sources, and pruning twice
+    assertEquals(Object.keys(stages).length, lines.length - 9, "a ready-made stage is not in this flow"); // seven sources; pruning and sparsity twice
 
-    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted } = await everything(again);
+    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted, zeros } = await everything(again);
     const onComputed = (name: string) => computed.push(name);
     const { perplexity, tasks } = await again.run(evaluation, { onComputed });
     assert(perplexity > 1 && tasks.length > 0);
@@ -170,6 +179,8 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assert((await again.run(best, { onComputed })).ranks.layers.length > 0);
     assertEquals((await again.run(exhaustive, { onComputed })).layers.length, 4);
     assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
+    const { entries, zeros: count } = await again.run(zeros, { onComputed });
+    assert(count > 0.55 * entries && count < 0.9 * entries, `${count} of ${entries}`);
     assertEquals(computed, []);
     assertEquals(device.live.tensors, 0);
   });
