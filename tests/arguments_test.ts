@@ -60,6 +60,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const plan = { layers: [{ layer: 0, drop: [1] }] }, clusters = { layers: [{ layer: 0, clusters: [[1, 2]] }] };
   const features = { layers: scores.layers.map(({ layer, experts, scores }) => ({ layer, experts, outputs: scores })) };
   const fewRanks = { layers: [{ layer: 0, experts: scores.layers[0].experts.map((expert) => ({ expert, rank: 1 })), sum: 8, target: 8 }] };
+  const outliers = await winnow.outlierDistribution(device, model, tokens);
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
     stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
   const run = {
@@ -144,6 +145,18 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.replaceByMeans, [model, await winnow.expertStatistics(device, model, tokens), plan]],
     [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
     [winnow.recommended, [device, model, tokens]],
+    [winnow.sparsify, [device, model, tokens, { carrier: "magnitude", scope: "experts" }]],
+    ...(["sparsity", "pattern"] as const).map((name) =>
+      [
+        (value: never) =>
+          winnow.sparsify(device, model, tokens, { [name]: value, carrier: "magnitude", signal: AbortSignal.abort(new Error("enough")) }),
+        [outliers],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.outlierDistribution, [device, model, tokens]],
+    [winnow.owlSparsity, [outliers]],
+    [winnow.owlPattern, [outliers]],
+    [winnow.countZeros, [model]],
     [winnow.perplexity, [device, model, tokens]],
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],
@@ -267,6 +280,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
   const statistics = await winnow.expertStatistics(device, model, tokens);
   const several = Array.from({ length: 6 }, (_, i) => calibration[i].subarray(0, 4));
   const alike = { layers: [0, 1], similarity: [Float64Array.of(1, 0.5), Float64Array.of(0.5, 1)] };
+  const outliers = await winnow.outlierDistribution(device, model, tokens);
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
@@ -308,6 +322,11 @@ Deno.test("every function that takes options says what is none: a number, a prom
     routerSimilarity: [(o) => winnow.routerSimilarity(device, model, tokens, o)],
     dominantClusters: [(o) => winnow.dominantClusters(scores, similarity, o)],
     alignExperts: [(o) => winnow.alignExperts(device, model, { layers: [] }, o)],
+    sparsify: [(o) => winnow.sparsify(device, model, tokens, o)],
+    outlierDistribution: [(o) => winnow.outlierDistribution(device, model, tokens, o)],
+    owlSparsity: [(o) => winnow.owlSparsity(outliers, o)],
+    owlPattern: [(o) => winnow.owlPattern(outliers, o)],
+    countZeros: [(o) => winnow.countZeros(model, o)],
     finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
     readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
     saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],
@@ -328,7 +347,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
   const plain = ["openDevice", "calibrationTokens", "diffusionMap", "mergePlan", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
-    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters");
+    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters", "owlSparsity", "owlPattern");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
     if (plain.includes(name)) continue;

@@ -81,6 +81,9 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         routerSimilarity: (d, o) => winnow.routerSimilarity(d, model, sequences, o),
         alignExperts: (d, o) => winnow.alignExperts(d, model, { layers: [{ layer: index, clusters: [[0, 2], [3, 1]] }] }, o),
         recommended: async (d, o) => (await winnow.recommended(d, model, sequences, o))[Symbol.dispose](),
+        sparsify: (d, o) => winnow.sparsify(d, model, sequences, { ...o, scope: "experts" }),
+        "sparsify, SparseGPT": (d, o) => winnow.sparsify(d, partly, sequences, { ...o, carrier: "sparsegpt", blockSize: 16 }),
+        outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),
@@ -122,6 +125,19 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       }
     }));
 }
+
+Deno.test("sparsify() gives its masks back when it fails, else when the model is disposed", () =>
+  withModel(ROUTERS["renormalising"], async (model, [sequence]) => {
+    using device = cpuDevice("asked for by a test", undefined);
+    const options = { carrier: "magnitude" as const }, abort = new AbortController();
+    const onProgress = ({ done }: winnow.Progress) => done === 5 && abort.abort(new Error("stop"));
+    await assertRejects(() => winnow.sparsify(device, model, [], { ...options, signal: abort.signal, onProgress }), Error, "stop");
+    const sparse = await winnow.sparsify(device, model, [], options);
+    assert((await winnow.logits(device, sparse, sequence)).length > 0);
+    sparse[Symbol.dispose]();
+    await assertRejects(() => winnow.logits(device, sparse, sequence), Error, "disposed");
+    assertEquals(device.live.tensors, 0);
+  }));
 
 Deno.test("decomposeExperts() gives its factors back when it fails, else when the model is disposed", () =>
   withModel(ROUTERS["renormalising"], async (model, [sequence]) => {

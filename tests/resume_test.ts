@@ -2,6 +2,7 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as winnow from "../mod.ts";
+import { readWide } from "../lib/checkpoint/read_wide.ts";
 import type { Device, MatrixSource, TensorSource } from "../lib/device/device.ts";
 import { openDevice } from "../lib/device/open_device.ts";
 import { measure } from "../lib/evaluate/measure.ts";
@@ -10,6 +11,7 @@ import type { BasedSource } from "../lib/model/based_source.ts";
 import { forwardLayer } from "../lib/model/decoder_layer.ts";
 import { loadLayer } from "../lib/model/load_layer.ts";
 import { passStreams } from "../lib/model/pass_streams.ts";
+import { linearsOf } from "../lib/sparsify/linears.ts";
 import { testOnDevices } from "./devices.ts";
 import { openFixture } from "./fixtures.ts";
 import { ROUTERS, withModel } from "./small_models.ts";
@@ -146,6 +148,11 @@ async function weightsOf(model: winnow.DecomposedModel): Promise<unknown> {
   return { decomposition: model.decomposition, weights };
 }
 
+async function linearsIn(model: winnow.SparseModel): Promise<unknown> {
+  const weights = await Promise.all(model.layers.flatMap((layer) => linearsOf(layer).map(({ weight }) => readWide(weight))));
+  return [model.sparsification, weights];
+}
+
 Deno.test("a stage that is stopped at any part goes on from there to the same bits", async (t) => {
   using device = await openDevice({ kind: "cpu" });
   const { model, calibration, items } = await openFixture("tiny-deepseek-v2"), { tokenizer } = model;
@@ -212,6 +219,15 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       using made = await winnow.recommended(d, less, sequences, o);
       return [made.ranks, await weightsOf(made)];
     },
+    sparsify: async (d, o) => {
+      using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "wanda", pattern: { n: 2, m: 4 } });
+      return await linearsIn(made);
+    },
+    "sparsify, SparseGPT": async (d, o) => {
+      using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "sparsegpt", scope: "experts" });
+      return await linearsIn(made);
+    },
+    outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
     logits: (d, o) => winnow.logits(d, model, sequences[0], o),
     perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
     blockPerplexity: (d, o) => winnow.blockPerplexity(d, model, texts, { ...o, length: 8 }),

@@ -57,6 +57,8 @@ async function definitions(store: string) {
     "routerSimilarity": stages.routerSimilarity({ model: small, tokens }),
     "alignExperts": stages.alignExperts({ model, clusters }),
     "perplexity": stages.perplexity({ model: deltas, heldOut: tokens }),
+    "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
+    "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
     "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
     "evaluate": stages.evaluate({ model: small, heldOut: tokens, items: questions }),
   } as never;

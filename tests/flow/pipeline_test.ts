@@ -25,6 +25,9 @@ import type { LayerMerge, Model } from "../../lib/model/model.ts";
 import type { PruningPlan } from "../../lib/model/prune_experts.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
+import type { ZeroCount } from "../../lib/sparsify/count_zeros.ts";
+import type { OutlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";
+import type { SparseModel } from "../../lib/sparsify/sparsify.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 import { artifactOf, run, stateOf, states, withStore } from "./flows.ts";
@@ -168,10 +171,10 @@ async function everything(flow: Flow) {
     layers: [0, 1, 2, 3].map((layer) => ({ layer, experts: [1, 3, 6], outputs: Float64Array.of(1, 5, 1 + layer) })),
   });
   const clusters: Stage<ExpertClusters> = flow.stage("clusters", stages.clusterExperts({ features, budget }));
-  const similarity: Stage<RouterSimilarity> = flow.stage("similarity", stages.routerSimilarity({ model, tokens: drawn }));
+  const alike: Stage<RouterSimilarity> = flow.stage("alike", stages.routerSimilarity({ model, tokens: drawn }));
   const dominant: Stage<ExpertClusters> = flow.stage(
     "dominant",
-    stages.dominantClusters({ frequencies: counted, similarity }, { ratio: 0.5 }),
+    stages.dominantClusters({ frequencies: counted, similarity: alike }, { ratio: 0.5 }),
   );
   const alignment: Stage<ExpertAlignment> = flow.stage("alignment", stages.alignExperts({ model, clusters: dominant }));
   const aligned: Stage<Model> = flow.stage("aligned", stages.permuteExperts({ model, alignment }));
@@ -181,6 +184,12 @@ async function everything(flow: Flow) {
     flow.stage(`surprise ${i}`, stages.perplexity({ model, heldOut: held }))
   );
   const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
+  const outliers: Stage<OutlierDistribution> = flow.stage("outliers", stages.outlierDistribution({ model, tokens }, { threshold: 6 }));
+  const sparsity = flow.stage("sparsity", stages.owlSparsity({ outliers }, { sparsity: 0.6 }));
+  const pattern = flow.stage("pattern", stages.owlPattern({ outliers }));
+  const sparse: Stage<SparseModel> = flow.stage("sparse", stages.sparsify({ model: small, tokens, sparsity }, { carrier: "sparsegpt" }));
+  const patterned = flow.stage("patterned", stages.sparsify({ model, tokens, pattern }));
+  const zeros: Stage<ZeroCount> = flow.stage("zeros", stages.countZeros({ model: patterned }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
   const accepted = flow.stage("accepted", stages.esap({ model, other: pruned, tokens: held }));
@@ -213,6 +222,8 @@ async function everything(flow: Flow) {
     ofMeans,
     influence,
     ofShorter,
+    sparse,
+    zeros,
   };
 }
 
@@ -222,9 +233,10 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 13, "a ready-made stage is not in this flow"); // nine sources, pruning twice, perplexity
+    assertEquals(Object.keys(stages).length, lines.length - 14, "a ready-made stage is not in this flow"); // nine sources, pruning and sparsity twice, perplexity four times
 
-    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted, clusters, ...others } = await everything(again);
+    const again = await open(),
+      { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
     const onComputed = (name: string) => computed.push(name);
     const { perplexity, tasks } = await again.run(evaluation, { onComputed });
     assert(perplexity > 1 && tasks.length > 0);
@@ -235,6 +247,8 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
     assertEquals((await again.run(clusters, { onComputed })).layers.length, 4);
     for (const name of ["ofDeltas", "ofMerged", "ofMeans"] as const) assert((await again.run(others[name], { onComputed })).perplexity > 1);
+    const { entries, zeros: count } = await again.run(zeros, { onComputed });
+    assert(count > 0.55 * entries && count < 0.9 * entries, `${count} of ${entries}`);
     assertEquals(computed, []);
     assertEquals(device.live.tensors, 0);
   });

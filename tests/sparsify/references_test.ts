@@ -6,12 +6,16 @@ import { countZeros } from "../../lib/sparsify/count_zeros.ts";
 import { outlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";
 import { owlSparsity } from "../../lib/sparsify/owl_sparsity.ts";
 import { type Carrier, sparsify } from "../../lib/sparsify/sparsify.ts";
-import { assertClose, fastDevices, testOnDevices } from "../devices.ts";
+import { assertClose, fastDevices, full, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { SPARSITY_REFERENCES } from "../references/sparsity.ts";
 
-/** What is pruned of the fixtures other than tiny-mixtral, of which all is. */
-const SOME = ["owl sparsegpt 0.7", "moe-pruner 0.5"];
+/** What is pruned of each fixture; all that is known in `task test:full`. */
+const SOME: Record<string, string[]> = {
+  "tiny-mixtral": ["owl wanda 0.5", "wanda 0.7", "owl sparsegpt 0.7", "moe-pruner 0.5", "experts moe-pruner 0.5"],
+  "tiny-qwen2-moe": ["owl wanda 0.7"],
+  "tiny-deepseek-v2": ["owl sparsegpt 0.5"],
+};
 
 for (const [name, { outliers, unseen, owl, zeros, perplexity: expected }] of Object.entries(SPARSITY_REFERENCES)) {
   testOnDevices(`outliers, zeros and perplexity of ${name} are those of PyTorch`, async (device, test) => {
@@ -24,7 +28,7 @@ for (const [name, { outliers, unseen, owl, zeros, perplexity: expected }] of Obj
       assertClose(layers.map(({ sparsity }) => sparsity), spread, tolerance, `OWL, ${sparsity}`);
     }
     for (const [what, value] of Object.entries(expected)) {
-      if (name !== "tiny-mixtral" && !SOME.includes(what)) continue;
+      if (!full && !SOME[name].includes(what)) continue;
       await test.step(what, async () => {
         const words = what.split(" "), sparsity = Number(words.at(-1)), carrier = words.at(-2) as Carrier;
         const spread = words[0] === "owl" ? owlSparsity(distribution, { sparsity }) : sparsity;
