@@ -2,7 +2,8 @@
  * Saves compressed models with their logits beside them, for logits.py --compare: `deno run -A tests/interop/write_pruned.ts FOLDER`.
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
- * in the form remote-code. Of the random variants, which cover all architectures and routers, both forms as well.
+ * in the form remote-code; merged in two ways, means in the place of experts, and differences from a shared expert. Of the random variants, which cover all
+ * architectures and routers, both forms as well.
  */
 
 import {
@@ -25,6 +26,7 @@ import {
   saveModel,
 } from "../../mod.ts";
 import { openFixture, references } from "../fixtures.ts";
+import { successors } from "../merge/successors.ts";
 import { tokenIds, writeRandomCheckpoint } from "../numbers.ts";
 import { VARIANTS } from "./variants.ts";
 
@@ -62,6 +64,9 @@ for (const name of Object.keys(references)) {
   const uneven = pruneExperts(model, planByScores(scores, pruningBudget(scores, { ratio: 0.25 })));
   await write(name, uneven, "remote-code", heldOut[0]);
   await write(`${name}, decomposed`, await decomposeExperts(device, uneven, everyOther(uneven, 31)), "remote-code", heldOut[0]);
+  for (const [method, small] of Object.entries(await successors(device, model, calibration.slice(0, 8)))) {
+    await write(`${name}, ${method}`, small, "remote-code", heldOut[0]);
+  }
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
   const original = `${folder}/original_${name.replaceAll(/\W+/g, "_")}`, ids = tokenIds("variants.tokens", 40, 96);
