@@ -3,7 +3,8 @@
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
  * in the form remote-code, also skipping experts while it runs; whole, with one expert less for a token; the last two layers merged, and uneven after
- * that. Of the random variants, which cover all architectures and routers, both forms as well, and the last two layers of a kind merged.
+ * that; experts merged in two ways, means in the place of experts, and differences from a shared expert. Of the random variants, which cover all
+ * architectures and routers, both forms as well, and the last two layers of a kind merged.
  */
 
 import {
@@ -30,6 +31,7 @@ import {
   skipExperts,
 } from "../../mod.ts";
 import { openFixture, references } from "../fixtures.ts";
+import { successors } from "../merge/successors.ts";
 import { tokenIds, writeRandomCheckpoint } from "../numbers.ts";
 import { VARIANTS } from "./variants.ts";
 
@@ -85,6 +87,9 @@ for (const name of Object.keys(references)) {
   const merged = mergeLayers(model, lastPair(model, 0.75)), [{ index: layer }] = moeLayers(merged);
   await write(`${name}, merged`, merged, "native", heldOut[0]);
   await write(`${name}, merged and pruned`, pruneExperts(merged, { layers: [{ layer, drop: [1, 4] }] }), "remote-code", heldOut[0]);
+  for (const [method, small] of Object.entries(await successors(device, model, calibration.slice(0, 8)))) {
+    await write(`${name}, ${method}`, small, "remote-code", heldOut[0]);
+  }
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
   const original = `${folder}/original_${name.replaceAll(/\W+/g, "_")}`, ids = tokenIds("variants.tokens", 40, 96);
