@@ -6,7 +6,7 @@
 
 import type { Device, Experts, Tensor } from "../device/device.ts";
 import type { ExpertPart, SlotOrder } from "../device/vjp.ts";
-import type { LayerDevice } from "../model/decoder_layer.ts";
+import { changed, type LayerDevice } from "../model/decoder_layer.ts";
 import type { LoadedLayer } from "../model/load_layer.ts";
 import { attentionName } from "./linears.ts";
 
@@ -59,8 +59,7 @@ export class InputWatch implements Disposable {
       rank: (...args) => ({ ...keep(device.rank(...args)), [Symbol.dispose]: () => {} }),
       gates: (ranking, rule) => {
         const gates = device.gates(ranking, rule);
-        this.#gates.set(ranking.experts, keep(device.widen(gates)));
-        return gates;
+        return changed(gates, () => this.#gates.set(ranking.experts, keep(device.widen(gates))));
       },
       experts: (x, table, experts) => {
         const ids = weights.block.kind === "moe" ? weights.block.ids : [];
@@ -90,8 +89,7 @@ export class InputWatch implements Disposable {
       const middle = keep(device.expertLinear(rows, order, { experts, kind, role: "right" }));
       see(middle, [[kind, "left"]]);
       const output = device.expertLinear(middle, order, { experts, kind, role: "left" });
-      if (dense) device.add(output, dense); // each row is zero in one of the two
-      return output;
+      return changed(output, () => dense && device.add(output, dense)); // each row is zero in one of the two
     };
     const rows = keep(device.sortRows(x, order));
     see(rows, [["gate", "dense"], ["gate", "right"], ["up", "dense"], ["up", "right"]]);
