@@ -94,7 +94,8 @@ export { replaceByMeans } from "./lib/merge/replace_by_means.ts";
 
 // Sparse weights
 export type { BlockPattern, BlockSparsity } from "./lib/sparsify/amounts.ts";
-export { type Carrier, type SparseLinear, type SparseModel, sparsify, type SparsifyOptions } from "./lib/sparsify/sparsify.ts";
+export { type SparseLinear, type SparseModel, sparsify } from "./lib/sparsify/sparsify.ts";
+export type { Carrier, SparsifyOptions } from "./lib/sparsify/sparsify_options.ts";
 export {
   type BlockOutliers,
   type OutlierDistribution,

@@ -6,7 +6,7 @@
 
 import type { Device, Experts, Tensor } from "../device/device.ts";
 import type { ExpertPart, SlotOrder } from "../device/vjp.ts";
-import type { LayerDevice } from "../model/decoder_layer.ts";
+import { changed, type LayerDevice } from "../model/decoder_layer.ts";
 import type { LoadedLayer } from "../model/load_layer.ts";
 import { attentionName } from "./linears.ts";
 
@@ -39,7 +39,6 @@ export class InputWatch implements Disposable {
 
   constructor(device: Device, weights: LoadedLayer) {
     const names = namesOf(weights), seen = new Map<Tensor, MetInput>();
-    const keep = <T extends Disposable>(value: T): T => this.#kept.use(value);
     this.device = {
       ...device,
       linear: (x, weight, bias) => {
@@ -47,7 +46,7 @@ export class InputWatch implements Disposable {
         if (name !== undefined) {
           let met = seen.get(x);
           if (!met) {
-            met = { input: keep(device.widen(x)), names: new Set() };
+            met = { input: this.#keep(device.widen(x)), names: new Set() };
             seen.set(x, met);
             this.met.push(met);
           }
@@ -56,11 +55,10 @@ export class InputWatch implements Disposable {
         return device.linear(x, weight, bias);
       },
       // The table of experts is needed later: the forward pass must not dispose it.
-      rank: (...args) => ({ ...keep(device.rank(...args)), [Symbol.dispose]: () => {} }),
+      rank: (...args) => ({ ...this.#keep(device.rank(...args)), [Symbol.dispose]: () => {} }),
       gates: (ranking, rule) => {
         const gates = device.gates(ranking, rule);
-        this.#gates.set(ranking.experts, keep(device.widen(gates)));
-        return gates;
+        return changed(gates, () => this.#gates.set(ranking.experts, this.#keep(device.widen(gates))));
       },
       experts: (x, table, experts) => {
         const ids = weights.block.kind === "moe" ? weights.block.ids : [];
@@ -72,8 +70,7 @@ export class InputWatch implements Disposable {
 
   /** Runs gate and up projections once more, over rows that are sorted by expert. */
   #meetExperts(device: Device, x: Tensor, table: Tensor, experts: Experts, ids: readonly number[]): void {
-    const keep = <T extends Disposable>(value: T): T => this.#kept.use(value);
-    const order = keep(device.order(table, experts.count)), gates = this.#gates.get(table)!;
+    const order = this.#keep(device.order(table, experts.count)), gates = this.#gates.get(table)!;
     const has = (kind: ExpertPart["kind"], role: ExpertPart["role"]) => experts.shapes.some((shapes) => shapes[kind][role]);
     const see = (input: Tensor, parts: [ExpertPart["kind"], ExpertPart["role"]][]) => {
       const names = ids.map((id, e) =>
@@ -87,21 +84,24 @@ export class InputWatch implements Disposable {
       const dense = has(kind, "dense") ? device.expertLinear(rows, order, { experts, kind, role: "dense" }) : undefined;
       if (!has(kind, "right")) return dense!;
       using _ = dense;
-      const middle = keep(device.expertLinear(rows, order, { experts, kind, role: "right" }));
+      const middle = this.#keep(device.expertLinear(rows, order, { experts, kind, role: "right" }));
       see(middle, [[kind, "left"]]);
       const output = device.expertLinear(middle, order, { experts, kind, role: "left" });
-      if (dense) device.add(output, dense); // each row is zero in one of the two
-      return output;
+      return changed(output, () => dense && device.add(output, dense)); // each row is zero in one of the two
     };
-    const rows = keep(device.sortRows(x, order));
+    const rows = this.#keep(device.sortRows(x, order));
     see(rows, [["gate", "dense"], ["gate", "right"], ["up", "dense"], ["up", "right"]]);
     using opened = project("gate");
     using raised = project("up");
-    const inner = keep(device.swiglu(opened, raised));
+    const inner = this.#keep(device.swiglu(opened, raised));
     see(inner, [["down", "dense"], ["down", "right"]]);
     if (has("down", "right")) {
-      see(keep(device.expertLinear(inner, order, { experts, kind: "down", role: "right" })), [["down", "left"]]);
+      see(this.#keep(device.expertLinear(inner, order, { experts, kind: "down", role: "right" })), [["down", "left"]]);
     }
+  }
+
+  #keep<T extends Disposable>(value: T): T {
+    return this.#kept.use(value);
   }
 
   [Symbol.dispose](): void {

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { MatrixSource, TensorSource } from "../device/device.ts";
-import type { DecoderLayer, FeedForward } from "../model/model.ts";
+import type { ExpertSource, MatrixSource, TensorSource } from "../device/device.ts";
+import type { DecoderLayer } from "../model/model.ts";
 
 /** Which linears: all of a layer, or those of its routed experts. */
 export type Scope = "all" | "experts";
@@ -37,7 +37,7 @@ export function mapLinears(layer: DecoderLayer, change: (linear: Linear) => Tens
     const right = change({ name: `${name}/right`, weight: source.right });
     return { left: change({ name: `${name}/left`, weight: source.left }), right } as MatrixSource as M;
   };
-  const network = <N extends Pick<FeedForward, never> & Record<"gate" | "up" | "down", MatrixSource>>(name: string, network: N): N => ({
+  const network = <N extends ExpertSource>(name: string, network: N): N => ({
     ...network,
     gate: matrix(`${name}/gate`, network.gate),
     up: matrix(`${name}/up`, network.up),

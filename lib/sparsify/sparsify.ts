@@ -10,28 +10,18 @@ import { expectStage } from "../model/expect_stage.ts";
 import type { Sequences } from "../model/batch.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
-import { advance, type StageOptions } from "../model/stage_options.ts";
-import { type Amount, type AmountOptions, amountsOf } from "./amounts.ts";
+import { advance } from "../model/stage_options.ts";
 import { type InputSums, inputSums } from "./input_sums.ts";
-import { type Linear, linearsOf, mapLinears, type Scope } from "./linears.ts";
+import { type Linear, mapLinears } from "./linears.ts";
 import { maskLinear, type PrunedLinear, prunedSource, updateLinear } from "./prune_linear.ts";
 import { ResidualStreams } from "./residual_streams.ts";
-import { type InputCurvature, inputCurvature, type SparseGptOptions } from "./sparse_gpt.ts";
-
-/** How weights are chosen, and whether those that stay change: see {@linkcode sparsify}. */
-export type Carrier = "magnitude" | "wanda" | "moe-pruner" | "sparsegpt";
-
-export interface SparsifyOptions extends StageOptions, AmountOptions, SparseGptOptions {
-  /** @default {"moe-pruner"} */
-  carrier?: Carrier;
-  /** Which linears: all of the decoder layers, or those of routed experts. @default {"all"} */
-  scope?: Scope;
-}
+import { type InputCurvature, inputCurvature } from "./sparse_gpt.ts";
+import { type Carrier, type PlannedLayer, planOf, type SparsifyOptions } from "./sparsify_options.ts";
 
 /** What became of one linear. */
 export interface SparseLinear {
   layer: number;
-  /** Within its layer, such as "attention/q_proj" or "experts/3/gate". */
+  /** Within its layer, such as "attention/q_proj" or "experts/3/gate/left". */
   linear: string;
   entries: number;
   /** Those that are exactly 0. */
@@ -55,7 +45,7 @@ export interface SparseModel extends Model, Disposable {
  * - `moe-pruner` ([arXiv 2410.12013](https://arxiv.org/abs/2410.12013)): the same, with the inputs of routed experts times the expert's share of the
  *   token's routing weights.
  * - `sparsegpt` ([arXiv 2301.00774](https://arxiv.org/abs/2301.00774)): chosen by the curvature of the output's error, and other weights make up for what
- *   goes; see {@linkcode SparseGptOptions}.
+ *   goes; see {@linkcode SparsifyOptions.damping}.
  *
  * Row by row exactly ⌊in · sparsity⌋ weights go, by SparseGPT ⌊size · sparsity⌋ of each block of columns; with a pattern n of every m neighbours along the
  * input. Equal scores: the first goes. An expert without tokens is pruned by |w|. The factors of low-rank experts are linears of their own.
@@ -93,49 +83,6 @@ export async function sparsify(device: Device, model: Model, sequences: Sequence
     scratch[Symbol.dispose]();
     throw error;
   }
-}
-
-/** The linears of a layer that lose weights. */
-interface PlannedLayer {
-  layer: DecoderLayer;
-  amount: Amount;
-  linears: Linear[];
-}
-
-const CARRIERS: readonly Carrier[] = ["magnitude", "wanda", "moe-pruner", "sparsegpt"], SCOPES: readonly Scope[] = ["all", "experts"];
-
-function planOf(model: Model, options: SparsifyOptions): PlannedLayer[] {
-  const { carrier = "moe-pruner", scope = "all", damping = 0.01, blockSize = 128 } = options;
-  expectOneOf("carrier", carrier, CARRIERS), expectOneOf("scope", scope, SCOPES);
-  if (!(damping > 0 && damping < Infinity)) {
-    throw new RangeError(`Cannot sparsify: "damping" must be above 0 and finite, received ${String(damping)}`);
-  }
-  if (!(Number.isSafeInteger(blockSize) && blockSize > 0)) {
-    throw new RangeError(`Cannot sparsify: "blockSize" must be a whole number of at least 1, received ${String(blockSize)}`);
-  }
-  const amounts = amountsOf(model, options, "sparsify");
-  return model.layers.map((layer) => {
-    const amount = amounts.get(layer.index)!, linears = linearsOf(layer, scope), none = ("m" in amount ? amount.n : amount.sparsity) === 0;
-    if ("m" in amount) {
-      const odd = linears.find(({ weight }) => weight.shape[1] % amount.m !== 0);
-      if (odd) {
-        throw new RangeError(
-          `Cannot sparsify layer ${layer.index}: "${odd.name}" has ${
-            odd.weight.shape[1]
-          } inputs, which is no multiple of the pattern's m, ${amount.m}`,
-        );
-      }
-      if (carrier === "sparsegpt" && blockSize % amount.m !== 0) {
-        throw new RangeError(`Cannot sparsify: "blockSize" must be a multiple of the pattern's m, ${amount.m}, received ${blockSize}`);
-      }
-    }
-    return { layer, amount, linears: none ? [] : linears };
-  });
-}
-
-function expectOneOf(name: string, value: unknown, known: readonly string[]): void {
-  if (typeof value === "string" && known.includes(value)) return;
-  throw new TypeError(`Cannot sparsify: "${name}" must be one of ${known.map((k) => `"${k}"`).join(", ")}, received ${String(value)}`);
 }
 
 async function sparsified(

@@ -167,10 +167,7 @@ async function everything(flow: Flow) {
   const globally = flow.stage("globally", stages.allocateRanksGlobally({ scores: importance, spectra }, { averageRank: 4 }));
   const small: Stage<DecomposedModel> = flow.stage("small", stages.decomposeExperts({ model, ranks: globally, trace }));
   const deltas: Stage<DecomposedModel> = flow.stage("deltas", stages.deltaExperts({ model, trace }, { ratio: 0.1 }));
-  const features = await source(flow, "features", {
-    layers: [0, 1, 2, 3].map((layer) => ({ layer, experts: [1, 3, 6], outputs: Float64Array.of(1, 5, 1 + layer) })),
-  });
-  const clusters: Stage<ExpertClusters> = flow.stage("clusters", stages.clusterExperts({ features, budget }));
+  const clusters: Stage<ExpertClusters> = flow.stage("clusters", stages.clusterExperts({ features: signatures, budget }));
   const alike: Stage<RouterSimilarity> = flow.stage("alike", stages.routerSimilarity({ model, tokens: drawn }));
   const dominant: Stage<ExpertClusters> = flow.stage(
     "dominant",
@@ -233,7 +230,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 14, "a ready-made stage is not in this flow"); // nine sources, pruning and sparsity twice, perplexity four times
+    assertEquals(Object.keys(stages).length, lines.length - 13, "a ready-made stage is not in this flow"); // eight sources; pruning and sparsity twice, perplexity four times
 
     const again = await open(),
       { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
