@@ -230,7 +230,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 13, "a ready-made stage is not in this flow"); // eight sources; pruning and sparsity twice, perplexity four times
+    assertEquals(Object.keys(stages).length, lines.length - 14, "a ready-made stage is not in this flow"); // eight sources; pruning and sparsity twice, perplexity five times
 
     const again = await open(),
       { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
