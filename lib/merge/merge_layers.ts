@@ -24,7 +24,7 @@ import { layerConfig } from "./layer_config.ts";
  * @param plan Pairs, in order: `keep` and `absorb` are indices of the given model's layers, also after earlier merges.
  * @returns The model, with `merges`, the pairs that made it.
  * @throws {RangeError} If the plan names a layer that is not there, or not any more, or a ratio that is no share.
- * @throws {Error} If a pair cannot be merged: one has experts and the other has none, other experts are left, or some have low rank.
+ * @throws {Error} If a pair cannot be merged: one has experts and the other has none, other experts are left, or some have low rank or are constants.
  *
  * @example
  * ```ts
@@ -91,6 +91,8 @@ function mergeBlocks(kept: DecoderLayer, absorbed: DecoderLayer, mix: Mix): Deco
     return b.kind === "dense" ? { ...a, ...mergeFeedForward(a, b, mix) } : fail(`layer ${absorbed.index} alone has experts`);
   }
   if (b.kind === "dense") return fail(`layer ${kept.index} alone has experts`);
+  if (a.constants || b.constants) return fail("experts of one of them are constants");
+  if (a.skip !== b.skip) return fail("they skip experts by different thresholds");
   const [ids, others] = [a, b].map(({ experts }) => experts.map((e) => e.id).join(", "));
   if (ids !== others) return fail(`the experts ${ids} are left of the one, ${others} of the other`);
   const matrix = (x: MatrixSource, y: MatrixSource, id: number): TensorSource =>

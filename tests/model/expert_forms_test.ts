@@ -9,6 +9,7 @@ import { readRecord } from "../../lib/export/read_record.ts";
 import { saveModel } from "../../lib/export/save_model.ts";
 import { finetune } from "../../lib/finetune/finetune.ts";
 import { modelCodec } from "../../lib/flow/model_codec.ts";
+import { mergeLayers } from "../../lib/merge/merge_layers.ts";
 import { basedSource } from "../../lib/model/based_source.ts";
 import { loadMoe } from "../../lib/model/load_layer.ts";
 import { logits } from "../../lib/model/logits.ts";
@@ -235,6 +236,25 @@ Deno.test("what asks experts for their own outputs says that constants have none
     Error,
     "Cannot calibrate: layer 0 has experts that are constants (2, 5); do this before it is given them",
   );
+});
+
+Deno.test("layers whose experts have forms of their own are merged where a mean means something", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), ids = calibration[0].subarray(0, 16);
+  const plan = [{ keep: 2, absorb: 3, ratio: 0.5 }];
+  assertThrows(
+    () => mergeLayers(changed(model, constant), plan),
+    Error,
+    "Cannot merge layers 2 and 3: experts of one of them are constants",
+  );
+  for (const change of [merged, based]) {
+    const formed = changed(model, change);
+    assertClose(
+      await logits(device, mergeLayers(formed, plan), ids),
+      await logits(device, mergeLayers(await plain(formed), plan), ids),
+      1e-4,
+    );
+  }
 });
 
 Deno.test("a difference that does not fit its base is refused", () => {
