@@ -23,7 +23,7 @@ export type { Device, DType } from "./lib/device/device.ts";
 // Models
 export { openModel } from "./lib/model/open_model.ts";
 export { logits, type LogitsOptions } from "./lib/model/logits.ts";
-export { type DecoderLayer, type Expert, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
+export { type DecoderLayer, type Expert, type LayerMerge, type Model, type MoeBlock, moeLayers } from "./lib/model/model.ts";
 export { type ModelConfig, parseConfig } from "./lib/model/parse_config.ts";
 export type { Sequences } from "./lib/model/batch.ts";
 export type { Progress, Resume, StageOptions } from "./lib/model/stage_options.ts";
@@ -41,7 +41,15 @@ export { keptScores } from "./lib/importance/kept_scores.ts";
 export { type ScoreAgreement, scoreAgreement, type ScoreAgreementOptions } from "./lib/importance/score_agreement.ts";
 export { type ExpertStatistics, expertStatistics, type LayerStatistics } from "./lib/importance/expert_statistics.ts";
 export { scoreExperts, type StatisticsScore } from "./lib/importance/score_experts.ts";
+export { aimer } from "./lib/importance/aimer.ts";
+export { randomScores, type RandomScoresOptions } from "./lib/importance/random_scores.ts";
+export { type ExpertSignatures, expertSignatures } from "./lib/importance/expert_signatures.ts";
+export { type ProtectedExperts, superExperts, type SuperExpertsOptions } from "./lib/importance/super_experts.ts";
 export { leaveOneOut, type LeaveOneOutOptions } from "./lib/importance/leave_one_out.ts";
+export { type BlockInfluence, blockInfluence } from "./lib/importance/block_influence.ts";
+export { type LayerSimilarity, layerSimilarity, type LayerState } from "./lib/importance/layer_similarity.ts";
+export { type DiffusionMap, diffusionMap, type DiffusionMapOptions } from "./lib/importance/diffusion_map.ts";
+export { copulaInformation } from "./lib/importance/copula_information.ts";
 
 // Pruning
 export { type PruningBudget, pruningBudget, type PruningBudgetOptions } from "./lib/search/pruning_budget.ts";
@@ -49,12 +57,22 @@ export type { Candidates } from "./lib/search/candidates.ts";
 export { exhaustiveSearch, type ExhaustiveSearchOptions } from "./lib/search/exhaustive_search.ts";
 export { geneticSearch, type GeneticSearchOptions } from "./lib/search/genetic_search.ts";
 export { greedySearch, type GreedySearchOptions } from "./lib/search/greedy_search.ts";
+export { type ProgressivePlan, progressiveSearch, type ProgressiveSearchOptions } from "./lib/search/progressive_search.ts";
+export { evolveBudget, type EvolveBudgetOptions, type EvolvedBudget } from "./lib/search/evolve_budget.ts";
 export { type SearchableLayer, searchLayers } from "./lib/search/layer_search.ts";
 export { receptionField, type ReceptionFieldOptions, type ReceptionFieldPlan } from "./lib/search/reception_field.ts";
-export { planByScores } from "./lib/search/plan_by_scores.ts";
+export { planByScores, type PlanByScoresOptions } from "./lib/search/plan_by_scores.ts";
 export { projectUniform } from "./lib/search/project_uniform.ts";
 export { pruneExperts, type PruningPlan } from "./lib/model/prune_experts.ts";
 export { changeTopK } from "./lib/model/change_top_k.ts";
+
+// Skipping
+export { skipThresholds, type SkipThresholdsOptions } from "./lib/importance/skip_thresholds.ts";
+export { skipExperts, type SkipThresholds } from "./lib/model/skip_experts.ts";
+
+// Merging layers
+export { mergePlan, type MergePlanOptions } from "./lib/merge/merge_plan.ts";
+export { mergeLayers } from "./lib/merge/merge_layers.ts";
 
 // Low-rank experts
 export { allocateRanks, type AllocateRanksOptions, type RankPlan } from "./lib/decompose/allocate_ranks.ts";
@@ -62,6 +80,31 @@ export { allocateRanksGlobally, type AllocateRanksGloballyOptions } from "./lib/
 export { type ExpertSpectra, expertSpectra, type ExpertSpectraOptions } from "./lib/decompose/expert_spectra.ts";
 export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } from "./lib/decompose/decompose_experts.ts";
 export { recommended, type RecommendedModel, type RecommendedOptions } from "./lib/decompose/recommended.ts";
+export { deltaExperts, type DeltaExpertsOptions } from "./lib/decompose/delta_experts.ts";
+
+// Merging
+export type { ExpertClusters } from "./lib/merge/expert_clusters.ts";
+export { clusterExperts, type ExpertFeatures } from "./lib/merge/cluster_experts.ts";
+export { type RouterSimilarity, routerSimilarity } from "./lib/merge/router_similarity.ts";
+export { dominantClusters, type DominantClustersOptions } from "./lib/merge/dominant_clusters.ts";
+export { alignExperts, type ExpertAlignment } from "./lib/merge/align_experts.ts";
+export { permuteExperts } from "./lib/merge/permute_experts.ts";
+export { mergeExperts } from "./lib/merge/merge_experts.ts";
+export { replaceByMeans } from "./lib/merge/replace_by_means.ts";
+
+// Sparse weights
+export type { BlockPattern, BlockSparsity } from "./lib/sparsify/amounts.ts";
+export { type SparseLinear, type SparseModel, sparsify } from "./lib/sparsify/sparsify.ts";
+export type { Carrier, SparsifyOptions } from "./lib/sparsify/sparsify_options.ts";
+export {
+  type BlockOutliers,
+  type OutlierDistribution,
+  outlierDistribution,
+  type OutlierDistributionOptions,
+} from "./lib/sparsify/outlier_distribution.ts";
+export { owlSparsity, type OwlSparsityOptions } from "./lib/sparsify/owl_sparsity.ts";
+export { owlPattern, type OwlPatternOptions } from "./lib/sparsify/owl_pattern.ts";
+export { countZeros, type ZeroCount } from "./lib/sparsify/count_zeros.ts";
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
@@ -83,6 +126,7 @@ export { type SavedModel, saveModel, type SaveModelOptions } from "./lib/export/
 
 // Evaluation
 export { type Perplexity, perplexity } from "./lib/evaluate/perplexity.ts";
+export { type ExpertsPerToken, expertsPerToken } from "./lib/evaluate/experts_per_token.ts";
 export { type BlockPerplexity, blockPerplexity, type BlockPerplexityOptions } from "./lib/evaluate/block_perplexity.ts";
 export {
   type Document,
@@ -106,6 +150,7 @@ export { type HeldBytes, stageMemory, type StageMemoryOptions } from "./lib/eval
 export type { Compression, ModelPart } from "./lib/evaluate/counted_weights.ts";
 export type { DescribedModel } from "./lib/model/described_model.ts";
 export { evaluate, type EvaluateOptions, type Evaluation } from "./lib/evaluate/evaluate.ts";
+export { type Esap, esap } from "./lib/evaluate/esap.ts";
 export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } from "./lib/evaluate/block_output_loss.ts";
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
@@ -141,6 +186,8 @@ export { layerBudgets } from "./lib/display/layer_budgets.ts";
 export { lineageGraph } from "./lib/display/lineage_graph.ts";
 export { lossCurve } from "./lib/display/loss_curve.ts";
 export { planTable } from "./lib/display/plan_table.ts";
+export { influenceBars } from "./lib/display/influence_bars.ts";
+export { similarityMap, type SimilarityMapOptions } from "./lib/display/similarity_map.ts";
 export { rankMap } from "./lib/display/rank_map.ts";
 export { receptionTree } from "./lib/display/reception_tree.ts";
 export { report } from "./lib/display/report.ts";

@@ -1,5 +1,5 @@
 // Σ_t ‖F(x_t) - F(x_t; S)‖² for a population of sets S of dropped experts, by dᵀ G d: d is the change of the routing weights of a token's ranked
-// experts, G the inner products of their outputs (DESIGN.md, "What makes it fast").
+// experts, G the inner products of their outputs (DESIGN.md, "What makes it fast"). Where the output lacks R already, by dᵀ G d + 2 ⟨R, O d⟩.
 //
 // One invocation a set, one workgroup 64 sets and a block of tokens. All invocations read the same token at the same time, so its rows are read once
 // for 64 sets. A first walk along the ranks finds what is chosen before and after: the sums of their probabilities and how far each choice reaches
@@ -22,6 +22,7 @@ struct Shape {
   renormalise: u32,
   scale: f32,
   first: u32,        // block of `partial` that block 0 goes to
+  lacking: u32,      // 1 where the output lacks a vector R already
 }
 
 @group(0) @binding(0) var<uniform> shape: Shape;
@@ -32,6 +33,7 @@ struct Shape {
 @group(0) @binding(5) var<storage, read> dropped: array<u32>;        // [count / 32, sets], a bit an expert
 @group(0) @binding(6) var<storage, read> group_of: array<u32>;       // [count], below 128, where there are groups
 @group(0) @binding(7) var<storage, read_write> partial: array<f32>;  // [blocks, sets]
+@group(0) @binding(8) var<storage, read> along: array<f32>;          // [tokens, ranks], inner products of the outputs with R
 
 // Probability that counts as none: a token whose experts have no more left has an output of zero.
 const LEAST = 1e-37;
@@ -95,6 +97,7 @@ fn change(token: u32, member: u32) -> f32 {
     let at = (row + i) * shape.ranks;
     var sum = 0.0;
     for (var j = 0u; j < i; j++) { sum += gram[at + j] * weight(row, j, member, before, after, old, grown, both); }
+    if (shape.lacking == 1) { sum += along[row + i]; }
     total += d * (2 * sum + gram[at + i] * d);
   }
   return total;

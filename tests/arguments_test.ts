@@ -43,16 +43,24 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const small = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] }, folder = await Deno.makeTempDir();
   const raw = JSON.parse(await Deno.readTextFile(`${folderOf("tiny-mixtral")}/config.json`));
-  const spectra = await winnow.expertSpectra(device, model);
+  const spectra = await winnow.expertSpectra(device, model), statistics = await winnow.expertStatistics(device, model, tokens);
+  const thresholds = winnow.skipThresholds(statistics);
+  const evolve = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, scores: winnow.ExpertScores) =>
+    winnow.evolveBudget(device, model, tokens, scores, { population: 2, generations: 1 });
   const ladder = await winnow.ablationLadder(device, model, tokens, { heldOut: tokens, rows: ["least important"] });
   const evaluation = { perplexity: 2, tasks: [], parameters: 1, bytes: 2, activeParameters: 1 };
   const save = (model: winnow.Model, record?: winnow.Provenance) => winnow.saveModel(model, `${folder}/model`, { overwrite: true, record });
+  const several = Array.from({ length: 6 }, (_, i) => calibration[i].subarray(0, 4)), merges = [{ keep: 2, absorb: 3, ratio: 0.5 }];
+  const similarity = await winnow.layerSimilarity(device, model, several);
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const blocks = (device: winnow.Device, model: winnow.Model, texts: string[]) =>
     winnow.blockPerplexity(device, model, texts, { length: 5 });
   const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
-  const plan = { layers: [{ layer: 0, drop: [1] }] };
+  const plan = { layers: [{ layer: 0, drop: [1] }] }, clusters = { layers: [{ layer: 0, clusters: [[1, 2]] }] };
+  const features = { layers: scores.layers.map(({ layer, experts, scores }) => ({ layer, experts, outputs: scores })) };
+  const fewRanks = { layers: [{ layer: 0, experts: scores.layers[0].experts.map((expert) => ({ expert, rank: 1 })), sum: 8, target: 8 }] };
+  const outliers = await winnow.outlierDistribution(device, model, tokens);
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
     stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
   const run = {
@@ -86,7 +94,36 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.calibrate, [device, model, tokens]],
     [winnow.leaveOneOut, [device, model, trace]],
     [winnow.expertStatistics, [device, model, tokens]],
-    [winnow.scoreExperts, [await winnow.expertStatistics(device, model, tokens), "REAP"]],
+    [winnow.scoreExperts, [statistics, "REAP"]],
+    [winnow.aimer, [model]],
+    [winnow.randomScores, [model]],
+    [winnow.expertSignatures, [device, model, tokens]],
+    [winnow.superExperts, [statistics]],
+    [winnow.skipThresholds, [statistics]],
+    [winnow.skipExperts, [model, thresholds]],
+    [winnow.expertsPerToken, [device, model, tokens]],
+    [winnow.esap, [device, model, model, tokens]],
+    [winnow.progressiveSearch, [device, model, tokens, budget]],
+    [evolve, [device, model, tokens, scores]],
+    [(protect: winnow.ProtectedExperts) => winnow.planByScores(scores, budget, candidates, { protect }), [{
+      layers: [{ layer: 0, experts: [1] }],
+    }]],
+    [(protect: winnow.ProtectedExperts) => winnow.pruningBudget(scores, { protect }), [{ layers: [{ layer: 0, experts: [1] }] }]],
+    [winnow.blockInfluence, [device, model, tokens]],
+    [winnow.layerSimilarity, [device, model, several]],
+    [winnow.diffusionMap, [[0, 1, 5], 1, { sigma: 1, alpha: 0.5, dims: 1 }]],
+    ...(["sigma", "alpha", "dims"] as const).map((name) =>
+      [(value: never) => winnow.diffusionMap([0, 1, 5], 1, { [name]: value }), [1]] as (typeof calls)[number]
+    ),
+    [winnow.copulaInformation, [Float64Array.of(1, 2, 3), Float64Array.of(3, 1, 2), 1]],
+    [winnow.mergePlan, [similarity, { layers: 1, ratio: 0.5 }]],
+    [winnow.mergeLayers, [model, merges]],
+    ...(["keep", "absorb", "ratio"] as const).map((name) =>
+      [(value: never) => winnow.mergeLayers(model, [{ ...merges[0], [name]: value }]), [merges[0][name]]] as (typeof calls)[number]
+    ),
+    [winnow.similarityMap, [similarity, { plan: merges }]],
+    [(plan: winnow.LayerMerge[]) => winnow.similarityMap(similarity, { plan }), [merges]],
+    [winnow.influenceBars, [similarity]],
     [winnow.pruningBudget, [scores]],
     [winnow.exhaustiveSearch, [device, model, trace, budget]],
     [winnow.geneticSearch, [device, model, trace, budget]],
@@ -98,8 +135,28 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.allocateRanks, [scores, { averageRank: 16 }]],
     [winnow.decomposeExperts, [device, model, small]],
     [winnow.expertSpectra, [device, model]],
+    [winnow.deltaExperts, [device, model, trace, { ranks: fewRanks }]],
+    [winnow.clusterExperts, [features, budget]],
+    [winnow.routerSimilarity, [device, model, tokens]],
+    [winnow.dominantClusters, [scores, await winnow.routerSimilarity(device, model, tokens), { ratio: 0.5 }]],
+    [winnow.alignExperts, [device, model, clusters]],
+    [winnow.permuteExperts, [model, await winnow.alignExperts(device, model, clusters)]],
+    [winnow.mergeExperts, [model, clusters, scores]],
+    [winnow.replaceByMeans, [model, await winnow.expertStatistics(device, model, tokens), plan]],
     [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
     [winnow.recommended, [device, model, tokens]],
+    [winnow.sparsify, [device, model, tokens, { carrier: "magnitude", scope: "experts" }]],
+    ...(["sparsity", "pattern"] as const).map((name) =>
+      [
+        (value: never) =>
+          winnow.sparsify(device, model, tokens, { [name]: value, carrier: "magnitude", signal: AbortSignal.abort(new Error("enough")) }),
+        [outliers],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.outlierDistribution, [device, model, tokens]],
+    [winnow.owlSparsity, [outliers]],
+    [winnow.owlPattern, [outliers]],
+    [winnow.countZeros, [model]],
     [winnow.perplexity, [device, model, tokens]],
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],
@@ -220,10 +277,15 @@ Deno.test("every function that takes options says what is none: a number, a prom
   using trace = await winnow.calibrate(device, model, tokens);
   const scores = await winnow.leaveOneOut(device, model, trace), budget = winnow.pruningBudget(scores), folder = await Deno.makeTempDir();
   const candidates = await winnow.exhaustiveSearch(device, model, trace, budget), spectra = await winnow.expertSpectra(device, model);
+  const statistics = await winnow.expertStatistics(device, model, tokens);
+  const several = Array.from({ length: 6 }, (_, i) => calibration[i].subarray(0, 4));
+  const alike = { layers: [0, 1], similarity: [Float64Array.of(1, 0.5), Float64Array.of(0.5, 1)] };
+  const outliers = await winnow.outlierDistribution(device, model, tokens);
   const item = { task: "compare", query: "Compare:", choices: [" yes", " no"], gold: 0 };
   const task = { task: "compare", version: 1, dataset: "", config: "", split: "", metrics: ["acc" as const], items: [item] };
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
   await winnow.saveModel(model, `${folder}/saved`);
+  const similarity = await winnow.routerSimilarity(device, model, tokens);
   const calls: Record<string, [(options: never) => unknown, object?]> = {
     openDevice: [(o) => winnow.openDevice(o), { kind: "cpu" }],
     openModel: [(o) => winnow.openModel(folderOf("tiny-mixtral"), o)],
@@ -232,6 +294,20 @@ Deno.test("every function that takes options says what is none: a number, a prom
     calibrate: [(o) => winnow.calibrate(device, model, tokens, o)],
     leaveOneOut: [(o) => winnow.leaveOneOut(device, model, trace, o)],
     expertStatistics: [(o) => winnow.expertStatistics(device, model, tokens, o)],
+    aimer: [(o) => winnow.aimer(model, o)],
+    randomScores: [(o) => winnow.randomScores(model, o)],
+    expertSignatures: [(o) => winnow.expertSignatures(device, model, tokens, o)],
+    superExperts: [(o) => winnow.superExperts(statistics, o)],
+    skipThresholds: [(o) => winnow.skipThresholds(statistics, o)],
+    expertsPerToken: [(o) => winnow.expertsPerToken(device, model, tokens, o)],
+    esap: [(o) => winnow.esap(device, model, model, tokens, o)],
+    progressiveSearch: [(o) => winnow.progressiveSearch(device, model, tokens, budget, o)],
+    evolveBudget: [(o) => winnow.evolveBudget(device, model, tokens, scores, o), { population: 2, generations: 1 }],
+    planByScores: [(o) => winnow.planByScores(scores, budget, candidates, o)],
+    blockInfluence: [(o) => winnow.blockInfluence(device, model, tokens, o)],
+    layerSimilarity: [(o) => winnow.layerSimilarity(device, model, several, o)],
+    diffusionMap: [(o) => winnow.diffusionMap([0, 1, 5], 1, o)],
+    mergePlan: [(o) => winnow.mergePlan(alike, o)],
     pruningBudget: [(o) => winnow.pruningBudget(scores, o)],
     exhaustiveSearch: [(o) => winnow.exhaustiveSearch(device, model, trace, budget, o)],
     geneticSearch: [(o) => winnow.geneticSearch(device, model, trace, budget, o)],
@@ -242,6 +318,15 @@ Deno.test("every function that takes options says what is none: a number, a prom
     decomposeExperts: [(o) => winnow.decomposeExperts(device, model, ranks, o)],
     expertSpectra: [(o) => winnow.expertSpectra(device, model, o)],
     recommended: [(o) => winnow.recommended(device, model, tokens, o)],
+    deltaExperts: [(o) => winnow.deltaExperts(device, model, trace, o), { ratio: 0.02 }],
+    routerSimilarity: [(o) => winnow.routerSimilarity(device, model, tokens, o)],
+    dominantClusters: [(o) => winnow.dominantClusters(scores, similarity, o)],
+    alignExperts: [(o) => winnow.alignExperts(device, model, { layers: [] }, o)],
+    sparsify: [(o) => winnow.sparsify(device, model, tokens, o)],
+    outlierDistribution: [(o) => winnow.outlierDistribution(device, model, tokens, o)],
+    owlSparsity: [(o) => winnow.owlSparsity(outliers, o)],
+    owlPattern: [(o) => winnow.owlPattern(outliers, o)],
+    countZeros: [(o) => winnow.countZeros(model, o)],
     finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
     readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
     saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],
@@ -261,7 +346,8 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(/^Cannot /.test(message) && !ENGINE.test(message), `${what} ${message ? `says: ${message}` : "is accepted"}`);
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
-  const plain = ["openDevice", "calibrationTokens", "pruningBudget", "allocateRanks", "allocateRanksGlobally"];
+  const plain = ["openDevice", "calibrationTokens", "diffusionMap", "mergePlan", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
+    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters", "owlSparsity", "owlPattern");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
     if (plain.includes(name)) continue;

@@ -46,7 +46,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       using trace = await winnow.calibrate(device, model, sequences);
       using part = await winnow.calibrate(device, model, sequences, { searchTokens: 5 });
       const candidates = await winnow.exhaustiveSearch(device, model, trace, budget);
-      const ranks = winnow.allocateRanks(await winnow.leaveOneOut(device, model, trace), { averageRank: 5 });
+      const scores = await winnow.leaveOneOut(device, model, trace), ranks = winnow.allocateRanks(scores, { averageRank: 5 });
+      const skipping = winnow.skipExperts(model, { layers: budget.layers.map(({ layer }) => ({ layer, share: 0.3 })) });
       const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c.charCodeAt(0) % 96), decode: () => "" };
       const items = [{ task: "a", query: "abc", choices: [" de", " f"], gold: 0 }];
       const [{ index, block: { experts: [{ id }] } }] = winnow.moeLayers(model);
@@ -57,6 +58,13 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const stages: Record<string, Run> = {
         calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
         "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
+        expertSignatures: (d, o) => winnow.expertSignatures(d, model, sequences, o),
+        expertsPerToken: (d, o) => winnow.expertsPerToken(d, skipping, sequences, o),
+        progressiveSearch: (d, o) => winnow.progressiveSearch(d, model, sequences, budget, o),
+        evolveBudget: (d, o) => winnow.evolveBudget(d, model, sequences, scores, { ...o, population: 3, generations: 1 }),
+        esap: (d, o) => winnow.esap(d, model, skipping, sequences, o),
+        blockInfluence: (d, o) => winnow.blockInfluence(d, model, sequences, o),
+        layerSimilarity: (d, o) => winnow.layerSimilarity(d, model, all, { ...o, dims: 1 }),
         "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, o),
         "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, o),
         "leaveOneOut, lm": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, loss: "lm" }),
@@ -69,7 +77,13 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         "decomposeExperts, whitened": (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, whiten: trace }),
         expertSpectra: (d, o) => winnow.expertSpectra(d, model, o),
         "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, model, { ...o, whiten: trace }),
+        deltaExperts: (d, o) => winnow.deltaExperts(d, model, trace, { ...o, ratio: 0.3 }),
+        routerSimilarity: (d, o) => winnow.routerSimilarity(d, model, sequences, o),
+        alignExperts: (d, o) => winnow.alignExperts(d, model, { layers: [{ layer: index, clusters: [[0, 2], [3, 1]] }] }, o),
         recommended: async (d, o) => (await winnow.recommended(d, model, sequences, o))[Symbol.dispose](),
+        sparsify: (d, o) => winnow.sparsify(d, model, sequences, { ...o, scope: "experts" }),
+        "sparsify, SparseGPT": (d, o) => winnow.sparsify(d, partly, sequences, { ...o, carrier: "sparsegpt", blockSize: 16 }),
+        outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),
@@ -111,6 +125,19 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       }
     }));
 }
+
+Deno.test("sparsify() gives its masks back when it fails, else when the model is disposed", () =>
+  withModel(ROUTERS["renormalising"], async (model, [sequence]) => {
+    using device = cpuDevice("asked for by a test", undefined);
+    const options = { carrier: "magnitude" as const }, abort = new AbortController();
+    const onProgress = ({ done }: winnow.Progress) => done === 5 && abort.abort(new Error("stop"));
+    await assertRejects(() => winnow.sparsify(device, model, [], { ...options, signal: abort.signal, onProgress }), Error, "stop");
+    const sparse = await winnow.sparsify(device, model, [], options);
+    assert((await winnow.logits(device, sparse, sequence)).length > 0);
+    sparse[Symbol.dispose]();
+    await assertRejects(() => winnow.logits(device, sparse, sequence), Error, "disposed");
+    assertEquals(device.live.tensors, 0);
+  }));
 
 Deno.test("decomposeExperts() gives its factors back when it fails, else when the model is disposed", () =>
   withModel(ROUTERS["renormalising"], async (model, [sequence]) => {

@@ -2,13 +2,16 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as winnow from "../mod.ts";
+import { readWide } from "../lib/checkpoint/read_wide.ts";
 import type { Device, MatrixSource, TensorSource } from "../lib/device/device.ts";
 import { openDevice } from "../lib/device/open_device.ts";
 import { measure } from "../lib/evaluate/measure.ts";
 import { type Batch, batchSequences } from "../lib/model/batch.ts";
+import type { BasedSource } from "../lib/model/based_source.ts";
 import { forwardLayer } from "../lib/model/decoder_layer.ts";
 import { loadLayer } from "../lib/model/load_layer.ts";
 import { passStreams } from "../lib/model/pass_streams.ts";
+import { linearsOf } from "../lib/sparsify/linears.ts";
 import { testOnDevices } from "./devices.ts";
 import { openFixture } from "./fixtures.ts";
 import { ROUTERS, withModel } from "./small_models.ts";
@@ -137,11 +140,17 @@ async function weightsOf(model: winnow.DecomposedModel): Promise<unknown> {
   for (const { index, block } of winnow.moeLayers(model)) {
     for (const { id, gate, up, down } of block.experts) {
       for (const matrix of [gate, up, down] as MatrixSource[]) {
-        if ("left" in matrix) weights.push({ index, id, left: await read(matrix.left), right: await read(matrix.right) });
+        const product = "terms" in matrix ? (matrix as BasedSource).terms : matrix;
+        if ("left" in product) weights.push({ index, id, left: await read(product.left), right: await read(product.right) });
       }
     }
   }
   return { decomposition: model.decomposition, weights };
+}
+
+async function linearsIn(model: winnow.SparseModel): Promise<unknown> {
+  const weights = await Promise.all(model.layers.flatMap((layer) => linearsOf(layer).map(({ weight }) => readWide(weight))));
+  return [model.sparsification, weights];
 }
 
 Deno.test("a stage that is stopped at any part goes on from there to the same bits", async (t) => {
@@ -153,6 +162,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
   using trace = await winnow.calibrate(device, model, sequences);
   using part = await winnow.calibrate(device, model, sequences, { searchTokens: 5 });
   const scores = await winnow.leaveOneOut(device, model, trace), ranks = winnow.allocateRanks(scores, { averageRank: 6 });
+  const skipping = winnow.skipExperts(model, { layers: budget.layers.map(({ layer }) => ({ layer, share: 0.3 })) });
   const few = { layers: ranks.layers.map((l) => ({ ...l, experts: l.experts.slice(1, 4) })) };
   const less = winnow.pruneExperts({ ...model, layers: model.layers.slice(0, 3) }, {
     layers: [1, 2].map((layer) => ({ layer, drop: Array.from({ length: 12 }, (_, i) => i) })),
@@ -171,6 +181,13 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       return await traceData(made);
     },
     "expertStatistics": (d, o) => winnow.expertStatistics(d, model, sequences, o),
+    expertSignatures: (d, o) => winnow.expertSignatures(d, model, sequences, o),
+    expertsPerToken: (d, o) => winnow.expertsPerToken(d, skipping, sequences, o),
+    progressiveSearch: (d, o) => winnow.progressiveSearch(d, model, sequences, budget, o),
+    evolveBudget: (d, o) => winnow.evolveBudget(d, model, sequences, scores, { ...o, population: 3, generations: 2 }),
+    esap: (d, o) => winnow.esap(d, model, skipping, sequences, o),
+    blockInfluence: (d, o) => winnow.blockInfluence(d, model, sequences, o),
+    layerSimilarity: (d, o) => winnow.layerSimilarity(d, model, [...sequences, ...texts.map((_, i) => calibration[4 + i])], o),
     "leaveOneOut, kept inputs": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 1 }),
     "leaveOneOut, kept inputs, relative": (d, o) => winnow.leaveOneOut(d, model, trace, { ...o, batch: 2, loss: "relative" }),
     "leaveOneOut, second walk": (d, o) => winnow.leaveOneOut(d, model, part, { ...o, batch: 1, layers: [3, 1] }),
@@ -192,10 +209,25 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     },
     expertSpectra: (d, o) => winnow.expertSpectra(d, less, o),
     "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, less, { ...o, whiten: traceOfLess }),
+    deltaExperts: async (d, o) => {
+      using made = await winnow.deltaExperts(d, less, traceOfLess, { ...o, ratio: 0.1 });
+      return await weightsOf(made);
+    },
+    routerSimilarity: (d, o) => winnow.routerSimilarity(d, model, sequences, o),
+    alignExperts: (d, o) => winnow.alignExperts(d, model, { layers: [{ layer: 2, clusters: [[5, 0, 9], [1, 4, 2]] }] }, o),
     recommended: async (d, o) => {
       using made = await winnow.recommended(d, less, sequences, o);
       return [made.ranks, await weightsOf(made)];
     },
+    sparsify: async (d, o) => {
+      using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "wanda", pattern: { n: 2, m: 4 } });
+      return await linearsIn(made);
+    },
+    "sparsify, SparseGPT": async (d, o) => {
+      using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "sparsegpt", scope: "experts" });
+      return await linearsIn(made);
+    },
+    outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
     logits: (d, o) => winnow.logits(d, model, sequences[0], o),
     perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
     blockPerplexity: (d, o) => winnow.blockPerplexity(d, model, texts, { ...o, length: 8 }),

@@ -8,7 +8,7 @@ import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import { type Device, NO_EXPERT } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { walk } from "../model/walk.ts";
@@ -72,6 +72,7 @@ export interface CalibrateOptions extends StageOptions {
  */
 export async function calibrate(device: Device, model: Model, sequences: Sequences, options: CalibrateOptions = {}): Promise<Trace> {
   expectStage(device, model, "calibrate", options);
+  expectOwnExperts(model, "calibrate");
   const { searchTokens = SEARCH_TOKENS } = options, { config } = model;
   const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
   const tokens = batches.reduce((n, { ids }) => n + ids.length, 0);

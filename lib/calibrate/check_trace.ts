@@ -5,6 +5,7 @@
  */
 
 import { expect } from "../model/expect.ts";
+import { expectNoSkipping } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { Trace } from "./calibrate.ts";
 
@@ -13,10 +14,12 @@ import type { Trace } from "./calibrate.ts";
  *
  * @param purpose Begins the message, such as "score experts".
  * @throws {TypeError} If it is no trace.
+ * @throws {Error} If the model skips experts, which losses and scores would not see.
  * @throws {RangeError} If it is that of another model, such as the one before pruning.
  */
 export function checkTrace(model: Model, trace: Trace, purpose: string): void {
   expect(Array.isArray(trace?.layers) && Array.isArray(trace.sequences), purpose, "a trace from calibrate()", trace);
+  expectNoSkipping(model, purpose);
   const { hidden } = model.config,
     of = (what: string, found: string, wanted: string) => {
       throw new RangeError(

@@ -4,10 +4,11 @@
  * @module
  */
 
-import { Scratch, type Stored } from "../checkpoint/scratch.ts";
+import { Scratch } from "../checkpoint/scratch.ts";
+import { scratchSource } from "../checkpoint/scratch_source.ts";
 import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
-import type { Device, DType, MatrixSource, TensorSource } from "../device/device.ts";
+import type { Device, DType, MatrixSource } from "../device/device.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
@@ -118,8 +119,8 @@ async function decomposed(
   for await (const { item: { layer, expert, matrix }, value: { left, right, ...errors } } of parts) {
     const rank = rankOf(layer, expert), origin = originOf(expert[matrix]);
     const factors = {
-      left: storedSource(await scratch.store(left), [left.length / rank, rank], origin),
-      right: storedSource(await scratch.store(right), [rank, right.length / rank], origin),
+      left: scratchSource(await scratch.store(left), [left.length / rank, rank], origin),
+      right: scratchSource(await scratch.store(right), [rank, right.length / rank], origin),
     };
     products.set(nameOf(layer, expert, matrix), { factors, ...errors });
   }
@@ -167,20 +168,7 @@ function check({ index, block }: MoeLayer, experts: RankPlan["layers"][0]["exper
 }
 
 /** Type that a matrix, or its factors if it is low-rank already, is saved in. */
-function originOf(matrix: MatrixSource): DType {
+export function originOf(matrix: MatrixSource): DType {
   const { dtype, origin = dtype } = "left" in matrix ? matrix.left : matrix;
   return origin;
-}
-
-function storedSource(stored: Stored, shape: number[], origin: DType): TensorSource {
-  return {
-    dtype: "F32",
-    shape,
-    origin,
-    read: async (into) => {
-      const values = new Float32Array(stored.length);
-      await stored.read(0, values);
-      into.set(new Uint8Array(values.buffer));
-    },
-  };
 }

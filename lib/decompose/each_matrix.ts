@@ -5,7 +5,7 @@
  */
 
 import type { Trace } from "../calibrate/calibrate.ts";
-import type { Device, Tensor } from "../device/device.ts";
+import type { Device, ExpertSource, Tensor } from "../device/device.ts";
 import type { Expert, Model, MoeLayer } from "../model/model.ts";
 import { eachPart, type StageOptions } from "../model/stage_options.ts";
 import { denseMatrix } from "./dense_matrix.ts";
@@ -27,13 +27,14 @@ export interface MatrixPlace {
 /**
  * Goes through all matrices of the listed experts, in their order: what `compute` makes of each, plain data, is a part.
  *
- * @param options With `whiten`, matrices come with what they meet in calibration.
+ * @param options With `whiten`, matrices come with what they meet in calibration. `of` gives matrices to go through in the place of an expert's own, such as
+ * differences from others; they meet what the expert's own do.
  */
 export async function* eachMatrix<T>(
   device: Device,
   model: Model,
   listed: readonly { layer: MoeLayer; experts: readonly Expert[] }[],
-  { whiten, ...options }: StageOptions & { stage: string; whiten?: Trace },
+  { whiten, of, ...options }: StageOptions & { stage: string; whiten?: Trace; of?: (expert: Expert, layer: MoeLayer) => ExpertSource },
   compute: (dense: Tensor, responses: Responses | undefined, place: MatrixPlace) => Promise<T>,
 ): AsyncGenerator<{ item: MatrixPlace; value: T }> {
   const places = listed.flatMap(({ layer, experts }) =>
@@ -47,7 +48,8 @@ export async function* eachMatrix<T>(
     if (layer !== at) {
       await met?.return(undefined);
       const { experts } = listed.find((l) => l.layer === layer)!;
-      met = expertResponses(device, model, layer, trace, experts.slice(experts.indexOf(expert)), options.signal);
+      const seen = of && ((expert: Expert) => of(expert, layer));
+      met = expertResponses(device, model, layer, trace, experts.slice(experts.indexOf(expert)), { signal: options.signal, seen });
       at = layer, latest = undefined;
     }
     while (latest?.expert !== expert) latest = (await met!.next()).value!;
@@ -56,7 +58,8 @@ export async function* eachMatrix<T>(
   try {
     yield* eachPart({ ...options, unit: "matrices" }, places, nameOf, async (place) => {
       const responses = whiten && (await responsesOf(place, whiten))[place.matrix];
-      using dense = await denseMatrix(device, place.expert[place.matrix]);
+      const { gate, up, down } = of?.(place.expert, place.layer) ?? place.expert;
+      using dense = await denseMatrix(device, { gate, up, down }[place.matrix]);
       return await compute(dense, responses, place);
     });
   } finally {

@@ -5,7 +5,7 @@
  */
 
 import type { Trace } from "../calibrate/calibrate.ts";
-import { type Device, type MatrixSource, NO_EXPERT, type Tensor } from "../device/device.ts";
+import { type Device, type ExpertSource, type MatrixSource, NO_EXPERT, type Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
 import type { Expert, Model, MoeLayer } from "../model/model.ts";
@@ -19,6 +19,14 @@ export type ExpertResponses = Record<"gate" | "up" | "down", Responses>;
 /** Bytes of Gram matrices and weights held at a time; one expert's may be more. */
 const HELD = 2 ** 28;
 
+export interface ResponsesOptions {
+  signal?: AbortSignal;
+  /** Bytes of Gram matrices and weights. @default 256 MiB */
+  held?: number;
+  /** Matrices of the same shapes whose outputs are summed, for the same inputs. @default the expert's own */
+  seen?: (expert: Expert) => ExpertSource;
+}
+
 /**
  * Goes through experts of a layer, in their order, with the Gram matrices of what their matrices meet: of gate and up projection the layer's inputs, of
  * the down projection silu(gate x) * (up x), each token's row times half its routing weight (a common factor
@@ -26,8 +34,6 @@ const HELD = 2 ** 28;
  * it comes out of the layer.
  *
  * The kept inputs are read once for as many experts as fit in 256 MiB. What is handed out is given back when the next one is asked for.
- *
- * @param held Bytes of Gram matrices and weights.
  */
 export async function* expertResponses(
   device: Device,
@@ -35,8 +41,7 @@ export async function* expertResponses(
   { index, block }: MoeLayer,
   trace: Trace,
   experts: readonly Expert[],
-  signal?: AbortSignal,
-  held: number = HELD,
+  { signal, held = HELD, seen }: ResponsesOptions = {},
 ): AsyncGenerator<{ expert: Expert; responses: ExpertResponses }> {
   const { config } = model, { inputs } = trace.layers.find((l) => l.layer === index)!, { hidden, tokens } = inputs;
   const most = batchTokens(config, config.moe.topK), { topK, ...rule } = routerRule(config, block.experts.map((e) => e.id));
@@ -60,12 +65,13 @@ export async function* expertResponses(
       weights.set(await device.read(gates), start * topK);
     }
   }
-  const smaller = Math.min(hidden, config.moe.intermediate), bytes = 4 * (3 * hidden * config.moe.intermediate + 3 * smaller ** 2);
+  const smaller = Math.min(hidden, config.moe.intermediate),
+    bytes = 4 * (3 * (seen ? 2 : 1) * hidden * config.moe.intermediate + 3 * smaller ** 2);
   const size = Math.max(1, Math.floor(held / bytes));
   for (let first = 0; first < experts.length; first += size) {
     using stack = new DisposableStack();
     const group: Meeting[] = [];
-    for (const expert of experts.slice(first, first + size)) group.push(stack.use(await Meeting.of(device, expert)));
+    for (const expert of experts.slice(first, first + size)) group.push(stack.use(await Meeting.of(device, expert, seen?.(expert))));
     for await (const { x, start, count } of chunks()) {
       for (const meeting of group) {
         const position = block.experts.indexOf(meeting.expert), rows: number[] = [], shares: number[] = [];
@@ -88,16 +94,19 @@ class Meeting implements Disposable {
   readonly #weights = new DisposableStack();
   readonly #sums = new DisposableStack();
   #matrices!: Record<"gate" | "up" | "down", Tensor>;
+  #seen!: Record<"gate" | "up" | "down", Tensor>;
   responses!: ExpertResponses;
 
   private constructor(readonly device: Device, readonly expert: Expert) {}
 
-  static async of(device: Device, expert: Expert): Promise<Meeting> {
+  static async of(device: Device, expert: Expert, seen?: ExpertSource): Promise<Meeting> {
     const meeting = new Meeting(device, expert);
     try {
       const load = async (source: MatrixSource) =>
         meeting.#weights.use(await ("left" in source ? denseMatrix(device, source) : device.load(source)));
-      meeting.#matrices = { gate: await load(expert.gate), up: await load(expert.up), down: await load(expert.down) };
+      const loadAll = async ({ gate, up, down }: ExpertSource) => ({ gate: await load(gate), up: await load(up), down: await load(down) });
+      meeting.#matrices = await loadAll(expert);
+      meeting.#seen = seen ? await loadAll(seen) : meeting.#matrices;
       const none = ({ shape }: Tensor): Responses => {
         const size = Math.min(...shape), gram = meeting.#sums.use(device.tensor(new Float32Array(size ** 2), [size, size]));
         return { gram, energy: 0, [Symbol.dispose]: () => gram[Symbol.dispose]() };
@@ -113,7 +122,7 @@ class Meeting implements Disposable {
 
   /** Adds tokens: rows of the layer's inputs, and their routing weights. */
   async add(x: Tensor, rows: number[], shares: number[]): Promise<void> {
-    const { device, responses } = this, { gate, up, down } = this.#matrices;
+    const { device, responses } = this, { gate, up, down } = this.#matrices, seen = this.#seen;
     using picked = device.tensor(Uint32Array.from(rows), [rows.length]);
     using mine = device.gather(x, picked);
     using opened = device.linear(mine, gate);
@@ -134,9 +143,10 @@ class Meeting implements Disposable {
     using input = weighed(mine);
     using activation = weighed(inner);
     const tall = gate.shape[0] > gate.shape[1], deep = down.shape[0] > down.shape[1];
-    using openedShare = tall ? undefined : weighed(opened);
-    using raisedShare = tall ? undefined : weighed(raised);
-    using output = deep ? undefined : device.linear(activation, down);
+    const outputs = (own: Tensor, y: Tensor, other: Tensor) => tall ? undefined : own === other ? weighed(y) : device.linear(input, other);
+    using openedShare = outputs(gate, opened, seen.gate);
+    using raisedShare = outputs(up, raised, seen.up);
+    using output = deep ? undefined : device.linear(activation, seen.down);
     await this.#extend(responses.gate, openedShare ?? input, input);
     await this.#extend(responses.up, raisedShare ?? input, input);
     await this.#extend(responses.down, output ?? activation, activation);

@@ -6,7 +6,7 @@
 
 import { checkedTraining } from "./checked_training.ts";
 import { checkAttention, checkRotary } from "./checks/segments.ts";
-import { checkFitness, checkGates, checkRank, checkRun } from "./checks/routing.ts";
+import { checkFitness, checkGates, checkRank, checkRun, checkSkip } from "./checks/routing.ts";
 import * as shapes from "./checks/shapes.ts";
 import { checkExperts, checkSource, checkTensor, checkValues } from "./checks/tensors.ts";
 import type { Device, Tensor } from "./device.ts";
@@ -90,6 +90,11 @@ export function checked(device: Device, home: Home): Device {
       checkGates(ranking, rule);
       return allOrNothing(() => device.gates(ranking, rule));
     },
+    skip(ranking, share) {
+      indices(ranking.experts), floats(ranking.probabilities);
+      checkSkip(ranking, share);
+      return allOrNothing(() => device.skip(ranking, share));
+    },
     experts(x, table, experts) {
       floats(x), indices(table);
       checkExperts(device.kind, home, experts);
@@ -125,13 +130,18 @@ export function checked(device: Device, home: Home): Device {
       shapes.checkSquares(a, b);
       return allOrNothing(() => device.squares(a, b));
     },
+    overlap(a, b) {
+      floats(a, b);
+      shapes.checkOverlap(a, b);
+      return allOrNothing(() => device.overlap(a, b));
+    },
     crossEntropy(x, head, targets) {
       floats(x), weights(head), indices(targets);
       shapes.checkCrossEntropy(x, head, targets);
       return allOrNothing(() => device.crossEntropy(x, head, targets));
     },
     async fitness(inputs, sets) {
-      floats(inputs.ranking.probabilities, inputs.probabilities, inputs.gram), indices(inputs.ranking.experts);
+      floats(inputs.ranking.probabilities, inputs.probabilities, inputs.gram, inputs.along), indices(inputs.ranking.experts);
       checkFitness(inputs, sets);
       return await device.fitness(inputs, sets);
     },

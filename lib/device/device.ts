@@ -70,6 +70,12 @@ export interface Device extends Training, Disposable {
   rank(probabilities: Tensor, ranks: number, groups?: RouterGroups): Ranking;
   /** Routing weights `[tokens, ranks]` of ranked experts that are all used: renormalised and scaled as the rule says; 0 where all probabilities are. */
   gates(ranking: Ranking, rule: RouterRule): Tensor;
+  /**
+   * The same ranking without each token's least probable experts, which together hold at most `share` of its ranked probability; the best one always stays.
+   * They become `NO_EXPERT` and 0, and the others' probabilities are scaled to the sum of all, so that gates keep their sum. Nothing is left out where that
+   * sum is not a number.
+   */
+  skip(ranking: Ranking, share: number): Ranking;
   /** Output of each listed expert for its token: x `[tokens, hidden]`, experts `[tokens, ranks]` -> `[tokens, ranks, hidden]`; zero for `NO_EXPERT` and what the layer has not. */
   experts(x: Tensor, experts: Tensor, weights: Experts): Tensor;
   /** Σ_r gates[t, r] · outputs[t, r]: `[tokens, ranks, hidden]` -> `[tokens, hidden]`. */
@@ -84,11 +90,13 @@ export interface Device extends Training, Disposable {
   transpose(x: Tensor): Tensor;
   /** Squared Euclidean norm of each row of a, or of a - b. */
   squares(a: Tensor, b?: Tensor): Tensor;
+  /** Σ_i min(a[t, i], b[t, i]) of each row. */
+  overlap(a: Tensor, b: Tensor): Tensor;
   /** -log softmax(x · headᵀ)[target] of each row; the logits are never held for the whole vocabulary. NaN for a target beyond it. */
   crossEntropy(x: Tensor, head: Tensor, targets: Tensor): Tensor;
   /**
-   * Squared Frobenius norm of the routed output's change for each set of dropped experts (positions in the layer), never below 0. A token that has no
-   * expert left, or none with a probability above 1e-37, has an output of zero then.
+   * Squared Frobenius norm of the routed output's change for each set of dropped experts (positions in the layer), never below 0 without `along`. A token
+   * that has no expert left, or none with a probability above 1e-37, has an output of zero then.
    */
   fitness(inputs: FitnessInputs, sets: readonly (readonly number[])[]): Promise<Float64Array>;
   /** The `count` largest eigenvalues of a symmetric matrix of finite numbers `[n, n]`, falling, and their eigenvectors as rows `[count, n]`. */

@@ -28,12 +28,14 @@ import linear from "../../kernels/linear.wgsl" with { type: "text" };
 import linearBack from "../../kernels/linear_back.wgsl" with { type: "text" };
 import linearFew from "../../kernels/linear_few.wgsl" with { type: "text" };
 import outer from "../../kernels/outer.wgsl" with { type: "text" };
+import overlap from "../../kernels/overlap.wgsl" with { type: "text" };
 import packHeads from "../../kernels/pack_heads.wgsl" with { type: "text" };
 import rank from "../../kernels/rank.wgsl" with { type: "text" };
 import rmsNorm from "../../kernels/rms_norm.wgsl" with { type: "text" };
 import rmsNormVjp from "../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
 import rotary from "../../kernels/rotary.wgsl" with { type: "text" };
 import scale from "../../kernels/scale.wgsl" with { type: "text" };
+import skip from "../../kernels/skip.wgsl" with { type: "text" };
 import softmax from "../../kernels/softmax.wgsl" with { type: "text" };
 import softmaxVjp from "../../kernels/softmax_vjp.wgsl" with { type: "text" };
 import squares from "../../kernels/squares.wgsl" with { type: "text" };
@@ -43,7 +45,7 @@ import transpose from "../../kernels/transpose.wgsl" with { type: "text" };
 import weightedRowsVjp from "../../kernels/weighted_rows_vjp.wgsl" with { type: "text" };
 import widen from "../../kernels/widen.wgsl" with { type: "text" };
 
-/** Texts of the kernels of a forward pass, also through low-rank experts. */
+/** Texts of the kernels of a forward pass, also through experts of low rank and differences from a shared one. */
 export const FORWARD: readonly string[] = [
   add,
   attention,
@@ -59,16 +61,27 @@ export const FORWARD: readonly string[] = [
   rank,
   rmsNorm,
   rotary,
+  skip,
   softmax,
   swiglu,
+  transpose,
   widen,
 ];
 
 /** And of what prices sets of experts. */
-export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, squares];
+export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, scale, squares, weightedRowsVjp];
+
+/** And of what adds up experts' outputs for all tokens. */
+export const SIGNATURES: readonly string[] = [...FORWARD, outer];
+
+/** And of what compares predictions. */
+export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares, transpose];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
+
+/** And of what sums up the inputs of linears. */
+export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
@@ -90,6 +103,5 @@ export const TRAINING: readonly string[] = [
   softmaxVjp,
   squares,
   swigluVjp,
-  transpose,
   weightedRowsVjp,
 ];

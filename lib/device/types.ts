@@ -136,6 +136,11 @@ export interface FitnessInputs {
   readonly probabilities: Tensor;
   /** Inner products of the ranked experts' outputs, `[tokens, ranks, ranks]`. */
   readonly gram: Tensor;
+  /**
+   * Inner products of the ranked experts' outputs with a vector R of the token, `[tokens, ranks]`: what the output already lacks. The change is then that
+   * of ‖R + F(x) - F(x; S)‖² against ‖R‖², which can be negative.
+   */
+  readonly along?: Tensor;
 }
 
 /** In a table of experts: no expert here, the row of its output is zero. */

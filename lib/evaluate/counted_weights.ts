@@ -8,9 +8,10 @@ import { isObject } from "../checkpoint/parse_json_object.ts";
 import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
 import { checkRanks } from "../decompose/decompose_experts.ts";
+import type { BasedSource } from "../model/based_source.ts";
 import { type DescribedModel, describedModel } from "../model/described_model.ts";
 import { expect } from "../model/expect.ts";
-import { moeLayers } from "../model/model.ts";
+import { type Expert, moeLayers } from "../model/model.ts";
 import { checkPlan, type PruningPlan } from "../model/prune_experts.ts";
 
 /** What is taken out: a plan, or the share of each layer's experts; ranks of the experts that are left, or their average. */
@@ -58,8 +59,9 @@ export function countedWeights(
     const dropped = droppedOf(pruning, index, block.experts.map((e) => e.id), purpose);
     const kept = block.experts.filter((e) => !dropped.has(e.id));
     if (kept.length === 0) throw new RangeError(`Cannot ${purpose}: "pruning" leaves layer ${index} without experts`);
-    const share = Math.min(1, moe.topK / kept.length);
-    add("routers", kept.length * hidden, kept.length * bytesOf(block.router) / block.experts.length);
+    const choices = kept.length + (block.constants?.ids.length ?? 0), share = Math.min(1, moe.topK / choices), users = usersOf(kept);
+    add("routers", choices * hidden, choices * bytesOf(block.router) / block.router.shape[0]);
+    if (block.constants) add("experts", sizeOf(block.constants.outputs), bytesOf(block.constants.outputs), share);
     for (const { id, gate, up, down } of kept) {
       const rank = typeof ranks === "number"
         ? ranks
@@ -68,8 +70,16 @@ export function countedWeights(
         const parts = partsOf(matrix),
           count = parts.reduce((n, part) => n + sizeOf(part), 0),
           bytes = parts.reduce((n, part) => n + bytesOf(part), 0);
-        const factored = rank === undefined || rank > largest ? count : rank * (hidden + moe.intermediate);
-        add("experts", factored, bytes / count * factored, share);
+        if (rank !== undefined && rank <= largest) {
+          const factored = rank * (hidden + moe.intermediate);
+          add("experts", factored, bytes / count * factored, share);
+        } else {
+          for (const part of parts) {
+            if (users.get(part) === undefined) continue; // it was counted with the first expert that has it
+            add("experts", sizeOf(part), bytesOf(part), Math.min(1, share * users.get(part)!));
+            users.delete(part);
+          }
+        }
       }
     }
   }
@@ -106,8 +116,19 @@ function droppedOf(pruning: Compression["pruning"], layer: number, ids: number[]
   return new Set(pruning?.layers.find((l) => l.layer === layer)?.drop);
 }
 
+/** What a matrix is stored as. */
 function partsOf(matrix: MatrixSource): TensorSource[] {
+  if ("terms" in matrix) return Object.values((matrix as BasedSource).terms);
   return "left" in matrix ? [matrix.left, matrix.right] : [matrix];
+}
+
+/** How many experts have each stored matrix. */
+function usersOf(experts: readonly Expert[]): Map<TensorSource, number> {
+  const users = new Map<TensorSource, number>();
+  for (const part of experts.flatMap(({ gate, up, down }) => [gate, up, down].flatMap(partsOf))) {
+    users.set(part, (users.get(part) ?? 0) + 1);
+  }
+  return users;
 }
 
 function sizeOf({ shape }: TensorSource): number {

@@ -131,7 +131,7 @@ export function loadedBytes({ attention, inputNorm, outputNorm, block }: Decoder
 }
 
 function bytesOf(tensors: readonly MatrixSource[]): number {
-  return tensors.flatMap((tensor) => "left" in tensor ? [tensor.left, tensor.right] : [tensor])
+  return [...new Set(tensors.flatMap((tensor) => "left" in tensor ? [tensor.left, tensor.right] : [tensor]))]
     .reduce((sum, { dtype, shape }) => sum + BYTES[dtype] * shape.reduce((a, b) => a * b, 1), 0);
 }
 

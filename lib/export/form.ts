@@ -8,8 +8,8 @@ import type { KeptLayer } from "../model/assemble_model.ts";
 import type { Model } from "../model/model.ts";
 
 /**
- * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers and low-rank experts
- * as they are, with the Python classes that load them.
+ * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers, low-rank, merged or
+ * constant experts and thresholds of skipping as they are, with the Python classes that load them.
  */
 export type Form = "native" | "remote-code";
 
@@ -18,7 +18,7 @@ export type Form = "native" | "remote-code";
  *
  * @param model Which model.
  * @param kept What is left of its layers.
- * @param wanted Native where that can hold the model, else remote-code, if undefined.
+ * @param wanted Native where that can hold the model as small as it is, else remote-code, if undefined. Native holds merged experts too: each in full.
  * @returns The form.
  * @throws {Error} If the wanted form cannot hold the model; the sentence says why, and which can.
  * @throws {TypeError} If there is no such form.
@@ -40,7 +40,7 @@ export function formOf(model: Pick<Model, "config">, kept: readonly KeptLayer[],
   const obstacle = obstacleTo(model, kept);
   switch (wanted) {
     case undefined:
-      return obstacle ? "remote-code" : "native";
+      return obstacle || kept.some(({ merged }) => merged) ? "remote-code" : "native";
     case "remote-code":
       return wanted;
     case "native":
@@ -55,6 +55,10 @@ export function formOf(model: Pick<Model, "config">, kept: readonly KeptLayer[],
 function obstacleTo({ config: { moe } }: Pick<Model, "config">, kept: readonly KeptLayer[]): string | undefined {
   const lowRank = kept.find((k) => k.ranks);
   if (lowRank) return `layer ${lowRank.layer} has experts of low rank; use the form "remote-code"`;
+  const constant = kept.find((k) => k.constants);
+  if (constant) return `layer ${constant.layer} has experts that are constants; use the form "remote-code"`;
+  const skipping = kept.find((k) => k.skip !== undefined);
+  if (skipping) return `layer ${skipping.layer} skips experts; use the form "remote-code"`;
   const [first] = kept, other = kept.find((k) => k.experts.length !== first.experts.length);
   if (other) {
     return `layer ${first.layer} has ${first.experts.length} experts and layer ${other.layer} ${other.experts.length}; use the form ` +

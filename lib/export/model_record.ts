@@ -5,7 +5,9 @@
  */
 
 import type { RankPlan } from "../decompose/allocate_ranks.ts";
+import type { KeptLayer } from "../model/assemble_model.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
+import type { LayerMerge } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import type { Candidates } from "../search/candidates.ts";
 
@@ -30,10 +32,14 @@ export interface ModelRecord extends Provenance {
   versions: { winnow: string; deno: string };
   /** What was compressed: `experts` in each MoE layer; `location` is its address, of a folder only the name, absent where it is not known. */
   original: { architecture: string; experts: number; location?: string };
+  /** Pairs of layers that became one, in order; absent where none did. Everything else here goes by the numbers of the layers that are left. */
+  merges?: LayerMerge[];
   /** Every MoE layer listed. */
   plan: PruningPlan;
   /** Every MoE layer listed, with the experts that have low rank; absent where none has. `target` is the sum itself: the weights do not show what was aimed at. */
   ranks?: RankPlan;
-  /** SHA-256 over canonical JSON of `original`, `plan`, `ranks`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
+  /** Every MoE layer as the config's `winnow` lists it, where experts were merged, are constants or differences from a shared one, or are skipped; else absent. */
+  forms?: KeptLayer[];
+  /** SHA-256 over canonical JSON of `original`, `merges`, `plan`, `ranks`, `forms`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
   recipe: string;
 }

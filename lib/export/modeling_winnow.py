@@ -1,9 +1,12 @@
-"""Models that Winnow made smaller, for transformers 5: their layers have different numbers of experts, and experts may have low rank.
+"""Models that Winnow made smaller, for transformers 5: layers have different numbers of experts, which may have low rank, share weights or be constant.
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 config.json's "winnow" says what is left: {"experts": experts of a layer at first, "layers": [{"layer": index, "experts": ids of those that
-stayed, "ranks": the rank of each, null where it is dense; absent where all are}, ...]}. Everything else is the architecture's own class.
+stayed, "ranks": the rank of each, null where it is dense; absent where all are}, ...]}. A layer may also have "merged": for each expert the position
+of the first one with the same weights; "constants": ids of experts that give the same vector whatever their input, last in the router; "based": true
+where low rank is that of the difference from weights that all experts of the layer share; "skip": the share of a token's weights that is left out,
+least first. Everything else is the architecture's own class.
 """
 
 import copy
@@ -35,6 +38,8 @@ def projection(inputs, outputs, rank):
 
 
 class Expert(nn.Module):
+    """With `base`, whose weights come on top, the matrices are differences."""
+
     def __init__(self, config, rank):
         super().__init__()
         hidden, intermediate = config.hidden_size, getattr(config, "moe_intermediate_size", config.intermediate_size)
@@ -43,19 +48,51 @@ class Expert(nn.Module):
         self.down_proj = projection(intermediate, hidden, rank)
         self.act_fn = ACT2FN[config.hidden_act]
 
-    def forward(self, hidden_states):
-        return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
+    def forward(self, hidden_states, base=None):
+        def apply(name, x):
+            y = getattr(self, name)(x)
+            return y if base is None else y + getattr(base, name)(x)
+
+        return apply("down_proj", self.act_fn(apply("gate_proj", hidden_states)) * apply("up_proj", hidden_states))
+
+
+def skipped(weights, share):
+    """Weights [tokens, top-k], falling: 0 for the last ones of a token that together hold at most this share, the others scaled to the sum of all."""
+    total, tails = weights.sum(-1, keepdim=True), weights.flip(-1).cumsum(-1).flip(-1)
+    stay = tails > share * total
+    stay[..., 0] = True
+    left = weights * stay
+    return torch.where(stay.all(-1, keepdim=True), weights, left * (total / left.sum(-1, keepdim=True)))
 
 
 class Experts(nn.ModuleList):
     """The experts of a layer one by one, in place of the stacked tensors of transformers, which must all have one shape."""
 
+    def __init__(self, config, kept):
+        merged, ranks = kept.get("merged"), kept.get("ranks") or [None] * len(kept["experts"])
+        owners = [i for i in range(len(ranks)) if merged is None or merged[i] == i]
+        super().__init__(Expert(config, ranks[i]) for i in owners)
+        # Which of the modules each position of the router stands for.
+        self.module_of = [owners.index(i if merged is None else merged[i]) for i in range(len(ranks))]
+        if kept.get("based"):
+            self.base = Expert(config, None)
+        if kept.get("constants"):
+            self.constants = nn.Parameter(torch.zeros(len(kept["constants"]), config.hidden_size))
+        self.skip = kept.get("skip")
+
     def forward(self, hidden_states, top_k_index, top_k_weights):
         """hidden_states [tokens, hidden]; top_k_index and top_k_weights [tokens, top-k]."""
         output = torch.zeros_like(hidden_states)
-        for index in top_k_index.unique().tolist():
-            token, place = torch.where(top_k_index == index)
-            weighted = self[index](hidden_states[token]) * top_k_weights[token, place, None]
+        if self.skip is not None:
+            top_k_weights = skipped(top_k_weights, self.skip)
+        used = top_k_weights != 0
+        for index in top_k_index[used].unique().tolist():
+            token, place = torch.where((top_k_index == index) & used)
+            if index < len(self.module_of):
+                found = self._modules[str(self.module_of[index])](hidden_states[token], getattr(self, "base", None))
+            else:
+                found = self.constants[index - len(self.module_of)]
+            weighted = found * top_k_weights[token, place, None]
             output.index_add_(0, token, weighted.to(output.dtype))
         return output
 
@@ -85,7 +122,7 @@ class GroupRouter(nn.Module):
 
 def moe_block(block_class, config, kept):
     """The architecture's own block with as many experts as were kept: its router and shared experts stay as they are."""
-    ids = kept["experts"]
+    ids = kept["experts"] + kept.get("constants", [])
     layer_config = copy.copy(config)
     for key in ("num_experts", "num_local_experts", "n_routed_experts"):
         if hasattr(layer_config, key):
@@ -94,7 +131,7 @@ def moe_block(block_class, config, kept):
     block = block_class(layer_config)
     if getattr(config, "topk_method", None) == "group_limited_greedy":
         block.gate = GroupRouter(config, ids)
-    block.experts = Experts(Expert(config, rank) for rank in kept.get("ranks") or [None] * len(ids))
+    block.experts = Experts(config, kept)
     return block
 
 

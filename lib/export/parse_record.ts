@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { LayerMerge } from "../model/model.ts";
 import { isObject, parseJsonObject } from "../checkpoint/parse_json_object.ts";
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
 import type { ModelRecord } from "./model_record.ts";
@@ -28,7 +29,7 @@ const EXPERTS = 65_536;
  */
 export async function parseRecord(json: string, where: string): Promise<ModelRecord> {
   const record = parseJsonObject(json, where) as unknown as ModelRecord,
-    { format, versions, original, plan, ranks, options, seed } = record;
+    { format, versions, original, merges, plan, ranks, forms, options, seed } = record;
   const check = (holds: boolean, key: keyof ModelRecord, wanted: string) => {
     if (holds) return;
     const found = record[key] === undefined ? "absent" : JSON.stringify(record[key]).slice(0, 60);
@@ -48,6 +49,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
     "plan",
     `the experts, of ${ids.length}, that each layer loses`,
   );
+  check(merges === undefined || Array.isArray(merges) && merges.every(isMerge), "merges", "pairs of layers and their ratios");
   const all = new Map(plan.layers.map(({ layer }) => [layer, ids]));
   const left = new Map(plan.layers.map(({ layer, drop }) => [layer, ids.filter((id) => !drop.includes(id))]));
   check(
@@ -60,6 +62,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
     "ranks",
     "a rank for experts that are left",
   );
+  check(forms === undefined || listsLayers(forms && { layers: forms }), "forms", "a list of layers");
   check(options === undefined || isObject(options), "options", "an object");
   check(seed === undefined || Number.isSafeInteger(seed), "seed", "a whole number");
   const candidates = record.candidates;
@@ -73,7 +76,11 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
     "sets of experts of the original model",
   );
   const scores = checkedScores(record, "scores", all, where), rankScores = checkedScores(record, "rankScores", left, where);
-  check(record.recipe === await recipeHash({ original, plan, ranks, options, seed }), "recipe", "the hash of what stands beside it");
+  check(
+    record.recipe === await recipeHash({ original, merges, plan, ranks, forms, options, seed }),
+    "recipe",
+    "the hash of what stands beside it",
+  );
   return { ...record, ...(scores ? { scores } : {}), ...(rankScores ? { rankScores } : {}) };
 }
 
@@ -104,6 +111,10 @@ function checkedScores(
 }
 
 const isText = (value: unknown): value is string => typeof value === "string";
+const isIndex = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+const isMerge = (value: unknown): value is LayerMerge =>
+  isObject(value) && isIndex(value.keep) && isIndex(value.absorb) && typeof value.ratio === "number" && value.ratio >= 0 &&
+  value.ratio <= 1;
 const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0;
 
 function listsLayers(value: unknown): value is { layers: { layer: number }[] } {

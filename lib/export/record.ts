@@ -46,10 +46,27 @@ export async function recordOf(
 ): Promise<{ record: ModelRecord; json: string }> {
   expect(isObject(given) && !(given instanceof Promise), "save", "a record, such as { scores, seed }", given);
   const { experts } = model.config.moe, before = await recordBefore(model), plan = planOf(kept, experts), ranks = ranksOf(kept);
+  const forms = kept.some((k) => k.merged || k.constants || k.based || k.skip !== undefined) ? kept : undefined;
+  const merges = [...before?.merges ?? [], ...model.merges ?? []];
   // Scores of what was left then say nothing about ranks once more is gone.
   const same = before && JSON.stringify(before.plan) === JSON.stringify(plan);
-  const { scores, rankScores, candidates, options, seed } = { ...before, ...(same ? {} : { rankScores: undefined }), ...given };
-  const made = plain({ original: before?.original ?? originalOf(model), plan, ranks, options, seed });
+  // After a merge, what was known goes by other numbers of layers.
+  const renumbered = model.merges ? { scores: undefined, rankScores: undefined, candidates: undefined } : {};
+  const { scores, rankScores, candidates, options, seed } = {
+    ...before,
+    ...(same ? {} : { rankScores: undefined }),
+    ...renumbered,
+    ...given,
+  };
+  const made = plain({
+    original: before?.original ?? originalOf(model),
+    merges: merges.length > 0 ? merges : undefined,
+    plan,
+    ranks,
+    forms,
+    options,
+    seed,
+  });
   const record = {
     format: 1,
     versions: { winnow: project.version, deno: Deno.version.deno },

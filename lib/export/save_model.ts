@@ -93,8 +93,10 @@ export async function saveModel(model: Model, path: string, options: SaveModelOp
   if (await real(path) === await real(source.location)) {
     throw new Error(`Cannot save to "${path}": the model is read from there; choose another folder`);
   }
-  const kept = keptOf(model), form = formOf(model, kept, options.form), changes = changesOf(model, kept, form, options.dtype);
-  const { json, record } = await recordOf(model, kept, options.record);
+  const left = keptOf(model), form = formOf(model, left, options.form);
+  const kept = form === "native" ? left.map(({ merged: _, ...layer }) => layer) : left,
+    changes = changesOf(model, kept, form, options.dtype);
+  const { json, record } = await recordOf(model, left, options.record);
   const files: Map<string, string | Uint8Array> = new Map(await accompanyingFiles(source));
   files.set("config.json", reviseJson(await configOf(source), changes));
   files.set("winnow.json", json);
@@ -118,15 +120,18 @@ async function configOf(source: Source): Promise<string> {
 }
 
 /** What the config has to say differently; undefined removes a key. */
-function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
+function changesOf({ config, checkpoint }: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
   const { architecture, moe, raw } = config, { loader } = ARCHITECTURES[architecture];
   const winnow: WinnowConfig = { experts: moe.experts, layers: kept };
+  // Merged layers change the config itself.
+  const own = Object.fromEntries(Object.entries(raw).filter(([key, value]) => value !== checkpoint.config[key]));
   const present = (keys: string[], value: unknown) =>
     Object.fromEntries(keys.filter((key) => raw[key] !== undefined).map((key) => [key, value]));
   const names = { F32: "float32", BF16: "bfloat16", F16: "float16" }, typed = dtype ? present(["dtype", "torch_dtype"], names[dtype]) : {};
   if (form === "remote-code") {
     const [config, model] = [loader.replace("ForCausalLM", "Config"), loader].map((name) => `modeling_winnow.Winnow${name}`);
     return {
+      ...own,
       model_type: `winnow_${architecture}`,
       architectures: [`Winnow${loader}`],
       auto_map: { AutoConfig: config, AutoModelForCausalLM: model },
@@ -139,6 +144,7 @@ function changesOf({ config }: Model, kept: KeptLayer[], form: Form, dtype?: DTy
   }
   const count = kept[0]?.experts.length ?? moe.experts;
   return {
+    ...own,
     model_type: architecture,
     architectures: [loader],
     auto_map: undefined, // the original's own code does not come along

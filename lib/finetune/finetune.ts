@@ -8,7 +8,7 @@ import { random } from "../calibrate/random.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectNoSkipping, expectStage } from "../model/expect_stage.ts";
 import { vector } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
@@ -67,7 +67,7 @@ export interface TunedModel extends Model {
  * @returns The model with the adapters merged, lazily and in float32, beside the adapters and the loss curve.
  * @throws {RangeError} If an option makes no sense, the model has none of the targets, or no example has a token to learn.
  * @throws {TypeError} If an example has none of the forms.
- * @throws {Error} If the folder of `checkpoint` holds the state of another training, of another model, or anything else.
+ * @throws {Error} If the model skips experts, or the folder of `checkpoint` holds the state of another training, of another model, or anything else.
  *
  * @example
  * ```ts
@@ -87,6 +87,7 @@ export async function finetune(
   options: FinetuneOptions = {},
 ): Promise<TunedModel> {
   expectStage(device, model, "fine-tune", options);
+  expectNoSkipping(model, "fine-tune");
   const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = RESIDENT, onStep, teacher } = options;
   checkStore({ checkpoint, checkpointEvery, residentBytes });
   expect(onStep === undefined || onStep === null || typeof onStep === "function", "fine-tune", 'a function as "onStep"', onStep);

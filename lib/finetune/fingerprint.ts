@@ -5,8 +5,8 @@
  */
 
 import { tensorBytes } from "../checkpoint/write_safetensors.ts";
-import type { TensorSource } from "../device/device.ts";
-import type { DecoderLayer, Model } from "../model/model.ts";
+import type { MatrixSource, TensorSource } from "../device/device.ts";
+import type { DecoderLayer, Expert, Model } from "../model/model.ts";
 import type { TokenizedExample } from "./examples.ts";
 
 /** SHA-256 of the examples' tokens. */
@@ -15,8 +15,9 @@ export async function examplesFingerprint(examples: readonly TokenizedExample[])
 }
 
 /**
- * SHA-256 over which experts every layer has, how many of them a token uses, their ranks, and weights of the last layer: attention, router, one expert. Models that were pruned,
- * decomposed or tuned differently differ there, wherever they lie; reading all weights would take long.
+ * SHA-256 over which experts every layer has, how many of them a token uses, their ranks, which share their matrices, and weights of the last layer:
+ * attention, router, one expert. Models that were pruned, decomposed or tuned differently differ there, wherever they lie; reading all weights would take
+ * long.
  */
 export async function modelFingerprint(model: Model): Promise<string> {
   const { attention, block } = model.layers.at(-1)!,
@@ -40,7 +41,9 @@ export async function weightsFingerprint(sources: readonly TensorSource[]): Prom
 
 function expertsOf({ block }: DecoderLayer): unknown {
   if (block.kind === "dense") return null;
-  return block.experts.map(({ id, gate, up, down }) => [id, ...[gate, up, down].map((m) => "left" in m ? m.right.shape[0] : null)]);
+  const owner = ({ gate }: Expert) => block.experts.findIndex((e) => e.gate === gate);
+  const rank = (matrix: MatrixSource) => "left" in matrix ? matrix.right.shape[0] : null;
+  return [block.experts.map((e) => [e.id, owner(e), ...[e.gate, e.up, e.down].map(rank)]), block.constants?.ids];
 }
 
 async function sha256(data: BufferSource): Promise<string> {

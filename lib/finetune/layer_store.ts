@@ -41,11 +41,11 @@ export class LayerStore implements Disposable {
   }
 }
 
-/** Bytes of the matrices of a layer, as they are stored. */
+/** Bytes of the matrices of a layer, as they are stored; one that several experts share counts once. */
 export function layerBytes({ attention, block }: DecoderLayer): number {
   const matrices: MatrixSource[] = block.kind === "dense"
     ? [block.gate, block.up, block.down]
     : [...block.experts, ...(block.shared ? [block.shared] : [])].flatMap(({ gate, up, down }): MatrixSource[] => [gate, up, down]);
   const all = [...Object.values(attention), ...matrices].flatMap((m) => "left" in m ? [m.left, m.right] : [m]);
-  return all.reduce((n, source) => n + tensorBytes(source), 0);
+  return [...new Set(all)].reduce((n, source) => n + tensorBytes(source), 0);
 }

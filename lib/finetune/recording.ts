@@ -97,6 +97,9 @@ export function recording(tape: Tape, adapters?: LayerAdapters, routed?: (logits
       probabilitiesOf.set(shared, valueOf(probabilities));
       return shared;
     },
+    skip: () => {
+      throw new Error("Cannot go back through a layer that skips experts: what it leaves out has no gradient");
+    },
     gates: (ranking, rule) => {
       const probabilities = probabilitiesOf.get(ranking)!, y = made(device.gates(ranking, rule));
       tape.record(y.value, [probabilities], (dy) => {
@@ -105,6 +108,8 @@ export function recording(tape: Tape, adapters?: LayerAdapters, routed?: (logits
       return y;
     },
     experts: (x, table, weights) => new Recorded(adaptedExperts(tape, adapters, valueOf(x), table, weights)),
+    // What rows are gathered from is not trained.
+    gather: (x, rows) => made(device.gather(valueOf(x), valueOf(rows))),
     combine: (outputs, gates) => {
       const [o, w] = [valueOf(outputs), valueOf(gates)], y = made(device.combine(o, w));
       tape.record(y.value, [o, w], (dy) => {

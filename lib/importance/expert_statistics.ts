@@ -7,7 +7,7 @@
 import type { Device, RouterRule, Tensor } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import type { LoadedMoe } from "../model/load_layer.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { ModelConfig } from "../model/parse_config.ts";
@@ -34,6 +34,8 @@ export interface LayerStatistics {
   norms: Float64Array;
   gatedNorms: Float64Array;
   squaredNorms: Float64Array;
+  /** Largest magnitude of a number of f(x), over its tokens. */
+  peaks: Float64Array;
   /** f(x) over its tokens, `[experts, hidden]`. */
   outputs: Float64Array;
   /** x² and (g x)² over its tokens, number by number, `[experts, hidden]`. */
@@ -56,7 +58,7 @@ export interface ExpertStatistics {
 
 /**
  * Runs sequences through the model and sums up what scores of experts are made of: counts hard and soft (SEER-MoE), norms of outputs plain and weighted
- * (EAN, REAP, MAN), mean outputs (the constants of MoNE), squares of inputs (for gate and up projections in Wanda and MoE-Pruner, of the unpruned model),
+ * (EAN, REAP, MAN) and their peaks (super experts), mean outputs (the constants of MoNE), squares of inputs (for gate and up projections in Wanda and MoE-Pruner, of the unpruned model),
  * ratios of weights (dynamic skipping in NAEE). The weights are read once; the routed experts of a token run twice, for the statistics and for the model.
  * Sequences have no padding: every token counts.
  *
@@ -81,6 +83,7 @@ export async function expertStatistics(
   options: StageOptions = {},
 ): Promise<ExpertStatistics> {
   expectStage(device, model, "take statistics of experts", options);
+  expectOwnExperts(model, "take statistics of experts");
   const { config } = model, { signal, onProgress, resume } = options;
   const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK)), starts: number[] = [];
   const tokens = batches.reduce((start, { ids }) => (starts.push(start), start + ids.length), 0);
@@ -103,6 +106,7 @@ export async function expertStatistics(
     found: ({ layer, start, sums }) => {
       const total = layers.find((l) => l.layer === layer)!;
       for (const key of SUMS) sums[key].forEach((value, i) => total[key][i] += value);
+      sums.peaks.forEach((peak, e) => total.peaks[e] = Math.max(total.peaks[e], peak));
       total.entropy += sums.entropy;
       total.topRatios.set(sums.topRatios, start);
     },
@@ -114,14 +118,15 @@ export async function expertStatistics(
 /** What is summed in a layer. */
 type Sums = Omit<LayerStatistics, "layer" | "experts">;
 
-/** Names of the sums that are one number an expert. */
+/** Names of the sums over tokens that are one number an expert. */
 export const BY_EXPERT = ["counts", "probabilities", "allProbabilities", "weights", "norms", "gatedNorms", "squaredNorms"] as const;
 const BY_EXPERT_AND_NUMBER = ["outputs", "inputSquares", "gatedInputSquares"] as const;
 const SUMS = [...BY_EXPERT, ...BY_EXPERT_AND_NUMBER];
 
-function noSums({ hidden }: ModelConfig, experts: number, tokens: number): Sums {
+/** Sums over so many tokens before the first. */
+export function noSums({ hidden }: ModelConfig, experts: number, tokens: number): Sums {
   const zeros = (keys: readonly string[], size: number) => Object.fromEntries(keys.map((key) => [key, new Float64Array(size)]));
-  const sums = { ...zeros(BY_EXPERT, experts), ...zeros(BY_EXPERT_AND_NUMBER, experts * hidden) };
+  const sums = { ...zeros([...BY_EXPERT, "peaks"], experts), ...zeros(BY_EXPERT_AND_NUMBER, experts * hidden) };
   return { ...sums, entropy: 0, topRatios: new Float32Array(tokens) } as Sums;
 }
 
@@ -129,7 +134,7 @@ function noSums({ hidden }: ModelConfig, experts: number, tokens: number): Sums 
 const PAUSE = 256;
 
 /** Adds a batch, input `[tokens, hidden]`, whose first token is the `first` of the sums. Experts run on the device; what they give is summed here, in float64. */
-async function addBatch(
+export async function addBatch(
   device: Device,
   config: ModelConfig,
   moe: LoadedMoe,
@@ -154,10 +159,11 @@ async function addBatch(
       const e = listed[t * topK + r];
       if (e >= experts) continue; // no expert fills this rank
       const g = all > 0 ? own[r] / all : 0, from = (t * topK + r) * hidden, to = e * hidden;
-      let square = 0;
+      let square = 0, peak = 0;
       for (let i = 0; i < hidden; i++) {
         const y = f[from + i], given = x[t * hidden + i] ** 2;
         square += y * y;
+        peak = Math.max(peak, Math.abs(y));
         outputs[to + i] += y;
         inputSquares[to + i] += given;
         gatedInputSquares[to + i] += g * g * given;
@@ -168,6 +174,7 @@ async function addBatch(
       sums.norms[e] += Math.sqrt(square);
       sums.gatedNorms[e] += g * Math.sqrt(square);
       sums.squaredNorms[e] += square;
+      sums.peaks[e] = Math.max(sums.peaks[e], peak);
     }
   }
 }

@@ -8,7 +8,7 @@ import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
@@ -58,6 +58,7 @@ export interface LeaveOneOutOptions extends StageOptions {
  */
 export async function leaveOneOut(device: Device, model: Model, trace: Trace, options: LeaveOneOutOptions = {}): Promise<ExpertScores> {
   expectStage(device, model, "score experts", options);
+  expectOwnExperts(model, "score experts");
   checkTrace(model, trace, "score experts");
   const { batch = 8, loss = "output" } = options;
   if (!(Number.isSafeInteger(batch) && batch > 0)) {

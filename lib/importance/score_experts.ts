@@ -41,7 +41,7 @@ const perToken = ({ counts }: LayerStatistics, sums: Float64Array) => sums.map((
  *
  * @param statistics What `expertStatistics` gives.
  * @param kind "frequency", "soft frequency" and "soft frequency, all tokens" (SEER-MoE), "weighted frequency", "REAP" (arXiv 2510.13999), "EAN", "MAN", "MSAN", "mean output norm".
- * @returns Scores to compare within a layer: budgets by them are to be `strategy: "uniform"`, since a layer's sum says how many tokens or how large outputs it has.
+ * @returns Scores to compare within a layer: budgets by them are to be `strategy: "uniform"` or `"global"`, since a layer's sum says how many tokens or how large outputs it has.
  * @throws {TypeError} If these are no statistics, or the kind is unknown.
  *
  * @example

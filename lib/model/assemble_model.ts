@@ -4,10 +4,10 @@
  * @module
  */
 
-import type { MatrixSource, TensorSource } from "../device/device.ts";
-import { moduleNames } from "./architectures.ts";
+import type { TensorSource } from "../device/device.ts";
 import { attentionTensors } from "./attention_tensors.ts";
-import type { DecoderLayer, FeedForward, MoeBlock, RowSource } from "./model.ts";
+import type { DecoderLayer, FeedForward, RowSource } from "./model.ts";
+import { moeBlock } from "./moe_block.ts";
 import type { ModelConfig } from "./parse_config.ts";
 
 /** What is left of a layer: written into the config of checkpoints that plain transformers could not describe. */
@@ -17,6 +17,14 @@ export interface KeptLayer {
   experts: number[];
   /** Rank of each expert's matrices, null where it is dense; absent where all are dense. */
   ranks?: (number | null)[];
+  /** Of each expert the position of the first one with the same matrices, its own where there is none before it; absent where all differ. */
+  merged?: number[];
+  /** Ids of experts that are constants, rising; they come after the others in the router. */
+  constants?: number[];
+  /** Are the factors of low rank differences from matrices that all experts of the layer share? */
+  based?: true;
+  /** See `MoeBlock`. */
+  skip?: number;
 }
 
 /** Everything of a {@linkcode Model} that is made of tensors. */
@@ -61,39 +69,11 @@ export function assembleModel(
   };
 }
 
-type Find = Parameters<typeof assembleModel>[1];
+/** Gives a tensor by the name that it has in a checkpoint, and its shape. */
+export type Find = Parameters<typeof assembleModel>[1];
 
-function moeBlock(config: ModelConfig, find: Find, path: string, kept?: KeptLayer): MoeBlock {
-  const { hidden, moe } = config, names = moduleNames(config.architecture, config.raw.model_type), at = `${path}.${names.moe}`;
-  const ids = kept?.experts ?? Array.from({ length: moe.experts }, (_, id) => id);
-  const matrix = (name: string, out: number, input: number, rank: number | null): MatrixSource =>
-    rank === null
-      ? find(`${name}.weight`, [out, input])
-      : { left: find(`${name}.left.weight`, [out, rank]), right: find(`${name}.right.weight`, [rank, input]) };
-  return {
-    kind: "moe",
-    router: find(`${at}.gate.weight`, [ids.length, hidden]),
-    experts: ids.map((id, position) => {
-      const expert = `${at}.experts.${position}`, rank = kept?.ranks?.[position] ?? null;
-      return {
-        id,
-        gate: matrix(`${expert}.${names.gate}`, moe.intermediate, hidden, rank),
-        up: matrix(`${expert}.${names.up}`, moe.intermediate, hidden, rank),
-        down: matrix(`${expert}.${names.down}`, hidden, moe.intermediate, rank),
-      };
-    }),
-    ...(names.shared && moe.shared > 0
-      ? {
-        shared: {
-          ...feedForward(config, find, `${at}.${names.shared}`, moe.shared),
-          ...(names.sharedGate ? { scale: find(`${at}.${names.sharedGate}.weight`, [1, hidden]) } : {}),
-        },
-      }
-      : {}),
-  };
-}
-
-function feedForward({ hidden }: ModelConfig, find: Find, path: string, intermediate: number): FeedForward {
+/** Names and shapes of a dense network. */
+export function feedForward({ hidden }: ModelConfig, find: Find, path: string, intermediate: number): FeedForward {
   return {
     gate: find(`${path}.gate_proj.weight`, [intermediate, hidden]),
     up: find(`${path}.up_proj.weight`, [intermediate, hidden]),

@@ -30,5 +30,8 @@ export function changeTopK<T extends Model>(model: T, topK: number): T {
   const { config } = model, { moe } = config;
   const possible = Number.isSafeInteger(topK) && topK >= 1 && topK <= moe.experts;
   expect(possible, "change top-k", `a whole number from 1 to ${moe.experts}`, topK);
-  return moe.topK === topK ? model : { ...model, config: { ...config, moe: { ...moe, topK } } };
+  return moe.topK === topK ? model : {
+    ...model,
+    config: { ...config, moe: { ...moe, topK }, raw: { ...config.raw, num_experts_per_tok: topK } },
+  };
 }

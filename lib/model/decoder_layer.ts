@@ -4,14 +4,27 @@
  * @module
  */
 
-import type { Device, RouterRule, Segment, Tensor } from "../device/device.ts";
+import type { Device, Ranking, RouterRule, Segment, Tensor } from "../device/device.ts";
 import type { LoadedAttention, LoadedFeedForward, LoadedLayer, LoadedMoe } from "./load_layer.ts";
 import type { GroupedAttention, LatentAttention, ModelConfig } from "./parse_config.ts";
 
 /** The operations of a layer's forward pass. */
 export type LayerDevice = Pick<
   Device,
-  "tensor" | "linear" | "rmsNorm" | "rotary" | "attention" | "swiglu" | "add" | "softmax" | "rank" | "gates" | "experts" | "combine"
+  | "tensor"
+  | "linear"
+  | "rmsNorm"
+  | "rotary"
+  | "attention"
+  | "swiglu"
+  | "add"
+  | "softmax"
+  | "rank"
+  | "skip"
+  | "gates"
+  | "experts"
+  | "gather"
+  | "combine"
 >;
 
 /** hidden += attention(norm(hidden)), in place. */
@@ -114,9 +127,13 @@ export function blockOutput(
   if (block.kind === "dense") return feedForward(device, block, x);
   using probabilities = routerProbabilities(device, block, x, masked);
   const rule = routerRule(config, block.ids);
-  using ranking = device.rank(probabilities, rule.topK, rule.groups);
+  using ranking = usedExperts(device, probabilities, rule, block.skip);
   using gates = device.gates(ranking, rule);
   using outputs = device.experts(x, ranking.experts, block.experts);
+  if (block.constants) {
+    using constants = device.gather(block.constants, ranking.experts);
+    device.add(outputs, constants);
+  }
   const mixed = device.combine(outputs, gates);
   return changed(mixed, () => addShared(device, block, x, mixed));
 }
@@ -172,6 +189,14 @@ export function routerProbabilities(
   using bias = masked.length > 0 ? device.tensor(Float32Array.from(ids, (id) => masked.includes(id) ? -1e30 : 0), [ids.length]) : undefined;
   using logits = device.linear(x, router, bias);
   return device.softmax(logits);
+}
+
+/** The experts that a layer runs for each token: its top-k, less what the layer skips. */
+export function usedExperts(device: LayerDevice, probabilities: Tensor, { topK, groups }: RouterRule, skip?: number): Ranking {
+  const ranking = device.rank(probabilities, topK, groups);
+  if (skip === undefined) return ranking;
+  using all = ranking;
+  return device.skip(all, skip);
 }
 
 /** How this layer turns probabilities into weights. A layer with fewer experts than top-k uses all it has. */

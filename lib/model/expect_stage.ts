@@ -7,7 +7,7 @@
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { Device } from "../device/device.ts";
 import { expect } from "./expect.ts";
-import type { Model } from "./model.ts";
+import { type Model, moeLayers } from "./model.ts";
 import type { StageOptions } from "./stage_options.ts";
 
 /** The two arguments that every stage begins with, and its options. */
@@ -28,4 +28,24 @@ export function expectOptions(options: object, purpose: string): void {
 
 export function expectModel(model: Pick<Model, "config" | "layers">, purpose: string): void {
   expect(Array.isArray(model?.layers) && model.config?.moe !== undefined, purpose, "a model from openModel()", model);
+}
+
+/** @throws {Error} If a layer of the model skips experts (see `skipExperts`): thresholds are the last thing that a model gets. */
+export function expectNoSkipping(model: Pick<Model, "layers">, purpose: string): void {
+  const skipping = moeLayers(model).find(({ block }) => block.skip !== undefined);
+  if (!skipping) return;
+  throw new Error(`Cannot ${purpose}: layer ${skipping.index} skips experts, expected the model as it was before skipExperts()`);
+}
+
+/** What runs or changes experts one by one has nothing to say of constants, nor of experts that are skipped. */
+export function expectOwnExperts(model: Pick<Model, "layers">, purpose: string): void {
+  expectNoSkipping(model, purpose);
+  const layer = moeLayers(model).find(({ block }) => block.constants);
+  if (layer) {
+    throw new Error(
+      `Cannot ${purpose}: layer ${layer.index} has experts that are constants (${
+        layer.block.constants!.ids.join(", ")
+      }); do this before it is given them`,
+    );
+  }
 }

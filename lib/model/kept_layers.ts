@@ -4,7 +4,9 @@
  * @module
  */
 
+import type { MatrixSource } from "../device/device.ts";
 import type { KeptLayer } from "./assemble_model.ts";
+import type { BasedSource } from "./based_source.ts";
 import { type Expert, type Model, moeLayers } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
 
@@ -32,13 +34,19 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   };
   if (!Array.isArray(layers)) return fail(raw.winnow);
   for (const kept of layers) {
-    const { layer, experts, ranks } = kept ?? {};
-    const ids = Array.isArray(experts) && experts.length > 0 &&
-      experts.every((id, i) => Number.isSafeInteger(id) && id >= 0 && id < moe.experts && (i === 0 || id > experts[i - 1]));
-    const sized = ranks === undefined ||
-      (Array.isArray(ranks) && ranks.length === experts?.length && ranks.every((r) => r === null || (Number.isSafeInteger(r) && r > 0)));
+    const { layer, experts, ranks, merged, constants, based, skip } = kept ?? {}, count = experts?.length;
+    const areIds = (list: unknown) =>
+      Array.isArray(list) && list.length > 0 &&
+      list.every((id, i) => Number.isSafeInteger(id) && id >= 0 && id < moe.experts && (i === 0 || id > list[i - 1]));
+    const ids = areIds(experts) && (constants === undefined || (areIds(constants) && !constants.some((id) => experts!.includes(id))));
+    const each = <T>(list: T[] | undefined, holds: (value: T, i: number) => boolean) =>
+      list === undefined || (Array.isArray(list) && list.length === count && list.every(holds));
+    const sized = each(ranks, (r) => r === null ? !based : Number.isSafeInteger(r) && r > 0) && (!based || ranks !== undefined);
+    // The first of those that share is its own.
+    const shared = each(merged, (owner, i) => Number.isSafeInteger(owner) && owner >= 0 && owner <= i && merged![owner] === owner);
     const once = layers.filter((other) => other?.layer === layer).length === 1;
-    if (!sparse[layer] || !once || !ids || !sized) fail(kept);
+    const skips = skip === undefined || (typeof skip === "number" && skip >= 0 && skip <= 1);
+    if (!sparse[layer] || !once || !ids || !sized || !shared || !skips || ![undefined, true].includes(based)) fail(kept);
   }
   const missing = sparse.findIndex((isSparse, layer) => isSparse && !layers.some((kept) => kept.layer === layer));
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);
@@ -47,17 +55,45 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
 /**
  * What is left of each layer of a model: the same, from the model itself.
  *
- * @throws {Error} If the matrices of an expert have different ranks.
+ * @throws {Error} If the matrices of an expert have different ranks, or differ from a shared one beside experts whose matrices do not.
  */
 export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
-  return moeLayers(model).map(({ index, block: { experts } }) => {
-    const ranks = experts.map((expert) => rankOf(expert, index));
-    return { layer: index, experts: experts.map((e) => e.id), ...(ranks.some((r) => r !== null) ? { ranks } : {}) };
+  return moeLayers(model).map(({ index, block: { experts, constants, skip } }) => {
+    const ranks = experts.map((expert) => rankOf(expert, index)), merged = experts.map((expert) => ownerOf(expert, experts));
+    return {
+      layer: index,
+      experts: experts.map((e) => e.id),
+      ...(ranks.some((r) => r !== null) ? { ranks } : {}),
+      ...(merged.some((owner, i) => owner < i) ? { merged } : {}),
+      ...(constants ? { constants: [...constants.ids] } : {}),
+      ...(areBased(experts, index) ? { based: true as const } : {}),
+      ...(skip === undefined ? {} : { skip }),
+    };
   });
 }
 
+/** Position of the first expert with the same three matrices. */
+function ownerOf({ gate, up, down }: Expert, experts: readonly Expert[]): number {
+  return experts.findIndex((other) => other.gate === gate && other.up === up && other.down === down);
+}
+
+/** Are the matrices of all experts differences from the same three? */
+function areBased(experts: readonly Expert[], layer: number): boolean {
+  const bases = new Set(
+    experts.flatMap(({ gate, up, down }) => [gate, up, down].map((m, i) => "terms" in m ? (m as BasedSource).terms.base : i)),
+  );
+  if (bases.size > 3) {
+    throw new Error(
+      `Cannot describe layer ${layer}: its experts are differences from more than one shared expert, or only some of them are`,
+    );
+  }
+  return [...bases].some((base) => typeof base !== "number");
+}
+
 function rankOf({ id, gate, up, down }: Expert, layer: number): number | null {
-  const [rank, ...others] = [gate, up, down].map((matrix) => "left" in matrix ? matrix.right.shape[0] : null);
+  const factor = (matrix: MatrixSource) =>
+    "left" in matrix ? matrix.right : "terms" in matrix ? (matrix as BasedSource).terms.right : undefined;
+  const [rank, ...others] = [gate, up, down].map((matrix) => factor(matrix)?.shape[0] ?? null);
   if (others.every((other) => other === rank)) return rank;
   throw new Error(
     `Cannot describe expert ${id} of layer ${layer}: its matrices have the ranks ${[rank, ...others].join(", ")}, expected the same`,

@@ -4,7 +4,9 @@
  * @module
  */
 
-import type { Device, Experts, Tensor, TensorSource } from "../device/device.ts";
+import { readWide } from "../checkpoint/read_wide.ts";
+import type { Device, Experts, ExpertSource, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
+import { type BasedSource, summedMatrix } from "./based_source.ts";
 import type { DecoderLayer, FeedForward, MoeBlock } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
 import { selectRows } from "./row_selection.ts";
@@ -17,10 +19,13 @@ export interface LoadedFeedForward {
 
 export interface LoadedMoe extends Disposable {
   kind: "moe";
-  /** Ids in the original model. */
+  /** Ids in the original model, of what the router chooses among. */
   ids: readonly number[];
   router: Tensor;
   experts: Experts;
+  /** `[ids, hidden]`: what each constant expert gives, zeros for the others. */
+  constants?: Tensor;
+  skip?: number;
   shared?: LoadedFeedForward & { scale?: Tensor };
 }
 
@@ -65,12 +70,35 @@ export async function loadAttention(device: Device, config: ModelConfig, layer: 
 export async function loadMoe(device: Device, block: MoeBlock): Promise<LoadedMoe> {
   using stack = new DisposableStack();
   const router = stack.use(await device.load(block.router));
-  const experts = stack.use(await device.loadExperts(block.experts));
+  const experts = stack.use(await device.loadExperts(await summedExperts(device, block)));
+  const ids = [...block.experts.map((e) => e.id), ...block.constants?.ids ?? []];
+  const constants = block.constants && stack.use(await loadConstants(device, block.constants.outputs, ids.length));
   const shared = block.shared && {
     ...await feedForward(device, block.shared, stack),
     ...(block.shared.scale ? { scale: stack.use(await device.load(block.shared.scale)) } : {}),
   };
-  return owned({ kind: "moe" as const, ids: block.experts.map((e) => e.id), router, experts, shared }, stack);
+  return owned({ kind: "moe" as const, ids, router, experts, constants, skip: block.skip, shared }, stack);
+}
+
+/** The experts with each matrix that is a base and a difference added up; whoever shares a matrix shares the sum. */
+async function summedExperts(device: Device, { experts }: MoeBlock): Promise<ExpertSource[]> {
+  const sums = new Map<MatrixSource, MatrixSource>();
+  const summed = async (matrix: MatrixSource) => {
+    if (!("terms" in matrix)) return matrix;
+    const sum = sums.get(matrix) ?? await summedMatrix(device, matrix as BasedSource);
+    sums.set(matrix, sum);
+    return sum;
+  };
+  const list: ExpertSource[] = [];
+  for (const { gate, up, down } of experts) list.push({ gate: await summed(gate), up: await summed(up), down: await summed(down) });
+  return list;
+}
+
+/** Positions of constant experts come last. */
+async function loadConstants(device: Device, outputs: TensorSource, choices: number): Promise<Tensor> {
+  const [count, hidden] = outputs.shape, rows = new Float32Array(choices * hidden);
+  rows.set(await readWide(outputs), (choices - count) * hidden);
+  return device.tensor(rows, [choices, hidden]);
 }
 
 async function feedForward(device: Device, { gate, up, down }: FeedForward, stack: DisposableStack): Promise<LoadedFeedForward> {

@@ -35,15 +35,19 @@ export interface DenseBlock extends FeedForward {
 
 export interface MoeBlock {
   readonly kind: "moe";
-  /** `[experts, hidden]`, one row for each of `experts`. */
+  /** One row for each of `experts`, then one for each of `constants`: `[choices, hidden]`. */
   readonly router: TensorSource;
-  /** What is left of the layer's experts, ids rising. */
+  /** What is left of the layer's experts, ids rising. Merged experts are several that share their matrices: the same objects. */
   readonly experts: readonly Expert[];
+  /** Experts that give the same vector whatever their input (MoNE): ids of the original model, rising, and the vectors `[constants, hidden]`. */
+  readonly constants?: { readonly ids: readonly number[]; readonly outputs: TensorSource };
+  /** Share of a token's routing weights that may be left out, least first, so that fewer experts run; absent where all top-k run. */
+  readonly skip?: number;
   readonly shared?: FeedForward & { readonly scale?: TensorSource };
 }
 
 export interface DecoderLayer {
-  /** Index in the original model. */
+  /** Index in the original model; in one whose layers were merged, the place among those that are left. */
   readonly index: number;
   readonly inputNorm: TensorSource;
   readonly outputNorm: TensorSource;
@@ -62,6 +66,18 @@ export interface Model {
   readonly layers: readonly DecoderLayer[];
   readonly norm: TensorSource;
   readonly head: TensorSource;
+  /** What its layers were merged from, in order, where some were since it was opened. */
+  readonly merges?: readonly LayerMerge[];
+}
+
+/** Two layers that become one. */
+export interface LayerMerge {
+  /** Index of the layer in whose place the result stands, and whose norms it has. */
+  keep: number;
+  /** Index of the layer that goes. */
+  absorb: number;
+  /** Share of the kept layer in the weights, from 0 to 1. */
+  ratio: number;
 }
 
 /** A layer that has experts. */

@@ -5,7 +5,7 @@
  */
 
 import { expect, expectLayers } from "./expect.ts";
-import { expectModel } from "./expect_stage.ts";
+import { expectModel, expectNoSkipping } from "./expect_stage.ts";
 import { type Model, type MoeLayer, moeLayer } from "./model.ts";
 import { selectRows } from "./row_selection.ts";
 
@@ -21,6 +21,7 @@ export interface PruningPlan {
  * @param model Any model; one that was pruned before loses further experts.
  * @param plan Ids are those of the original model.
  * @throws {RangeError} If the plan names a layer or expert twice or that the model has not, or leaves a layer without experts.
+ * @throws {Error} If the model skips experts: its thresholds would be those of other experts.
  *
  * @example
  * ```ts
@@ -34,13 +35,15 @@ export interface PruningPlan {
 export function pruneExperts(model: Model, plan: PruningPlan): Model {
   expectModel(model, "prune");
   checkPlan(model, plan, "prune");
+  expectNoSkipping(model, "prune");
   return {
     ...model,
     layers: model.layers.map((layer) => {
       const drop = new Set(plan.layers.find((p) => p.layer === layer.index)?.drop);
       if (layer.block.kind === "dense" || drop.size === 0) return layer;
       const { experts, router } = layer.block, left = [...experts.keys()].filter((i) => !drop.has(experts[i].id));
-      return { ...layer, block: { ...layer.block, experts: left.map((i) => experts[i]), router: selectRows(router, left) } };
+      const rows = [...left, ...Array.from({ length: router.shape[0] - experts.length }, (_, i) => experts.length + i)];
+      return { ...layer, block: { ...layer.block, experts: left.map((i) => experts[i]), router: selectRows(router, rows) } };
     }),
   };
 }

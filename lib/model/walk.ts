@@ -23,9 +23,11 @@ export interface WalkOptions<F> extends StageOptions {
    * through a layer one after the other, in this order.
    */
   atBlock?: (at: { layer: DecoderLayer; weights: LoadedLayer; batch: number; group: readonly number[]; input: Tensor }) => Promise<F>;
+  /** Looks at residual streams `[tokens, hidden]` before and after a layer, read from the device, and gives what is to be found there, if anything. */
+  atLayer?: (at: { layer: DecoderLayer; batch: number; before: Float32Array; after: Float32Array }) => Promise<F>;
   /** Looks at residual streams after the last layer, before the final norm, by batch: all that were held together. */
   atEnd?: (streams: ReadonlyMap<number, Tensor>) => Promise<NonNullable<F>>;
-  /** Gets what `atBlock` and `atEnd` gave, plain data, in order: now, or in an earlier call, where they are not called again. It must leave it as it is. */
+  /** Gets what `atBlock`, `atLayer` and `atEnd` gave, plain data, in order: now, or in an earlier call, where they are not called again. It must leave it as it is. */
   found?: (finding: NonNullable<F>) => void | Promise<void>;
 }
 
@@ -34,7 +36,7 @@ export interface WalkOptions<F> extends StageOptions {
  * the residual streams, and the activations of one batch. More tokens than fit in 1 GiB of residual streams go in several walks.
  */
 export async function walk<F>(device: Device, model: Model, batches: readonly Batch[], options: WalkOptions<F>): Promise<void> {
-  const { config, layers } = model, { signal, masked, atBlock, atEnd, found } = options;
+  const { config, layers } = model, { signal, masked, atBlock, atLayer, atEnd, found } = options;
   await passStreams<DecoderLayer, NonNullable<F>>(device, {
     ...options,
     unit: "layers",
@@ -42,7 +44,7 @@ export async function walk<F>(device: Device, model: Model, batches: readonly Ba
     groups: groupBatches(batches, config.hidden * 4),
     models: [model],
     steps: layers,
-    finds: (layer) => atBlock !== undefined || (atEnd !== undefined && layer === layers.at(-1)),
+    finds: (layer) => atBlock !== undefined || atLayer !== undefined || (atEnd !== undefined && layer === layers.at(-1)),
     found: (finding) => found?.(finding),
     forward: async (layer, streams, find) => {
       const dropped = masked?.layers.find((plan) => plan.layer === layer.index)?.drop;
@@ -51,12 +53,15 @@ export async function walk<F>(device: Device, model: Model, batches: readonly Ba
         const group = streams.map(({ batch }) => batch);
         for (const { batch, hidden: [hidden] } of streams) {
           await pause(signal);
+          const before = find && atLayer ? await device.read(hidden) : undefined;
           attend(device, config, weights.attention, hidden, batches[batch].segments);
           using input = blockInput(device, config, weights, hidden);
           const finding = find && await atBlock?.({ layer, weights, batch, group, input });
           if (finding) await find!(finding);
           using output = blockOutput(device, config, weights.block, input, dropped);
           device.add(hidden, output);
+          const change = before && await atLayer!({ layer, batch, before, after: await device.read(hidden) });
+          if (change) await find!(change);
         }
         await device.sync();
       }

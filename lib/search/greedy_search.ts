@@ -57,19 +57,25 @@ export async function greedySearch(
     throw new RangeError(`Cannot search: "rounds" must be a whole number of at least 0, received ${rounds}`);
   }
   return await searchLayers(device, model, trace, budget, { ...options, stage: "greedy search" }, async (layer) => {
-    let set = await removeOneByOne(layer, options.signal), loss = (await layer.price([set]))[0];
-    const history = [loss];
-    for (let round = 0; round < rounds; round++) {
-      await pause(options.signal);
-      const better = await bestOf(layer, exchanges(set, layer.experts));
-      if (!better || better.loss >= loss) break;
-      set = better.set, loss = better.loss;
-      history.push(loss);
-    }
+    const history = await removeAndSwap(layer, rounds, options.signal);
     // A set of one or two experts can leave fewer sets priced than are asked for.
-    if (layer.best(keep).length < keep) await layer.price(exchanges(set, layer.experts));
+    if (layer.best(keep).length < keep) await layer.price(exchanges(layer.best(1)[0].set, layer.experts));
     return history;
   });
+}
+
+/** Greedy removal, then swaps while any helps. @returns The least loss after the removal and each round of swaps. */
+export async function removeAndSwap(layer: SearchableLayer, rounds: number, signal?: AbortSignal): Promise<number[]> {
+  let set = await removeOneByOne(layer, signal), loss = (await layer.price([set]))[0];
+  const history = [loss];
+  for (let round = 0; round < rounds; round++) {
+    await pause(signal);
+    const better = await bestOf(layer, exchanges(set, layer.experts));
+    if (!better || better.loss >= loss) break;
+    set = better.set, loss = better.loss;
+    history.push(loss);
+  }
+  return history;
 }
 
 /** Drops the expert that costs least beside those that are gone, until enough are. */

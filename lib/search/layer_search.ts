@@ -10,7 +10,7 @@ import type { Device, FitnessInputs } from "../device/device.ts";
 import { layerFitness, ranksNeeded } from "../importance/layer_fitness.ts";
 import { batchTokens } from "../model/batch.ts";
 import { expectLayers } from "../model/expect.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
@@ -65,6 +65,7 @@ export async function searchLayers(
   search: (layer: SearchableLayer) => Promise<number[]>,
 ): Promise<Candidates> {
   expectStage(device, model, "search", options);
+  expectOwnExperts(model, "search");
   checkTrace(model, trace, "search");
   for (const { layer } of expectLayers(budget, 'a pruning budget, which lists "layers"', "search")) moeLayer(model, layer);
   const { keep = 3 } = options;
@@ -77,7 +78,7 @@ export async function searchLayers(
     if (drop === 0) return { layer: index, sets: [{ drop: [], loss: 0 }], evaluated: 0, possible, history: [0] };
     using stack = new DisposableStack();
     const prepared = await preparedLayer(device, model, trace, index, drop, stack, options.signal);
-    const searchable = pricedLayer(device, prepared, index, ids.length, drop);
+    const searchable = pricedLayer(device, prepared, { layer: index, experts: ids.length, drop });
     const history = await search(searchable);
     const sets = searchable.best(keep).map(({ set, loss }) => ({ drop: set.map((position) => ids[position]), loss }));
     return { layer: index, sets, evaluated: searchable.evaluated(), possible, history };
@@ -85,7 +86,8 @@ export async function searchLayers(
   return { layers: await Array.fromAsync(parts, ({ value }) => value) };
 }
 
-function dropOf(budget: PruningBudget, { index, block }: MoeLayer): number {
+/** How many experts the budget takes from a layer. @throws {RangeError} If that would leave none. */
+export function dropOf(budget: PruningBudget, { index, block }: MoeLayer): number {
   const planned = budget.layers.find((b) => b.layer === index), drop = planned ? planned.drop : 0, most = block.experts.length - 1;
   if (Number.isSafeInteger(drop) && drop >= 0 && drop <= most) return drop;
   throw new RangeError(`Cannot search layer ${index}: the budget drops ${drop} experts, but it can lose 0 to ${most}`);
@@ -116,7 +118,12 @@ async function preparedLayer(
   return parts;
 }
 
-function pricedLayer(device: Device, parts: FitnessInputs[], layer: number, experts: number, drop: number): SearchableLayer {
+/** A layer whose sets are priced by what was prepared. `constant` is what losses have in common: the square of what the output lacks already. */
+export function pricedLayer(
+  device: Device,
+  parts: FitnessInputs[],
+  { layer, experts, drop, constant = 0 }: { layer: number; experts: number; drop: number; constant?: number },
+): SearchableLayer {
   const known = new Map<string, { set: number[]; loss: number }>();
   return {
     layer,
@@ -131,7 +138,7 @@ function pricedLayer(device: Device, parts: FitnessInputs[], layer: number, expe
           part.forEach((value, i) => squares[i] += value);
         }
       }
-      [...fresh].forEach(([key, set], i) => known.set(key, { set, loss: Math.sqrt(squares[i]) }));
+      [...fresh].forEach(([key, set], i) => known.set(key, { set, loss: Math.sqrt(Math.max(0, constant + squares[i])) }));
       return sets.map((set) => known.get(set.join())!.loss);
     },
     best: (count) =>

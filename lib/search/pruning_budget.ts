@@ -6,7 +6,8 @@
 
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
-import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
+import { checkedLayers, type ExpertScores, type LayerScores } from "../importance/expert_scores.ts";
+import { type ProtectedExperts, protectedIn } from "../importance/super_experts.ts";
 
 /** Experts to drop in each MoE layer. */
 export interface PruningBudget {
@@ -19,21 +20,26 @@ export interface PruningBudgetOptions {
   /**
    * What a layer gets to lose, from the sum I of its scores: `inverse` in proportion to 1 / I; `linear` falling in a line from the least important
    * layer (twice the average) to the most important one (nothing), by rank; `softmax` in proportion to exp(-I / mean I); `uniform` all the same.
+   * `global` ranks all experts of all layers together, each by its share of I, and drops from the lowest upwards, passing over layers that have lost all
+   * they can (SEER-MoE's global scope; the lowest of a layer are those that `planByScores` drops then).
    *
    * @default "inverse"
    */
-  strategy?: "inverse" | "linear" | "softmax" | "uniform";
+  strategy?: "inverse" | "linear" | "softmax" | "uniform" | "global";
   /** Fewest experts that a layer loses. @default 0 */
   floor?: number;
   /** Most experts that a layer loses; never more than leaves topK. @default experts - topK */
   ceiling?: number;
+  /** Experts that must stay, such as those of `superExperts`: a layer loses no more than the others. @default none */
+  protect?: ProtectedExperts;
 }
 
 /**
  * Spreads `ratio` of all experts over the layers: important layers lose fewer (MoE-I², section 3.2; the paper's mapping is not known to us, `inverse`
- * is that of a third-party reproduction, the others are ours).
+ * is that of a third-party reproduction, `global` is SEER-MoE's, the others are ours).
  *
- * Shares are rounded down, what is left goes to the largest remainders, ties to the lower layer.
+ * Shares are rounded down, what is left goes to the largest remainders, ties to the lower layer; with `global`, ties to the lower layer, then the lower
+ * expert.
  *
  * @param scores Leave-one-out scores, or any others ≥ 0.
  * @returns Experts to drop, every MoE layer listed. They sum to floor(ratio · experts + 0.5), less only where ceilings forbid it, more only where floors demand it.
@@ -49,7 +55,7 @@ export interface PruningBudgetOptions {
  */
 export function pruningBudget(scores: ExpertScores, options: PruningBudgetOptions = {}): PruningBudget {
   expectOptions(options, "prune");
-  const { ratio = 0.25, strategy = "inverse", floor = 0, ceiling = Infinity } = options;
+  const { ratio = 0.25, strategy = "inverse", floor = 0, ceiling = Infinity, protect } = options;
   if (!(ratio >= 0 && ratio < 1)) throw new RangeError(`Cannot prune: "ratio" must be at least 0 and below 1, received ${ratio}`);
   for (const [name, value] of Object.entries({ floor, ceiling })) {
     if (!(value >= 0)) throw new RangeError(`Cannot prune: "${name}" must be at least 0, received ${value}`);
@@ -57,13 +63,42 @@ export function pruningBudget(scores: ExpertScores, options: PruningBudgetOption
   if (floor > ceiling) throw new RangeError(`Cannot prune: "floor" is ${floor}, above the "ceiling" of ${ceiling}`);
   const layers = checkedLayers(scores, "prune");
   expect(Number.isSafeInteger(scores.topK) && scores.topK > 0, "prune", 'scores with "topK", the experts a token uses', scores.topK);
-  const importance = layers.map((l) => sum(l.scores));
-  const most = layers.map(({ experts }) => Math.min(Math.floor(ceiling), Math.max(0, experts.length - scores.topK)));
+  const kept = protectedIn(protect, layers, "prune"), open = layers.map(({ experts }, i) => experts.length - kept[i].size);
+  const most = layers.map(({ experts }, i) => Math.min(Math.floor(ceiling), open[i], Math.max(0, experts.length - scores.topK)));
   const least = most.map((room) => Math.min(Math.ceil(floor), room));
   const wanted = Math.floor(ratio * sum(layers.map((l) => l.experts.length)) + 0.5);
   const target = Math.max(sum(least), Math.min(wanted, sum(most)));
-  const weight = weights(strategy, importance);
+  const drop = strategy === "global"
+    ? lowestOfAll(layers, kept, target, least, most)
+    : spread(weights(strategy, layers.map((l) => sum(l.scores))), target, least, most);
+  return { layers: layers.map(({ layer }, i) => ({ layer, drop: drop[i] })) };
+}
 
+/** Each layer's least, then upwards through what all layers hold, each by its share of its layer's sum. */
+function lowestOfAll(
+  layers: readonly LayerScores[],
+  kept: readonly ReadonlySet<number>[],
+  target: number,
+  least: readonly number[],
+  most: readonly number[],
+): number[] {
+  const drop = [...least];
+  const order = layers.flatMap(({ experts, scores }, i) => {
+    const whole = sum(scores) || 1, open = experts.flatMap((id, e) => kept[i].has(id) ? [] : [{ i, share: scores[e] / whole }]);
+    return open.sort((a, b) => a.share - b.share).slice(least[i]);
+  });
+  let left = target - sum(drop);
+  for (const { i } of order.sort((a, b) => a.share - b.share)) {
+    if (left > 0 && drop[i] < most[i]) drop[i]++, left--;
+  }
+  return drop;
+}
+
+/**
+ * Whole numbers in proportion to weights, between bounds, that sum to the target. Shares are rounded down, what is left goes to the largest remainders,
+ * ties to the lower place.
+ */
+export function spread(weight: readonly number[], target: number, least: readonly number[], most: readonly number[]): number[] {
   const share = weight.map((w) => target * w / sum(weight));
   const drop = share.map((s, i) => Math.max(least[i], Math.min(most[i], Math.floor(s))));
   const byRemainder = share.map((s, i) => ({ i, rest: s - Math.floor(s) })).sort((a, b) => b.rest - a.rest || a.i - b.i).map(({ i }) => i);
@@ -74,7 +109,7 @@ export function pruningBudget(scores: ExpertScores, options: PruningBudgetOption
   while (sum(drop) > target) {
     for (const i of byRemainder.toReversed()) if (sum(drop) > target && drop[i] > least[i]) drop[i]--;
   }
-  return { layers: layers.map(({ layer }, i) => ({ layer, drop: drop[i] })) };
+  return drop;
 }
 
 function weights(strategy: PruningBudgetOptions["strategy"], importance: number[]): number[] {
@@ -93,7 +128,7 @@ function weights(strategy: PruningBudgetOptions["strategy"], importance: number[
     case "uniform":
       return importance.map(() => 1);
     default:
-      throw new TypeError(`Cannot prune by the strategy "${strategy}": choose "inverse", "linear", "softmax" or "uniform"`);
+      throw new TypeError(`Cannot prune by the strategy "${strategy}": choose "inverse", "linear", "softmax", "uniform" or "global"`);
   }
 }
 

@@ -9,7 +9,7 @@ import { alternativeOutputs } from "../model/alternative_outputs.ts";
 import { type Batch, batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { attend, blockInput, forwardLayer } from "../model/decoder_layer.ts";
 import { expectLayers } from "../model/expect.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import { type DecoderLayer, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { passStreams } from "../model/pass_streams.ts";
@@ -78,6 +78,7 @@ export async function receptionField(
   options: ReceptionFieldOptions = {},
 ): Promise<ReceptionFieldPlan> {
   expectStage(device, model, "choose candidates", options);
+  expectOwnExperts(model, "choose candidates");
   const { keep = 3, block: size = 3, sequential = true } = options;
   for (const [name, value] of Object.entries({ keep, block: size })) {
     if (!(Number.isSafeInteger(value) && value > 0)) {

@@ -53,7 +53,7 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
         const layer = moeLayers(model).at(-1)!;
         for (const held of [1, 2 ** 28]) { // one expert at a time, and all together
           let position = 0;
-          for await (const { expert, responses } of expertResponses(device, model, layer, trace, layer.block.experts, undefined, held)) {
+          for await (const { expert, responses } of expertResponses(device, model, layer, trace, layer.block.experts, { held })) {
             const want = await definition(device, model, sequences, layer, position);
             assertEquals(expert.id, layer.block.experts[position++].id);
             for (const [m, name] of MATRICES.entries()) {

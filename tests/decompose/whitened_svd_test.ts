@@ -30,7 +30,7 @@ function example(device: Device, rows: number, columns: number, tokens: number, 
   const stacked = Matrix.eye(columns, columns).mul(Math.sqrt(weight)).to2DArray().concat(met?.to2DArray() ?? []);
   const spectrum = new SingularValueDecomposition(w.mmul(new Matrix(stacked).transpose()), { autoTranspose: true }).diagonal;
   const tail = (rank: number) => spectrum.slice(rank).reduce((sum, s) => sum + s * s, 0);
-  return { w, responses, loss, tail, matrix: device.tensor(Float32Array.from(w.to1DArray()), [rows, columns]) };
+  return { w, met, responses, loss, tail, matrix: device.tensor(Float32Array.from(w.to1DArray()), [rows, columns]) };
 }
 
 const product = (left: Float32Array, right: Float32Array, rank: number, columns: number) => rowsOf(left, rank).mmul(rowsOf(right, columns));
@@ -105,3 +105,33 @@ Deno.test("whitenedSvd() handles a matrix of zeros, and says what it cannot do",
   using other = device.tensor(new Float32Array(36), [6, 6]);
   await assertRejects(() => whitenedSvd(device, zero, { ...responses, gram: other }, 2), RangeError, "[5,5] is expected");
 });
+
+for (const [rows, columns, tokens] of [[14, 9, 40], [9, 14, 40], [14, 9, 5], [9, 14, 5]]) {
+  Deno.test(`whitenedSvd() leaves exactly the tail of W S, never more than the plain SVD or ASVD: [${rows}, ${columns}], ${tokens} inputs`, async () => {
+    using device = await openDevice({ kind: "cpu" });
+    const { w, met, matrix, responses, loss } = example(device, rows, columns, tokens);
+    using _matrix = matrix;
+    using held = responses;
+    const spectrum = new SingularValueDecomposition(w.mmul(met!.transpose()), { autoTranspose: true }).diagonal;
+    // ASVD: columns scaled by the root of the mean size of their inputs, and back.
+    const sizes = Array.from(
+      { length: columns },
+      (_, j) => Math.sqrt(met!.getColumn(j).reduce((sum, v) => sum + Math.abs(v), 0) / tokens) + 1e-6,
+    );
+    using scaled = device.tensor(Float32Array.from(w.to1DArray(), (v, i) => v * sizes[i % columns]), [rows, columns]);
+    for (const rank of [1, 3, 6]) {
+      const { left, right } = await whitenedSvd(device, matrix, held, rank, { ridge: 1e-7 });
+      const got = Math.sqrt(loss(product(left, right, rank, columns)).output),
+        root = Math.sqrt(spectrum.slice(rank).reduce((s, v) => s + v * v, 0));
+      const total = Math.sqrt(loss(Matrix.zeros(rows, columns)).total);
+      assert(Math.abs(got - root) < 1e-3 * total, `rank ${rank} leaves ${got}, the tail is ${root}`);
+      const plain = await truncatedSvd(device, matrix, rank, { method: "gram" }),
+        aware = await truncatedSvd(device, scaled, rank, { method: "gram" });
+      const others = [
+        product(plain.left, plain.right, rank, columns),
+        product(aware.left, aware.right.map((v, i) => v / sizes[i % columns]), rank, columns),
+      ];
+      for (const other of others) assert(got <= Math.sqrt(loss(other).output) + 1e-3 * total);
+    }
+  });
+}

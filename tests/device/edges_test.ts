@@ -77,6 +77,17 @@ testOnDevices("gates() gives a token without experts no weights", async (device)
   assertEquals([...await device.read(gates)], [0, 0, 0, 1.5, 1.5, 0]);
 });
 
+testOnDevices("skip() leaves a token without experts, without ranks, or with what is not a number as it is", async (device) => {
+  using p = device.tensor(Float32Array.of(0, 0, NaN, 0.25, 0.5, 0), [3, 2]);
+  using ranking = device.rank(p, 2);
+  using skipped = device.skip(ranking, 0.9);
+  assertEquals([...await device.readIndices(skipped.experts)], [0, NO_EXPERT, 1, 0, 0, NO_EXPERT]);
+  assertEquals([...await device.read(skipped.probabilities)], [0, 0, 0.25, NaN, 0.5, 0]);
+  using none = device.rank(p, 0);
+  using nothing = device.skip(none, 0.5);
+  assertEquals(nothing.experts.shape, [3, 0]);
+});
+
 testOnDevices("crossEntropy() of a target beyond the vocabulary is not a number", async (device) => {
   using x = device.tensor(noise(6), [3, 2]);
   using head = device.tensor(noise(10, 2), [5, 2]);

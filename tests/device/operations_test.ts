@@ -200,6 +200,9 @@ testOnDevices("swiglu(), add(), softmax(), transpose(), gather() and squares() f
 
   using norms = device.squares(x);
   assertClose(await device.read(norms), Float64Array.from({ length: 35 }, (_, r) => sum(70, (i) => a[r * 70 + i] ** 2)), 2e-6, "squares");
+  using common = device.overlap(x, y);
+  const shared = Float64Array.from({ length: 35 }, (_, r) => sum(70, (i) => Math.min(a[r * 70 + i], b[r * 70 + i])));
+  assertClose(await device.read(common), shared, 2e-6, "overlap");
   using distances = device.squares(x, y);
   const want = Float64Array.from({ length: 35 }, (_, r) => sum(70, (i) => (a[r * 70 + i] - b[r * 70 + i]) ** 2));
   assertClose(await device.read(distances), want, 2e-6, "squares of differences");
@@ -248,6 +251,26 @@ testOnDevices("gates() renormalises and scales as the rule says", async (device)
   assertClose(await device.read(plain), [0.8, 0.6], 1e-6);
   using normalised = device.gates(ranking, { topK: 2, renormalise: true, scale: 1 });
   assertClose(await device.read(normalised), [4 / 7, 3 / 7], 1e-6);
+});
+
+testOnDevices("skip() keeps the fewest experts beside which the others hold at most the share, and their sum", async (device) => {
+  const tokens = 150, count = 6;
+  using logits = device.tensor(noise(tokens * count, 4).map((v) => 3 * v), [tokens, count]);
+  using p = device.softmax(logits);
+  for (const [ranks, share] of [[2, 0.3], [4, 0.2], [6, 0.5], [6, 0], [4, 1], [1, 0.9], [8, 0.1]]) {
+    using ranking = device.rank(p, ranks);
+    using skipped = device.skip(ranking, share);
+    const [listed, w] = [await device.readIndices(ranking.experts), await device.read(ranking.probabilities)], want: number[] = [];
+    const kept = Array.from({ length: tokens }, (_, t) => {
+      const own = Array.from(w.subarray(t * ranks, (t + 1) * ranks)), whole = sum(ranks, (r) => own[r]);
+      const i = Array.from({ length: ranks }, (_, i) => i + 1).find((i) => sum(ranks - i, (m) => own[i + m]) <= share * whole)!;
+      want.push(...own.map((v, r) => r < i ? v * whole / sum(i, (m) => own[m]) : 0));
+      return Array.from(listed.subarray(t * ranks, (t + 1) * ranks), (e, r) => r < i ? e : NO_EXPERT);
+    });
+    assertEquals([...await device.readIndices(skipped.experts)], kept.flat(), `${ranks} ranks, share ${share}`);
+    assertClose(await device.read(skipped.probabilities), want, 2e-6, `${ranks} ranks, share ${share}`);
+    if (share === 0 && ranks <= count) assertEquals(await device.read(skipped.probabilities), w);
+  }
 });
 
 /** Dense and low-rank experts of ragged ranks, with their dense matrices. */
@@ -394,6 +417,23 @@ for (const [name, rule] of Object.entries(RULES)) {
     const got = await device.fitness({ rule, ranking, probabilities, gram }, sets);
     assertEquals(got[0], 0, "nothing dropped, nothing changed");
     assertClose(got, want, 1e-4);
+
+    // What lacks R = F(y) already: ‖R + F - F(S)‖² - ‖R‖².
+    const lack = noise(tokens * hidden, 9),
+      onto = Float32Array.from({ length: tokens * ranks }, (_, slot) => {
+        return sum(hidden, (d) => lack[Math.floor(slot / ranks) * hidden + d] * listed[slot * hidden + d]);
+      });
+    using along = device.tensor(onto, [tokens, ranks]);
+    const further = Float64Array.from(sets, (set, s) => {
+      let cross = 0;
+      for (let t = 0; t < tokens; t++) {
+        const row = logits.subarray(t * count, (t + 1) * count), before = routed(row, [], rule), after = routed(row, set, rule);
+        const change = (d: number) => sum(count, (e) => (before[e] - after[e]) * outputs[(t * count + e) * hidden + d]);
+        cross += sum(hidden, (d) => lack[t * hidden + d] * change(d));
+      }
+      return want[s] + 2 * cross;
+    });
+    assertClose(await device.fitness({ rule, ranking, probabilities, gram, along }, sets), further, 1e-4, "beside what is lacking");
   });
 }
 

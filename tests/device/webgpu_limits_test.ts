@@ -81,20 +81,20 @@ testSplit("operations on rows and elements are cut", (device) => {
   const segments = [{ start: 3, length: 200, position: 5 }, { start: 210, length: 100, position: 0 }];
   const heads = { heads: 2, stride: 10, offset: 2, frequencies: Float64Array.of(1, 0.1, 0.01), factor: 1, interleaved: true };
   device.rotary(turned, { segments, ...heads });
-  const some = [device.rmsNorm(a, gain, 1e-6), device.softmax(a), device.squares(a), device.squares(a, b)];
+  const some = [device.rmsNorm(a, gain, 1e-6), device.softmax(a), device.squares(a), device.squares(a, b), device.overlap(a, b)];
   return [...some, device.transpose(a), device.gather(a, rows), sum, turned];
 }, 12288);
 
-testSplit("gram(), combine(), rank(), gates() and widen() are cut", async (device) => {
+testSplit("gram(), combine(), rank(), skip(), gates() and widen() are cut", async (device) => {
   using x = device.tensor(noise(90 * 5 * 12), [90, 5, 12]);
   using weights = device.tensor(noise(90 * 5, 2), [90, 5]);
   using probabilities = device.tensor(noise(700 * 9, 3).map(Math.abs), [700, 9]);
   using half = await device.load(stored(noise(3001, 4), [3001], "BF16"));
   const ranking = device.rank(probabilities, 5), grouped = device.rank(probabilities, 3, { of: [7, 7, 7, 2, 2, 2, 4, 4, 4], keep: 2 });
-  const gates = device.gates(ranking, { topK: 5, renormalise: true, scale: 2 });
+  const gates = device.gates(ranking, { topK: 5, renormalise: true, scale: 2 }), skipped = device.skip(ranking, 0.3);
   return [
     ...[device.gram(x), device.combine(x, weights), gates, device.widen(half)],
-    ...[ranking.experts, ranking.probabilities, grouped.experts, grouped.probabilities],
+    ...[ranking, grouped, skipped].flatMap(({ experts, probabilities }) => [experts, probabilities]),
   ];
 });
 
@@ -188,7 +188,11 @@ testSplit(
     using outputs = device.tensor(noise(tokens * ranks * 5, 2), [tokens, ranks, 5]);
     using gram = device.gram(outputs);
     const sets = Array.from({ length: 120 }, (_, i) => [i % 9, (i * 4 + 1) % 9]);
-    return [device.tensor(Float32Array.from(await device.fitness({ rule, ranking, probabilities, gram }, sets)), [120])];
+    using along = device.tensor(noise(tokens * ranks, 3), [tokens, ranks]);
+    const found = [{ rule, ranking, probabilities, gram }, { rule, ranking, probabilities, gram, along }].map((inputs) =>
+      device.fitness(inputs, sets)
+    );
+    return (await Promise.all(found)).map((squares) => device.tensor(Float32Array.from(squares), [120]));
   },
   2048,
   1e-6,

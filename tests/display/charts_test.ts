@@ -49,6 +49,25 @@ Deno.test("layerBudgets() stacks what is kept on what is dropped, with the impor
   assertEquals(specOf(winnow.layerBudgets(sample.budget)).data.map(({ name }) => name), ["dropped"]);
 });
 
+Deno.test("similarityMap() has any two layers, and marks the pairs that are merged on both sides", () => {
+  const { data: [map, merged] } = specOf(sample.charts["similarityMap()"]());
+  assertEquals([map.x, map.y, map.z], [[1, 2, 4], [1, 2, 4], [[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]]]);
+  assertEquals([merged.name, merged.x, merged.y], ["merged", [2, 4], [4, 2]]);
+  assertEquals(specOf(winnow.similarityMap(sample.similarity)).data.length, 1);
+  assertEquals(winnow.similarityMap(sample.similarity)["text/plain"].split("\n"), [
+    "Similarity of layers",
+    "layer 1: most like layer 2 (0.5), least like layer 4 (0.25)",
+    "layer 2: most like layer 4 (0.75), least like layer 1 (0.5)",
+    "layer 4: most like layer 2 (0.75), least like layer 1 (0.25)",
+  ]);
+});
+
+Deno.test("influenceBars() has a bar for each layer, and names the least", () => {
+  const shown = winnow.influenceBars(sample.similarity), { data: [bars] } = specOf(shown);
+  assertEquals([bars.x, bars.y, bars.text], [[1, 2, 4], [0.5, 0.125, 0.25], ["0.5", "0.125", "0.25"]]);
+  assertMatch(shown["text/plain"], /^Influence of layers: least that of layer 2 \(0\.125\)\nlayer 1: 0\.5\n/);
+});
+
 Deno.test("searchConvergence() has the history of each layer, and the optimum as a line", () => {
   const shown = winnow.searchConvergence(sample.candidates, { optimum: sample.candidates }), { data } = specOf(shown);
   assertEquals(data.filter(({ name }) => name !== "").map(({ name, y }) => [name, y]), [["layer 1", [8, 6, 5]], ["layer 2", [0]]]);

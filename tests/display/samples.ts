@@ -67,6 +67,11 @@ export const after: RoutingCounts = {
     counts: Uint32Array.of(5, 10, 5),
   }],
 };
+export const similarity = {
+  layers: [1, 2, 4],
+  similarity: [[1, 0.5, 0.25], [0.5, 1, 0.75], [0.25, 0.75, 1]].map((row) => Float64Array.from(row)),
+  influence: Float64Array.of(0.5, 0.125, 0.25),
+};
 export const decomposition = [["gate", 0.25], ["up", 0.5], ["down", 0.125]].map(([matrix, relativeError]) => ({
   ...{ layer: 1, expert: 2, matrix: matrix as "gate", rank: 3 as number | null, relativeError: relativeError as number },
   relativeOutputError: null,
@@ -123,6 +128,8 @@ export const charts: Record<string, () => Shown> = {
   "routingLoad()": () => winnow.routingLoad(before, after),
   "accuracyAgainstSize()": () => winnow.accuracyAgainstSize(points),
   "lossCurve()": () => winnow.lossCurve({ tuned: history, short: history.slice(0, 5) }),
+  "similarityMap()": () => winnow.similarityMap(similarity, { plan: [{ keep: 2, absorb: 4, ratio: 0.75 }] }),
+  "influenceBars()": () => winnow.influenceBars(similarity),
   "rankMap()": () => winnow.rankMap(ranks),
 };
 

@@ -1,7 +1,7 @@
 /** Traces and models come back from the disk and give the same bits. */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import type { Device } from "../../lib/device/device.ts";
+import type { Device, TensorSource } from "../../lib/device/device.ts";
 import type { Flow } from "../../lib/flow/flow.ts";
 import { modelCodec } from "../../lib/flow/model_codec.ts";
 import { modelSource } from "../../lib/flow/model_source.ts";
@@ -13,6 +13,7 @@ import { calibrate } from "../../lib/calibrate/calibrate.ts";
 import { decomposeExperts } from "../../lib/decompose/decompose_experts.ts";
 import { finetune } from "../../lib/finetune/finetune.ts";
 import { leaveOneOut } from "../../lib/importance/leave_one_out.ts";
+import { mergeLayers } from "../../lib/merge/merge_layers.ts";
 import { logits } from "../../lib/model/logits.ts";
 import { type Model, moeLayers } from "../../lib/model/model.ts";
 import { openModel } from "../../lib/model/open_model.ts";
@@ -78,6 +79,13 @@ Deno.test("inputs of a trace are written in pieces", async () => {
   });
 });
 
+/** Numbers in all weights of a layer that are not as they were stored. */
+function layerNumbers(value: unknown): number {
+  if (typeof value !== "object" || value === null) return 0;
+  if ("origin" in value) return (value as TensorSource).shape.reduce((a, b) => a * b);
+  return Object.values(value).reduce((sum: number, part) => sum + layerNumbers(part), 0);
+}
+
 /** Logits of what a function makes of the model, and of what the disk gives back, in this flow and in the next. */
 async function assertSame(
   device: Device,
@@ -139,6 +147,40 @@ Deno.test("models come back: pruned, decomposed, both, and tuned; only what is n
       const back = await assertSame(device, small, open, defineSmall);
       assertEquals(Object.keys(back).sort(), Object.keys(small).sort());
     });
+    const merges = [{ keep: 2, absorb: 3, ratio: 0.75 }], merged = mergeLayers(model, merges);
+    const defineMerged = async (flow: Flow, model: Stage<Model>) =>
+      flow.stage("merged", stages.mergeLayers({ model, plan: await source(flow, "merges", merges) }));
+    await t.step("merged, stored, with the config of fewer layers", async () => {
+      const back = await assertSame(
+        device,
+        merged,
+        open,
+        async (flow, model) =>
+          flow.stage("merged, stored", {
+            ...stages.mergeLayers({ model, plan: await source(flow, "merges", merges) }),
+            codec: modelCodec(),
+            stored: true,
+          }),
+      );
+      assertEquals([back.config, back.merges], [merged.config, merges] as unknown[]);
+      const numbers = layerNumbers(merged.layers[2]), bytes = sizeOf("merged, stored");
+      assert(bytes > 4 * numbers && bytes < 4 * numbers + 60_000, `${bytes} bytes of ${numbers} numbers`); // the merged layer
+    });
+    await t.step("decomposed after merging", async () => {
+      const first = { layers: [RANKS.layers[0]] };
+      using small = await decomposeExperts(device, merged, first);
+      const back = await assertSame(
+        device,
+        small,
+        open,
+        async (flow, model) =>
+          flow.stage(
+            "small and shorter",
+            stages.decomposeExperts({ model: await defineMerged(flow, model), ranks: await source(flow, "one", first) }),
+          ),
+      );
+      assertEquals([back.config, back.merges], [merged.config, merges] as unknown[]);
+    });
     const examples = ["Sum: 1 + 1 = 2.", { prompt: "Sum: 2 + 2 =", completion: " 4." }],
       recipe = { rank: 2, epochs: 2, batch: 1, topK: { to: 3, over: 0.5 } };
     await t.step("tuned after both, and decomposed again", async () => {
@@ -183,7 +225,7 @@ Deno.test("a model that was not made from the input is refused", async () => {
       codec: modelCodec(),
       run: () => openModel(folderOf("tiny-mixtral")),
     });
-    const why = 'Cannot keep a model: its "config" is not that of the input "model", which it must have been made from';
+    const why = 'Cannot keep a model: its "checkpoint" is not that of the input "model", which it must have been made from';
     await assertRejects(() => flow.run(other), Error, why);
     const lonely = flow.stage("lonely", { version: 1, codec: modelCodec(), run: () => openModel(folderOf("tiny-mixtral")) });
     await assertRejects(

@@ -26,6 +26,13 @@ async function definitions(store: string) {
     budget = flow.stage("budget", stages.pruningBudget({ scores }));
   const candidates = flow.stage("candidates", stages.exhaustiveSearch({ model, trace, budget }));
   const small = flow.stage("small", stages.decomposeExperts({ model, ranks }));
+  const others = await source(flow, "others", { layers: [{ layer: 1, drop: [1, 2, 4, 5, 6, 7] }] });
+  const two = flow.stage("two", stages.pruneExperts({ model, plan: others })),
+    traceOfTwo = flow.stage("trace of two", stages.calibrate({ model: two, tokens }));
+  const deltas = flow.stage("deltas", stages.deltaExperts({ model: two, trace: traceOfTwo, ranks }));
+  const clusters = await source(flow, "clusters", { layers: [{ layer: 0, clusters: [[2, 5]] }] });
+  const thresholds = await source(flow, "thresholds", { layers: [{ layer: 1, share: 0.3 }] });
+  const skipping = flow.stage("skipping", stages.skipExperts({ model, thresholds }));
   const few = {
     rank: 1,
     epochs: 1,
@@ -37,10 +44,21 @@ async function definitions(store: string) {
   const all: Record<string, StageDefinition<never, never, unknown>> = {
     "calibrate": stages.calibrate({ model: small, tokens }),
     "expertStatistics": stages.expertStatistics({ model: small, tokens }),
+    "expertSignatures": stages.expertSignatures({ model: small, tokens }),
+    "progressiveSearch": stages.progressiveSearch({ model, tokens, budget }),
+    "evolveBudget": stages.evolveBudget({ model, tokens, scores }, { population: 2, generations: 0 }),
+    "expertsPerToken": stages.expertsPerToken({ model: skipping, tokens }),
+    "blockInfluence": stages.blockInfluence({ model: small, tokens }),
     "leaveOneOut": stages.leaveOneOut({ model: small, trace }, { loss: "relative" }),
     "exhaustiveSearch": stages.exhaustiveSearch({ model, trace, budget }),
     "receptionField": stages.receptionField({ model, tokens, candidates }, { keep: 2 }),
     "decomposeExperts": stages.decomposeExperts({ model: small, ranks, trace }),
+    "deltaExperts": stages.deltaExperts({ model: two, trace: traceOfTwo, ranks }),
+    "routerSimilarity": stages.routerSimilarity({ model: small, tokens }),
+    "alignExperts": stages.alignExperts({ model, clusters }),
+    "perplexity": stages.perplexity({ model: deltas, heldOut: tokens }),
+    "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
+    "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
     "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
     "evaluate": stages.evaluate({ model: small, heldOut: tokens, items: questions }),
   } as never;

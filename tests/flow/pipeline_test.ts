@@ -15,10 +15,19 @@ import { stages } from "../../lib/flow/stages.ts";
 import { verify } from "../../lib/flow/verify.ts";
 import type { Trace } from "../../lib/calibrate/calibrate.ts";
 import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
+import type { BlockInfluence } from "../../lib/importance/block_influence.ts";
+import type { LayerSimilarity } from "../../lib/importance/layer_similarity.ts";
 import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts";
-import type { Model } from "../../lib/model/model.ts";
+import type { ExpertAlignment } from "../../lib/merge/align_experts.ts";
+import type { ExpertClusters } from "../../lib/merge/expert_clusters.ts";
+import type { RouterSimilarity } from "../../lib/merge/router_similarity.ts";
+import type { LayerMerge, Model } from "../../lib/model/model.ts";
+import type { PruningPlan } from "../../lib/model/prune_experts.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
+import type { ZeroCount } from "../../lib/sparsify/count_zeros.ts";
+import type { OutlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";
+import type { SparseModel } from "../../lib/sparsify/sparsify.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 import { artifactOf, run, stateOf, states, withStore } from "./flows.ts";
@@ -127,7 +136,22 @@ async function everything(flow: Flow) {
   const importance: Stage<ExpertScores> = flow.stage("importance", stages.leaveOneOut({ model, trace }, { loss: "relative" }));
   const statistics: Stage<ExpertStatistics> = flow.stage("statistics", stages.expertStatistics({ model, tokens: drawn }));
   const counted: Stage<ExpertScores> = flow.stage("counted", stages.scoreExperts({ statistics }, { kind: "REAP" }));
-  const budget = flow.stage("budget", stages.pruningBudget({ scores: importance }, { strategy: "uniform", ratio: 0.34 }));
+  const several = await source(flow, "several", calibration.slice(0, 6).map((ids) => ids.slice(0, 6)));
+  const influence: Stage<BlockInfluence> = flow.stage("influence", stages.blockInfluence({ model, tokens: several }));
+  const similarity: Stage<LayerSimilarity> = flow.stage("similarity", stages.layerSimilarity({ model, tokens: several }, { dims: 2 }));
+  const merges: Stage<LayerMerge[]> = flow.stage("merges", stages.mergePlan({ similarity }, { layers: 1, ratio: "released" }));
+  const shorter: Stage<Model> = flow.stage("shorter", stages.mergeLayers({ model, plan: merges }));
+  const ofShorter = flow.stage("perplexity of shorter", stages.perplexity({ model: shorter, heldOut: held }));
+  const weighed: Stage<ExpertScores> = flow.stage("weighed", stages.aimer({ model }));
+  const chance: Stage<ExpertScores> = flow.stage("chance", stages.randomScores({ model }, { seed: 1 }));
+  const signatures = flow.stage("signatures", stages.expertSignatures({ model, tokens: drawn }));
+  const protect = flow.stage("protect", stages.superExperts({ statistics }, { depth: 0.5 }));
+  const thresholds = flow.stage("thresholds", stages.skipThresholds({ statistics }, { share: 0.3 }));
+  const skipping: Stage<Model> = flow.stage("skipping", stages.skipExperts({ model, thresholds }));
+  const used = flow.stage("used", stages.expertsPerToken({ model: skipping, tokens: drawn }));
+  const evolved = flow.stage("evolved", stages.evolveBudget({ model, tokens, scores: weighed }, { population: 2, generations: 1 }));
+  const budget = flow.stage("budget", stages.pruningBudget({ scores: importance, protect }, { strategy: "uniform", ratio: 0.34 }));
+  const progressive: Stage<PruningPlan> = flow.stage("progressive", stages.progressiveSearch({ model, tokens, budget }));
   const genetic: Stage<Candidates> = flow.stage(
     "genetic",
     stages.geneticSearch({ model, trace, budget }, { population: 4, generations: 1 }),
@@ -135,23 +159,69 @@ async function everything(flow: Flow) {
   const greedy = flow.stage("greedy", stages.greedySearch({ model, trace, budget }, { rounds: 1 }));
   const exhaustive = flow.stage("exhaustive", stages.exhaustiveSearch({ model, trace, budget }));
   const plan: Stage<ReceptionFieldPlan> = flow.stage("plan", stages.receptionField({ model, tokens, candidates: genetic }, { keep: 1 }));
-  const byScores = flow.stage("by scores", stages.planByScores({ scores: importance, budget, candidates: greedy }));
+  const byScores = flow.stage("by scores", stages.planByScores({ scores: importance, budget, candidates: greedy, protect }));
   const uniform = flow.stage("uniform", stages.projectUniform({ plan: byScores, scores: importance }));
   const pruned: Stage<Model> = flow.stage("pruned", stages.pruneExperts({ model, plan: uniform }));
   const ranks: Stage<RankPlan> = flow.stage("ranks", stages.allocateRanks({ scores: importance }, { averageRank: 4 }));
   const spectra = flow.stage("spectra", stages.expertSpectra({ model, trace }));
   const globally = flow.stage("globally", stages.allocateRanksGlobally({ scores: importance, spectra }, { averageRank: 4 }));
   const small: Stage<DecomposedModel> = flow.stage("small", stages.decomposeExperts({ model, ranks: globally, trace }));
+  const deltas: Stage<DecomposedModel> = flow.stage("deltas", stages.deltaExperts({ model, trace }, { ratio: 0.1 }));
+  const clusters: Stage<ExpertClusters> = flow.stage("clusters", stages.clusterExperts({ features: signatures, budget }));
+  const alike: Stage<RouterSimilarity> = flow.stage("alike", stages.routerSimilarity({ model, tokens: drawn }));
+  const dominant: Stage<ExpertClusters> = flow.stage(
+    "dominant",
+    stages.dominantClusters({ frequencies: counted, similarity: alike }, { ratio: 0.5 }),
+  );
+  const alignment: Stage<ExpertAlignment> = flow.stage("alignment", stages.alignExperts({ model, clusters: dominant }));
+  const aligned: Stage<Model> = flow.stage("aligned", stages.permuteExperts({ model, alignment }));
+  const merged: Stage<Model> = flow.stage("merged", stages.mergeExperts({ model: aligned, clusters: dominant, weights: counted }));
+  const means: Stage<Model> = flow.stage("means", stages.replaceByMeans({ model, statistics, plan: uniform }));
+  const [ofDeltas, ofMerged, ofMeans] = [deltas, merged, means].map((model, i) =>
+    flow.stage(`surprise ${i}`, stages.perplexity({ model, heldOut: held }))
+  );
   const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
+  const outliers: Stage<OutlierDistribution> = flow.stage("outliers", stages.outlierDistribution({ model, tokens }, { threshold: 6 }));
+  const sparsity = flow.stage("sparsity", stages.owlSparsity({ outliers }, { sparsity: 0.6 }));
+  const pattern = flow.stage("pattern", stages.owlPattern({ outliers }));
+  const sparse: Stage<SparseModel> = flow.stage("sparse", stages.sparsify({ model: small, tokens, sparsity }, { carrier: "sparsegpt" }));
+  const patterned = flow.stage("patterned", stages.sparsify({ model, tokens, pattern }));
+  const zeros: Stage<ZeroCount> = flow.stage("zeros", stages.countZeros({ model: patterned }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
+  const accepted = flow.stage("accepted", stages.esap({ model, other: pruned, tokens: held }));
   const fewer: Stage<Model> = flow.stage("fewer", stages.changeTopK({ model: pruned }, { topK: 1 }));
   const surprise = flow.stage("surprise", stages.perplexity({ model: fewer, heldOut: held }));
   const blocks = flow.stage("blocks", stages.blockPerplexity({ model: best, texts }, { length: 8 }));
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
   const rows = ["least important"];
   const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
-  return { counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
+  return {
+    counted,
+    chance,
+    signatures,
+    used,
+    evolved,
+    progressive,
+    accepted,
+    exhaustive,
+    plan,
+    ranks,
+    evaluation,
+    surprise,
+    blocks,
+    choices,
+    ladder,
+    best,
+    clusters,
+    ofDeltas,
+    ofMerged,
+    ofMeans,
+    influence,
+    ofShorter,
+    sparse,
+    zeros,
+  };
 }
 
 Deno.test("all ready-made stages work in one flow, and again from the store", async () => {
@@ -160,9 +230,10 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 8, "a ready-made stage is not in this flow"); // seven sources, and pruning twice
+    assertEquals(Object.keys(stages).length, lines.length - 14, "a ready-made stage is not in this flow"); // eight sources; pruning and sparsity twice, perplexity five times
 
-    const again = await open(), { evaluation, choices, ladder, best, exhaustive, counted } = await everything(again);
+    const again = await open(),
+      { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
     const onComputed = (name: string) => computed.push(name);
     const { perplexity, tasks } = await again.run(evaluation, { onComputed });
     assert(perplexity > 1 && tasks.length > 0);
@@ -171,6 +242,10 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assert((await again.run(best, { onComputed })).ranks.layers.length > 0);
     assertEquals((await again.run(exhaustive, { onComputed })).layers.length, 4);
     assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
+    assertEquals((await again.run(clusters, { onComputed })).layers.length, 4);
+    for (const name of ["ofDeltas", "ofMerged", "ofMeans"] as const) assert((await again.run(others[name], { onComputed })).perplexity > 1);
+    const { entries, zeros: count } = await again.run(zeros, { onComputed });
+    assert(count > 0.55 * entries && count < 0.9 * entries, `${count} of ${entries}`);
     assertEquals(computed, []);
     assertEquals(device.live.tensors, 0);
   });

@@ -6,7 +6,9 @@ import { scoreExperts, type StatisticsScore } from "../../lib/importance/score_e
 import { assertClose, devices, fastDevices, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { EXPERT_REFERENCES } from "../references/experts.ts";
-import type { Device } from "../../lib/device/device.ts";
+import { heldSource } from "../../lib/checkpoint/held_source.ts";
+import { readWide } from "../../lib/checkpoint/read_wide.ts";
+import type { Device, TensorSource } from "../../lib/device/device.ts";
 import { batchSequences, batchTokens } from "../../lib/model/batch.ts";
 import { routerProbabilities, routerRule } from "../../lib/model/decoder_layer.ts";
 import { type Model, moeLayers } from "../../lib/model/model.ts";
@@ -80,6 +82,13 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
           const { plain, gated } = await squaresOf(device, model, i, rows);
           assertClose(layer.inputSquares, plain, 1e-4, "squares of the inputs");
           assertClose(layer.gatedInputSquares, gated, 1e-4, "squares of the inputs times shares");
+          assert(
+            layer.probabilities.every((p, e) => p <= layer.allProbabilities[e]),
+            "probabilities over its tokens are part of those over all",
+          );
+          const largest = layer.peaks.map((_, e) => Math.max(...parts.map(({ layers }) => layers[i].peaks[e])));
+          assertClose(layer.peaks, largest, 1e-4, "the largest of both");
+          assert(layer.peaks.every((peak, e) => peak ** 2 <= layer.squaredNorms[e] * (1 + 1e-6)), "a number is no larger than its vector");
           assert(layer.norms.every((norm, e) => norm ** 2 <= layer.counts[e] * layer.squaredNorms[e] * (1 + 1e-6)), "Cauchy and Schwarz");
           for (const key of ["weights", "probabilities", "norms", "gatedNorms", "outputs", "gatedInputSquares"] as const) {
             const [a, b] = parts.map(({ layers }) => layers[i][key]);
@@ -110,6 +119,31 @@ Deno.test("expertStatistics() adds up over batches, in the order of the tokens",
       }
       assertClose(layer.topRatios, [...a.topRatios, ...b.topRatios], 1e-4, "ratios");
       assertClose([layer.entropy], [a.entropy + b.entropy], 1e-5, "entropy");
+    }
+  });
+});
+
+Deno.test("REAP: other tokens leave an expert's score as it is, and a down projection scales only its own expert's", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (model, [a, b]) => {
+    const one = await expertStatistics(device, model, [a]), both = await expertStatistics(device, model, [a, b.subarray(0, 2)]);
+    let same = 0;
+    for (const [i, { experts, scores }] of scoreExperts(one, "REAP").layers.entries()) {
+      const idle = [...experts.keys()].filter((e) => one.layers[i].counts[e] > 0 && both.layers[i].counts[e] === one.layers[i].counts[e]);
+      for (const e of idle) assertClose([scoreExperts(both, "REAP").layers[i].scores[e]], [scores[e]], 1e-5);
+      same += idle.length;
+    }
+    assert(same > 0, "two tokens do not reach all experts");
+
+    const last = model.layers.length - 1, e = one.layers.at(-1)!.counts.findIndex((count) => count > 0);
+    const layers = await Promise.all(model.layers.map(async (layer) => {
+      if (layer.index !== last || layer.block.kind === "dense") return layer;
+      const down = layer.block.experts[e].down as TensorSource, tripled = heldSource((await readWide(down)).map((w) => 3 * w), down.shape);
+      return { ...layer, block: { ...layer.block, experts: layer.block.experts.with(e, { ...layer.block.experts[e], down: tripled }) } };
+    }));
+    const [before, after] = [one, await expertStatistics(device, { ...model, layers }, [a])].map((s) => scoreExperts(s, "REAP").layers);
+    for (const [i, { scores }] of after.entries()) {
+      assertClose(scores, before[i].scores.map((score, at) => i === after.length - 1 && at === e ? 3 * score : score), 1e-5, `layer ${i}`);
     }
   });
 });

@@ -2,7 +2,9 @@
  * Saves compressed models with their logits beside them, for logits.py --compare: `deno run -A tests/interop/write_pruned.ts FOLDER`.
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
- * in the form remote-code; whole, with one expert less for a token. Of the random variants, which cover all architectures and routers, both forms as well.
+ * in the form remote-code, also skipping experts while it runs; whole, with one expert less for a token; the last two layers merged, and uneven after
+ * that; experts merged in two ways, means in the place of experts, and differences from a shared expert. Of the random variants, which cover all
+ * architectures and routers, both forms as well, and the last two layers of a kind merged.
  */
 
 import {
@@ -12,8 +14,10 @@ import {
   decomposeExperts,
   type Form,
   geneticSearch,
+  type LayerMerge,
   leaveOneOut,
   logits,
+  mergeLayers,
   type Model,
   moeLayers,
   openDevice,
@@ -24,8 +28,10 @@ import {
   type RankPlan,
   receptionField,
   saveModel,
+  skipExperts,
 } from "../../mod.ts";
 import { openFixture, references } from "../fixtures.ts";
+import { successors } from "../merge/successors.ts";
 import { tokenIds, writeRandomCheckpoint } from "../numbers.ts";
 import { VARIANTS } from "./variants.ts";
 
@@ -54,6 +60,18 @@ function everyOther(model: Model, rank: number): RankPlan {
   };
 }
 
+/** All layers but the first may leave a third of a token's weights out. */
+function skipping(model: Model): Model {
+  return skipExperts(model, { layers: moeLayers(model).slice(1).map(({ index }) => ({ layer: index, share: 0.33 })) });
+}
+
+/** The last two layers that both have experts, or both have none. */
+function lastPair({ layers }: Model, ratio: number): LayerMerge[] {
+  const absorb = layers.findLast((a) => layers.some((b) => b.index < a.index && b.block.kind === a.block.kind))!;
+  const keep = layers.findLast((b) => b.index < absorb.index && b.block.kind === absorb.block.kind)!;
+  return [{ keep: keep.index, absorb: absorb.index, ratio }];
+}
+
 for (const name of Object.keys(references)) {
   const { model, calibration, heldOut } = await openFixture(name);
   using trace = await calibrate(device, model, calibration);
@@ -62,9 +80,16 @@ for (const name of Object.keys(references)) {
   await write(name, pruneExperts(model, plan), "native", heldOut[0]);
   const uneven = pruneExperts(model, planByScores(scores, pruningBudget(scores, { ratio: 0.25 })));
   await write(name, uneven, "remote-code", heldOut[0]);
+  await write(`${name}, skipping`, skipping(uneven), "remote-code", heldOut[0]);
   await write(`${name}, decomposed`, await decomposeExperts(device, uneven, everyOther(uneven, 31)), "remote-code", heldOut[0]);
   const fewer = changeTopK(model, model.config.moe.topK - 1);
   for (const form of ["native", "remote-code"] as const) await write(`${name}, fewer experts a token`, fewer, form, heldOut[0]);
+  const merged = mergeLayers(model, lastPair(model, 0.75)), [{ index: layer }] = moeLayers(merged);
+  await write(`${name}, merged`, merged, "native", heldOut[0]);
+  await write(`${name}, merged and pruned`, pruneExperts(merged, { layers: [{ layer, drop: [1, 4] }] }), "remote-code", heldOut[0]);
+  for (const [method, small] of Object.entries(await successors(device, model, calibration.slice(0, 8)))) {
+    await write(`${name}, ${method}`, small, "remote-code", heldOut[0]);
+  }
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
   const original = `${folder}/original_${name.replaceAll(/\W+/g, "_")}`, ids = tokenIds("variants.tokens", 40, 96);
@@ -77,4 +102,6 @@ for (const [name, config] of Object.entries(VARIANTS)) {
   await write(name, pruneExperts(model, { layers: moeLayers(model).map((l) => ({ layer: l.index, drop })) }), "native", ids);
   const uneven = pruneExperts(model, { layers: moeLayers(model).map((l, i) => ({ layer: l.index, drop: drop.slice(i) })) });
   await write(name, await decomposeExperts(device, uneven, everyOther(uneven, 7)), "remote-code", ids);
+  await write(`${name}, skipping`, skipping(uneven), "remote-code", ids);
+  await write(`${name}, merged`, mergeLayers(model, lastPair(model, 0.5)), "native", ids);
 }

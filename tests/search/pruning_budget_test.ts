@@ -22,7 +22,7 @@ const layers = fc.array(fc.record({ importance: fc.double({ min: 0, max: 1e9, no
   minLength: 1,
   maxLength: 12,
 });
-const strategy = fc.constantFrom<PruningBudgetOptions["strategy"]>("inverse", "linear", "softmax", "uniform");
+const strategy = fc.constantFrom<PruningBudgetOptions["strategy"]>("inverse", "linear", "softmax", "uniform", "global");
 const sum = (values: number[]) => values.reduce((a, b) => a + b, 0);
 
 Deno.test("pruningBudget() drops exactly the target and keeps top-k in each layer, whatever the strategy", () => {
@@ -60,7 +60,7 @@ Deno.test("pruningBudget() never takes more from the more important of two equal
   const importance = fc.oneof(fc.constant(0), fc.double({ min: 1e-300, max: 1e6, noNaN: true }));
   fc.assert(fc.property(importance, importance, strategy, (a, b, strategy) => {
     const [first, second] = pruningBudget(scoresOf([a, b].map((importance) => ({ importance, experts: 16 })), 4), { strategy }).layers;
-    if (a > b * 1.000001 && strategy !== "uniform") {
+    if (a > b * 1.000001 && strategy !== "uniform" && strategy !== "global") {
       assert(first.drop <= second.drop, `${a} loses ${first.drop}, ${b} loses ${second.drop}`);
     }
     if (strategy === "uniform") assertEquals(first.drop, second.drop);
@@ -113,4 +113,24 @@ Deno.test("pruningBudget() names what it cannot use", () => {
   assertThrows(() => pruningBudget(scores, { strategy: "random" as "inverse" }), TypeError, '"random"');
   scores.layers[0].scores[3] = NaN;
   assertThrows(() => pruningBudget(scores), RangeError, "score of expert 3 in layer 0 must be finite and at least 0, received NaN");
+});
+
+Deno.test('pruningBudget() by "global" drops the lowest shares of all layers, and passes over layers that can lose no more', () => {
+  const cases = fc.array(fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 2, maxLength: 12 }), { minLength: 1, maxLength: 6 });
+  fc.assert(fc.property(cases, fc.double({ min: 0, max: 0.99, noNaN: true }), (all, ratio) => {
+    const scores = { ...scoresOf(all.map((s) => ({ importance: 1, experts: s.length }))), topK: 2 };
+    scores.layers.forEach((layer, l) => layer.scores.set(all[l]));
+    const drop = pruningBudget(scores, { ratio, strategy: "global" }).layers.map((l) => l.drop);
+    const shares = all.map((s) => s.map((score) => score / (sum(s) || 1)).toSorted((a, b) => a - b));
+    // No expert that stays has less than one that went, unless its layer is at its floor.
+    const highest = Math.max(-1, ...shares.flatMap((s, l) => s.slice(0, drop[l])));
+    shares.forEach((s, l) =>
+      assert(s.length - drop[l] === 2 || s[drop[l]] >= highest || drop[l] < 0, `layer ${l} of ${JSON.stringify(all)}`)
+    );
+  }));
+  const scores = scoresOf([1, 2].map((importance) => ({ importance, experts: 4 })), 1);
+  scores.layers[0].scores.set([1, 1, 1, 7]), scores.layers[1].scores.set([20, 20, 20, 40]);
+  assertEquals(pruningBudget(scores, { ratio: 0.5, strategy: "global" }).layers.map((l) => l.drop), [3, 1]); // by shares: 0.1 before 0.2
+  assertEquals(pruningBudget(scores, { ratio: 0.5, strategy: "global", ceiling: 2 }).layers.map((l) => l.drop), [2, 2]);
+  assertEquals(pruningBudget(scores, { ratio: 0.5, strategy: "global", floor: 2 }).layers.map((l) => l.drop), [2, 2]);
 });

@@ -27,6 +27,15 @@ export function checkGates({ probabilities: { shape } }: Ranking, { scale }: Rou
   if (!Number.isFinite(scale)) throw new RangeError(`Cannot weigh experts by a scale of ${scale}: it must be finite`);
 }
 
+export function checkSkip({ experts, probabilities }: Ranking, share: number): void {
+  if (experts.shape.length !== 2 || `${experts.shape}` !== `${probabilities.shape}`) {
+    throw new RangeError(
+      `Cannot skip experts [${experts.shape}] of probabilities [${probabilities.shape}]: both are to be [tokens, ranks]`,
+    );
+  }
+  if (!(share >= 0 && share <= 1)) throw new RangeError(`Cannot skip experts: their share must be from 0 to 1, received ${share}`);
+}
+
 export function checkRun(x: Tensor, table: Tensor, { hidden }: Experts): void {
   if (table.shape.length !== 2 || x.shape.at(-1) !== hidden || product(x.shape) !== table.shape[0] * hidden) {
     throw new RangeError(
@@ -35,11 +44,14 @@ export function checkRun(x: Tensor, table: Tensor, { hidden }: Experts): void {
   }
 }
 
-export function checkFitness({ rule, ranking, probabilities, gram }: FitnessInputs, sets: readonly (readonly number[])[]): void {
+export function checkFitness({ rule, ranking, probabilities, gram, along }: FitnessInputs, sets: readonly (readonly number[])[]): void {
   const { topK, scale, groups } = rule, [tokens, ranks] = ranking.experts.shape, count = probabilities.shape.at(-1)!;
   const found = [ranking.experts, ranking.probabilities, probabilities, gram].map(({ shape }) => `[${shape}]`).join(", ");
   if (found !== `[${tokens},${ranks}], [${tokens},${ranks}], [${tokens},${count}], [${tokens},${ranks},${ranks}]`) {
     throw new RangeError(`Cannot price sets of experts: a ranking, its probabilities, all of them and a Gram tensor ${found} do not match`);
+  }
+  if (along && `${along.shape}` !== `${[tokens, ranks]}`) {
+    throw new RangeError(`Cannot price sets of experts: inner products along a vector are [${along.shape}], expected [${tokens},${ranks}]`);
   }
   if (!(isCount(topK) && topK > 0)) throw new RangeError(`Cannot price sets of experts: top-k must be at least 1, received ${topK}`);
   if (!Number.isFinite(scale)) throw new RangeError(`Cannot price sets of experts: the scale must be finite, received ${scale}`);

@@ -64,6 +64,13 @@ export function checkSquares(a: Tensor, b?: Tensor): void {
   if (b && sizeOf(b) !== sizeOf(a)) throw new RangeError(`Cannot subtract [${b.shape}] from [${a.shape}]: the sizes do not match`);
 }
 
+export function checkOverlap(a: Tensor, b: Tensor): void {
+  checkRows(a, "compare");
+  if (`${a.shape}` !== `${b.shape}`) {
+    throw new RangeError(`Cannot compare rows [${a.shape}] with rows [${b.shape}]: the sizes do not match`);
+  }
+}
+
 export function checkCrossEntropy(x: Tensor, head: Tensor, targets: Tensor): void {
   const [vocabulary, width] = head.shape, rows = sizeOf(targets);
   if (head.shape.length !== 2 || vocabulary === 0 || x.shape.at(-1) !== width || rowsOf(x) !== rows) {

@@ -6,12 +6,14 @@
 
 import type { Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
+import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
 
 export interface Blas {
   name: string;
   gemm: Gemm;
   /** Missing where the library comes without LAPACK. */
   eigen?: Eigen;
+  inverseFactor?: InverseFactor;
 }
 
 /** Where each system keeps a BLAS with the C interface, best first. */
@@ -39,6 +41,8 @@ const SYMBOLS = {
   },
   ssyevd_: { ...SSYEVD, optional: true },
   ssyevr_: { ...SSYEVR, optional: true },
+  dpotrf_: { ...DPOTRF, optional: true },
+  dtrtri_: { ...DTRTRI, optional: true },
   openblas_get_config: { parameters: [], result: "pointer", optional: true },
   openblas_get_num_threads: { parameters: [], result: "i32", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
@@ -77,6 +81,7 @@ function wrap(path: string, symbols: Symbols): Blas {
       );
     },
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
+    inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };
 }
 

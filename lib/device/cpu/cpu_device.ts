@@ -14,7 +14,7 @@ import { fitness } from "./fitness.ts";
 import { gemm } from "./gemm.ts";
 import { type Cpu, crossEntropy, linear } from "./linear.ts";
 import { Memory } from "./memory.ts";
-import { gates, rank } from "./router.ts";
+import { gates, rank, skip } from "./router.ts";
 import * as rows from "./rows.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 import { training } from "./training.ts";
@@ -61,6 +61,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     softmax: (x) => rows.softmax(cpu, onCpu(x)),
     rank: (probabilities, ranks, groups?: RouterGroups) => ranking(rank(cpu, onCpu(probabilities), ranks, groups)),
     gates: (ranking, rule) => gates(cpu, onCpu(ranking.probabilities), rule),
+    skip: ({ experts, probabilities }, share) => ranking(skip(cpu, onCpu(experts), onCpu(probabilities), share)),
     experts: (x, experts, weights) => runExperts(cpu, onCpu(x), onCpu(experts), weights as CpuExperts),
     combine: (outputs, weights) => rows.combine(cpu, onCpu(outputs), onCpu(weights)),
     gather: (x, indices) => rows.gather(cpu, onCpu(x), onCpu(indices)),
@@ -72,6 +73,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     },
     transpose: (x) => rows.transpose(cpu, onCpu(x)),
     squares: (a, b) => rows.squares(cpu, onCpu(a), maybe(b)),
+    overlap: (a, b) => rows.overlap(cpu, onCpu(a), onCpu(b)),
     crossEntropy: (x, head, targets) => crossEntropy(cpu, onCpu(x), onCpu(head), onCpu(targets)),
     fitness: (inputs, sets) => Promise.resolve(fitness(cpu, inputs, sets)),
     eigen: (matrix, count) => {

@@ -32,16 +32,16 @@ export class CpuExperts extends StoredExperts {
   }
 }
 
-/** Reads experts one after the other; what was read is given back if a later one fails. */
+/** Reads experts one after the other, a matrix that several share once; what was read is given back if a later one fails. */
 export async function loadExperts(
   memory: Memory,
   load: (source: TensorSource) => Promise<CpuTensor>,
   sources: readonly ExpertSource[],
 ): Promise<CpuExperts> {
-  const { hidden } = expertSizes(sources), tensors: CpuTensor[] = [];
+  const { hidden } = expertSizes(sources), tensors = new Map<TensorSource, CpuTensor>();
   const read = async (source: TensorSource) => {
-    const tensor = await load(source);
-    tensors.push(tensor);
+    const tensor = tensors.get(source) ?? await load(source);
+    tensors.set(source, tensor);
     return tensor;
   };
   const matrix = async (source: MatrixSource): Promise<CpuMatrix> =>
@@ -52,10 +52,10 @@ export async function loadExperts(
       experts.push({ gate: await matrix(gate), up: await matrix(up), down: await matrix(down) });
     }
   } catch (error) {
-    for (const tensor of tensors) tensor[Symbol.dispose]();
+    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
     throw error;
   }
-  return new CpuExperts(memory, expertShapes(sources), hidden, experts, tensors);
+  return new CpuExperts(memory, expertShapes(sources), hidden, experts, [...tensors.values()]);
 }
 
 /** Tokens that one expert works on at a time. */

@@ -19,10 +19,11 @@ const TOKENS = 64;
  * only on the experts chosen; they are worked out once a choice, not once a set. Where weights are renormalised the loss is D. Elsewhere the softmax runs
  * over fewer experts and all weights grow by 1 / (1 - q), q the probability mass that was dropped: the output is u / (1 - q), and the loss
  * D - 2 g X + g² U with g = q / (1 - q). All q come from one product of probabilities and sets. A token that keeps its experts has u = F, loss g² ‖F‖².
+ * Where the output lacks R already, D grows by 2 ⟨R, F - u⟩ and X by ⟨R, u⟩.
  */
 export function fitness(
   cpu: Cpu,
-  { rule, ranking, probabilities, gram }: FitnessInputs,
+  { rule, ranking, probabilities, gram, along }: FitnessInputs,
   sets: readonly (readonly number[])[],
 ): Float64Array {
   const [tokens, ranks] = ranking.experts.shape, experts = probabilities.shape.at(-1)!, count = sets.length;
@@ -36,10 +37,11 @@ export function fitness(
     { length: experts },
     (_, e) => Uint32Array.from([...sets.keys()].filter((s) => marks[s * experts + e] === 1)),
   );
-  const outcomes = new Outcomes(rule, onCpu(ranking.experts).u32, onCpu(ranking.probabilities).f32, onCpu(gram).f32, ranks, experts);
+  const [listed, ranked, products] = [onCpu(ranking.experts).u32, onCpu(ranking.probabilities).f32, onCpu(gram).f32];
+  const outcomes = new Outcomes(rule, listed, ranked, products, ranks, experts, along && onCpu(along).f32);
   const seen = new Uint32Array(count), losers = new Uint32Array(count);
   for (let token = 0; token < tokens; token++) {
-    const i = token % TOKENS, square = outcomes.begin(token), turn = token + 1;
+    const i = token % TOKENS, { square, cross } = outcomes.begin(token), turn = token + 1;
     // Sets that take an expert away from this token; with groups, any set can change the admitted ones.
     let size = 0;
     for (const list of rule.groups ? droppers : outcomes.own().map((e) => droppers[e])) {
@@ -53,12 +55,12 @@ export function fitness(
         // A sum of what is left keeps its digits where nearly everything is lost.
         const left = lost > 0.5 ? kept(all, token * experts, marks, s * experts, experts) : 1 - lost;
         growth[s] = left < LEAST ? -1 : lost / left; // -1: without any probability left the output is zero
-        if (seen[s] !== turn) totals[s] += growth[s] * growth[s] * square;
+        if (seen[s] !== turn) totals[s] += growth[s] * (growth[s] * square - 2 * cross);
       }
     }
     outcomes.price(marks, losers, size, growth, totals);
   }
-  return totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
+  return along ? totals : totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
 }
 
 function kept(p: Float32Array, row: number, marks: Uint8Array, set: number, experts: number): number {

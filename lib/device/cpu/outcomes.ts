@@ -20,7 +20,10 @@ const NAMED = 64;
 
 /** For one token after the other: which of its ranked experts are chosen when a set is dropped, and what that does to the output. */
 export class Outcomes {
-  /** ‖F - u‖², ⟨F - u, u⟩ and ‖u‖² of each outcome: F is the output with all experts, u the one with the chosen experts. */
+  /**
+   * ‖F - u‖² + 2 ⟨R, F - u⟩, ⟨F - u + R, u⟩ and ‖u‖² of each outcome: F is the output with all experts, u the one with the chosen experts, R what the output
+   * lacks already, if anything.
+   */
   #apart = new Float64Array(ROOM);
   #cross = new Float64Array(ROOM);
   #square = new Float64Array(ROOM);
@@ -40,7 +43,10 @@ export class Outcomes {
   #admitted = new Set<number>();
   #nothing: Uint8Array;
 
-  /** @param count Experts of the layer. */
+  /**
+   * @param count Experts of the layer.
+   * @param along Inner products of the ranked experts' outputs with R.
+   */
   constructor(
     readonly rule: RouterRule,
     readonly experts: Uint32Array,
@@ -48,6 +54,7 @@ export class Outcomes {
     readonly gram: Float32Array,
     readonly ranks: number,
     count: number,
+    readonly along?: Float32Array,
   ) {
     this.#own = choice(rule.topK);
     this.#choice = choice(rule.topK);
@@ -57,15 +64,16 @@ export class Outcomes {
     this.#nothing = new Uint8Array(count);
   }
 
-  /** Turns to a token. @returns ‖F‖². */
-  begin(token: number): number {
+  /** Turns to a token. @returns ‖F‖² and ⟨R, F⟩. */
+  begin(token: number): { square: number; cross: number } {
     this.#at = token * this.ranks;
     this.#own.size = 0;
     this.#choose(this.#choice, this.#nothing, 0);
-    const square = this.#square[this.#remember(0, 0, 0)];
+    const outcome = this.#remember(0, 0, 0), square = this.#square[outcome]; // F is not known yet, and counts as 0: the product is ⟨R - u, u⟩
+    const cross = this.along ? this.#cross[outcome] + square : 0;
     [this.#own, this.#choice] = [this.#choice, this.#own];
     this.#forget();
-    return square;
+    return { square, cross };
   }
 
   /** Experts that the token uses. */
@@ -98,7 +106,7 @@ export class Outcomes {
   /** Works out the current choice and keeps it in a free slot. */
   #remember(slot: number, low: number, high: number): number {
     if (this.#used === ROOM || this.ranks > NAMED) this.#forget();
-    const outcome = this.#used++, size = this.#compare(), { gram, ranks } = this, start = this.#at * ranks;
+    const outcome = this.#used++, size = this.#compare(), { gram, along, ranks } = this, start = this.#at * ranks;
     const union = this.#union, change = this.#change, weights = this.#weights;
     this.#slots[slot] = outcome + 1, this.#low[outcome] = low, this.#high[outcome] = high;
     let apart = 0, cross = 0, square = 0;
@@ -111,6 +119,9 @@ export class Outcomes {
       }
       apart += d * (2 * ofChange + g * d), square += w * (2 * ofChoice + g * w);
       cross += d * (ofChoice + g * w) + w * ofChange;
+      if (!along) continue;
+      const lacking = along[this.#at + union[i]];
+      apart += 2 * d * lacking, cross += w * lacking;
     }
     this.#apart[outcome] = apart, this.#cross[outcome] = cross, this.#square[outcome] = square;
     return outcome;

@@ -51,6 +51,28 @@ function admit(row: Float32Array, { of, keep }: RouterGroups): Set<number> {
   return new Set([...best].sort(([g, a], [h, b]) => b - a || g - h).slice(0, keep).map(([group]) => group));
 }
 
+/** The ranking without what each token's experts hold least of, together at most `share`; the rest is scaled to the sum of all. */
+export function skip(
+  cpu: Cpu,
+  listed: CpuTensor,
+  ranked: CpuTensor,
+  share: number,
+): { experts: CpuTensor; probabilities: CpuTensor } {
+  const ranks = ranked.shape[1], p = ranked.f32;
+  const experts = new CpuTensor(cpu.memory, "U32", ranked.shape), probabilities = new CpuTensor(cpu.memory, "F32", ranked.shape);
+  experts.u32.set(listed.u32), probabilities.f32.set(p);
+  for (let start = 0, end = ranks; end <= p.length && ranks > 0; start = end, end += ranks) {
+    let sum = 0, left = end, tail = 0, head = 0;
+    for (let r = end - 1; r >= start; r--) sum += p[r];
+    for (; left > start + 1 && tail + p[left - 1] <= share * sum; left--) tail += p[left - 1]; // never for what is not a number
+    experts.u32.fill(NO_EXPERT, left, end), probabilities.f32.fill(0, left, end);
+    if (tail === 0) continue;
+    for (let r = start; r < left; r++) head += p[r];
+    for (let r = start; r < left; r++) probabilities.f32[r] = p[r] * sum / head;
+  }
+  return { experts, probabilities };
+}
+
 /** Weights of ranked experts that are all used. */
 export function gates(cpu: Cpu, ranked: CpuTensor, { renormalise, scale }: RouterRule): CpuTensor {
   const ranks = ranked.shape.at(-1)!, result = new CpuTensor(cpu.memory, "F32", ranked.shape), w = result.f32, p = ranked.f32;

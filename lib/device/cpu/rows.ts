@@ -100,6 +100,17 @@ export function turn(x: Block, rows: number, columns: number, y: Float32Array): 
   }
 }
 
+/** Σ_i min(a[t, i], b[t, i]) of each row. */
+export function overlap(cpu: Cpu, a: CpuTensor, b: CpuTensor): CpuTensor {
+  const width = a.shape.at(-1)!, rows = rowsOf(a), result = new CpuTensor(cpu.memory, "F32", [rows]), x = a.f32, other = b.f32;
+  for (let row = 0; row < rows; row++) {
+    let sum = 0;
+    for (let i = row * width; i < (row + 1) * width; i++) sum += Math.min(x[i], other[i]);
+    result.f32[row] = sum;
+  }
+  return result;
+}
+
 export function squares(cpu: Cpu, a: CpuTensor, b?: CpuTensor): CpuTensor {
   const width = a.shape.at(-1)!, rows = rowsOf(a);
   const result = new CpuTensor(cpu.memory, "F32", [rows]), y = result.f32, x = a.f32, other = b?.f32;

@@ -57,16 +57,18 @@ export class GpuExperts extends StoredExperts {
   }
 }
 
-/** Reads experts matrix by matrix; what was read is given back if a later one fails. */
+/** Reads experts matrix by matrix, one that several share once; what was read is given back if a later one fails. */
 export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly ExpertSource[]): Promise<GpuExperts> {
   const { hidden, intermediate, rank } = expertSizes(experts), pieces = place(gpu, expertMatrices(experts)), ends: number[] = [];
-  for (const { buffer, offset, matrix, count } of pieces) ends[buffer] = offset + count * rowBytes(matrix.source);
+  for (const { buffer, offset, matrix, count } of pieces) {
+    ends[buffer] = Math.max(ends[buffer] ?? 0, offset + count * rowBytes(matrix.source)); // shared ones come again
+  }
   const tensors: GpuTensor[] = [];
   try {
     for (const bytes of ends) tensors.push(new GpuTensor(gpu, "U32", [Math.ceil(bytes / 4)], true));
-    for (const [{ source }, mine] of Map.groupBy(pieces, ({ matrix }) => matrix)) {
+    for (const [source, mine] of Map.groupBy(pieces, ({ matrix }) => matrix.source)) {
       await loader.read(source, async (bytes) => {
-        for (const { first, count, buffer, offset } of mine) {
+        for (const { first, count, buffer, offset } of mine.filter(({ matrix }) => matrix === mine[0].matrix)) {
           const start = first * rowBytes(source), length = Math.ceil(count * rowBytes(source) / 4) * 4;
           await gpu.fill(tensors[buffer], offset, bytes.subarray(start, start + length));
         }
@@ -84,11 +86,17 @@ function rowBytes({ shape, dtype }: TensorSource): number {
   return shape[1] * BYTES[dtype];
 }
 
-/** One matrix after the other, on multiples of 16 bytes; one that no buffer can hold is cut by rows. */
+/** One matrix after the other, on multiples of 16 bytes; one that no buffer can hold is cut by rows, one that is shared lies where it already is. */
 function place(gpu: Gpu, matrices: readonly ExpertMatrix[]): Piece[] {
   const limit = Math.min(BUFFER, gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize), pieces: Piece[] = [];
+  const placed = new Map<TensorSource, Piece[]>();
   let buffer = 0, offset = 0;
   for (const matrix of matrices) {
+    const shared = placed.get(matrix.source), start = pieces.length;
+    if (shared) {
+      pieces.push(...shared.map((piece) => ({ ...piece, matrix })));
+      continue;
+    }
     const rows = matrix.source.shape[0], row = rowBytes(matrix.source), most = Math.floor(limit / row);
     if (most === 0) throw new RangeError(`Cannot load experts: a row of ${row} bytes does not fit one binding, which holds ${limit} bytes`);
     for (let first = 0; first < rows; first += most) {
@@ -97,6 +105,7 @@ function place(gpu: Gpu, matrices: readonly ExpertMatrix[]): Piece[] {
       pieces.push({ matrix, first, count, buffer, offset });
       offset = Math.ceil((offset + count * row) / 16) * 16;
     }
+    placed.set(matrix.source, pieces.slice(start));
   }
   return pieces;
 }

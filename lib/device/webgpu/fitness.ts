@@ -32,7 +32,7 @@ export async function fitness(gpu: Gpu, inputs: FitnessInputs, sets: readonly (r
     }
     const sums = await Promise.all(waiting.map(({ partial }) => gpu.read(partial)));
     waiting.forEach(({ first, count }, i) => new Float32Array(sums[i]).forEach((sum, at) => totals[first + at % count] += sum));
-    return totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
+    return inputs.along ? totals : totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
   } finally {
     for (const { partial } of waiting) partial[Symbol.dispose]();
   }
@@ -59,7 +59,7 @@ function cut(gpu: Gpu, { ranking: { experts }, probabilities }: FitnessInputs): 
 /** Queues the pricing of some sets: `[blocks of tokens, sets]`. */
 function price(
   gpu: Gpu,
-  { rule, ranking, probabilities, gram }: FitnessInputs,
+  { rule, ranking, probabilities, gram, along }: FitnessInputs,
   runs: readonly Run[],
   sets: readonly (readonly number[])[],
 ): GpuTensor {
@@ -71,10 +71,23 @@ function price(
   const partial = gpu.tensor("F32", [runs.reduce((n, { blocks }) => n + blocks, 0), sets.length]), bits = whole(dropped);
   for (const { range, blocks, first } of runs) {
     gpu.run(KERNEL, {
-      shape: [range.count, ranks, count, sets.length, TOKENS, topK, groups?.keep ?? 0, renormalise ? 1 : 0, word(scale), first],
+      shape: [
+        range.count,
+        ranks,
+        count,
+        sets.length,
+        TOKENS,
+        topK,
+        groups?.keep ?? 0,
+        renormalise ? 1 : 0,
+        word(scale),
+        first,
+        along ? 1 : 0,
+      ],
       bindings: [
         ...[part(experts, ranks * 4, range), part(ranked, ranks * 4, range), part(all, count * 4, range)],
         ...[part(products, ranks * ranks * 4, range), bits, table ? whole(table) : bits, whole(partial)],
+        part(onGpu(along ?? ranking.probabilities), ranks * 4, range),
       ],
       groups: blocks * Math.ceil(sets.length / 64),
       about: () => `${sets.length} sets over a ranking [${range.count}, ${ranks}]`,

@@ -7,6 +7,7 @@
 import combineSource from "../../../kernels/combine.wgsl" with { type: "text" };
 import gatesSource from "../../../kernels/gates.wgsl" with { type: "text" };
 import rankSource from "../../../kernels/rank.wgsl" with { type: "text" };
+import skipSource from "../../../kernels/skip.wgsl" with { type: "text" };
 import type { Ranking, RouterGroups, RouterRule, Tensor } from "../device.ts";
 import { rowsOf } from "../stored.ts";
 import type { Gpu } from "./gpu.ts";
@@ -16,6 +17,7 @@ import { type GpuTensor, onGpu } from "./tensor.ts";
 const COMBINE = { name: "combine", source: combineSource };
 const GATES = { name: "gates", source: gatesSource };
 const RANK = { name: "rank", source: rankSource };
+const SKIP = { name: "skip", source: skipSource };
 
 /** Groups that the kernels tell apart. */
 const GROUPS = 128;
@@ -34,12 +36,16 @@ export function rank(gpu: Gpu, probabilities: Tensor, ranks: number, groups?: Ro
       about: () => `probabilities [${run.count}, ${count}]`,
     });
   }
+  return ranking(experts, ranked);
+}
+
+function ranking(experts: GpuTensor, probabilities: GpuTensor): Ranking {
   return {
     experts,
-    probabilities: ranked,
+    probabilities,
     [Symbol.dispose]: () => {
       experts[Symbol.dispose]();
-      ranked[Symbol.dispose]();
+      probabilities[Symbol.dispose]();
     },
   };
 }
@@ -52,6 +58,21 @@ export function groupTable(gpu: Gpu, { of }: RouterGroups, count: number): GpuTe
   }
   const number = new Map(groups.map((group, i) => [group, i]));
   return gpu.upload("U32", [count], Uint32Array.from(of, (group) => number.get(group)!));
+}
+
+/** The ranking without what each token's experts hold least of, together at most `share`. */
+export function skip(gpu: Gpu, { experts, probabilities }: Ranking, share: number): Ranking {
+  const listed = onGpu(experts), ranked = onGpu(probabilities), [tokens, ranks] = experts.shape, row = ranks * 4;
+  const kept = gpu.tensor("U32", experts.shape), scaled = gpu.tensor("F32", experts.shape);
+  for (const run of split(gpu, tokens, [row])) {
+    gpu.run(SKIP, {
+      shape: [run.count, ranks, word(share)],
+      bindings: [listed, ranked, kept, scaled].map((tensor) => part(tensor, row, run)),
+      groups: Math.ceil(run.count / 64),
+      about: () => `a ranking [${run.count}, ${ranks}]`,
+    });
+  }
+  return ranking(kept, scaled);
 }
 
 /** Weights of ranked experts that are all used. */

@@ -5,6 +5,7 @@
  */
 
 import norm from "../../../kernels/rms_norm.wgsl" with { type: "text" };
+import overlapSource from "../../../kernels/overlap.wgsl" with { type: "text" };
 import softmaxSource from "../../../kernels/softmax.wgsl" with { type: "text" };
 import squaresSource from "../../../kernels/squares.wgsl" with { type: "text" };
 import type { Tensor } from "../device.ts";
@@ -14,6 +15,7 @@ import { part, split, whole, word } from "./ranges.ts";
 import { type GpuTensor, onGpu } from "./tensor.ts";
 
 const NORM = { name: "rms_norm", source: norm };
+const OVERLAP = { name: "overlap", source: overlapSource };
 const SOFTMAX = { name: "softmax", source: softmaxSource }, SQUARES = { name: "squares", source: squaresSource };
 
 /** Invocations for a row: a short one would leave most of 256 idle. */
@@ -58,6 +60,20 @@ export function squares(gpu: Gpu, a: Tensor, b?: Tensor): GpuTensor {
       constants: lanes(width),
       shape: [run.count, width, other ? 1 : 0],
       bindings: [part(one, width * 4, run), part(other ?? one, width * 4, run), part(y, 4, run)],
+      groups: run.count,
+      about: () => `a [${run.count}, ${width}]`,
+    });
+  }
+  return y;
+}
+
+export function overlap(gpu: Gpu, a: Tensor, b: Tensor): GpuTensor {
+  const one = onGpu(a), other = onGpu(b), width = a.shape.at(-1)!, y = gpu.tensor("F32", [rowsOf(one)]);
+  for (const run of split(gpu, y.size, [width * 4, 4])) {
+    gpu.run(OVERLAP, {
+      constants: lanes(width),
+      shape: [run.count, width],
+      bindings: [part(one, width * 4, run), part(other, width * 4, run), part(y, 4, run)],
       groups: run.count,
       about: () => `a [${run.count}, ${width}]`,
     });

@@ -20,8 +20,8 @@ import { linear } from "./linear.ts";
 import { Loader } from "./load.ts";
 import { gather, gram, transpose } from "./matrices.ts";
 import { rotary } from "./rotary.ts";
-import { combine, gates, rank } from "./router.ts";
-import { rmsNorm, softmax, squares } from "./rows.ts";
+import { combine, gates, rank, skip } from "./router.ts";
+import { overlap, rmsNorm, softmax, squares } from "./rows.ts";
 import { onGpu } from "./tensor.ts";
 import { training } from "./training.ts";
 
@@ -67,6 +67,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     softmax: (x) => softmax(gpu, x),
     rank: (probabilities, ranks, groups) => rank(gpu, probabilities, ranks, groups),
     gates: (ranking, rule) => gates(gpu, ranking, rule),
+    skip: (ranking, share) => skip(gpu, ranking, share),
     experts: (x, experts, weights) => runExperts(gpu, x, experts, weights),
     combine: (outputs, weights) => combine(gpu, outputs, weights),
     gather: (x, rows) => gather(gpu, x, rows),
@@ -74,6 +75,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     widen: (x) => widen(gpu, x),
     transpose: (x) => transpose(gpu, x),
     squares: (a, b) => squares(gpu, a, b),
+    overlap: (a, b) => overlap(gpu, a, b),
     crossEntropy: (x, head, targets) => crossEntropy(gpu, x, head, targets),
     fitness: (inputs, sets) => fitness(gpu, inputs, sets),
     eigen: (matrix, count) => eigen(gpu, matrix, count),

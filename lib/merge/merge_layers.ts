@@ -1,0 +1,111 @@
+/**
+ * Merging decoder layers.
+ *
+ * @module
+ */
+
+import { isObject } from "../checkpoint/parse_json_object.ts";
+import type { MatrixSource, TensorSource } from "../device/device.ts";
+import { expect } from "../model/expect.ts";
+import { expectModel } from "../model/expect_stage.ts";
+import type { DecoderLayer, FeedForward, LayerMerge, Model, MoeBlock } from "../model/model.ts";
+import { interpolated } from "./interpolated.ts";
+import { layerConfig } from "./layer_config.ts";
+
+/**
+ * A model with fewer layers (MKA, arXiv 2406.16330): every matrix and bias of a pair becomes ratio · kept + (1 - ratio) · absorbed, attention, router, experts
+ * by their ids, shared expert and its gate alike; all norms are those of the kept layer. The released code writes what it has merged into a copy that its
+ * model never sees, and so drops layers; here ratio 1 does that. Weights are worked out when they are read, in float32: nothing is read, copied or stored.
+ *
+ * The result is a model like any other. Its layers are numbered 0, 1, … and its config says how many there are; what was measured of layers of the original
+ * goes by other numbers.
+ *
+ * @param model Any model whose experts are dense matrices.
+ * @param plan Pairs, in order: `keep` and `absorb` are indices of the given model's layers, also after earlier merges.
+ * @returns The model, with `merges`, the pairs that made it.
+ * @throws {RangeError} If the plan names a layer that is not there, or not any more, or a ratio that is no share.
+ * @throws {Error} If a pair cannot be merged: one has experts and the other has none, other experts are left, or some have low rank.
+ *
+ * @example
+ * ```ts
+ * import { openModel } from "../model/open_model.ts";
+ * import { assertEquals } from "@std/assert";
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
+ * const shorter = mergeLayers(model, [{ keep: 2, absorb: 3, ratio: 0.75 }]);
+ * assertEquals([shorter.layers.length, shorter.config.raw.num_hidden_layers], [3, 3]);
+ * assertEquals(shorter.layers[2].inputNorm, model.layers[2].inputNorm);
+ * ```
+ */
+export function mergeLayers(model: Model, plan: readonly LayerMerge[]): Model {
+  expectModel(model, "merge layers");
+  expect(Array.isArray(plan), "merge layers", "a list of merges, such as mergePlan() gives", plan);
+  const left = new Map(model.layers.map((layer) => [layer.index, layer]));
+  for (const merge of plan) {
+    checkMerge(merge, left);
+    left.set(merge.keep, mergePair(left.get(merge.keep)!, left.get(merge.absorb)!, merge.ratio));
+    left.delete(merge.absorb);
+  }
+  if (plan.length === 0) return model;
+  const layers = [...left.values()];
+  return {
+    ...model,
+    config: layerConfig(model.config, layers),
+    layers: layers.map((layer, index) => ({ ...layer, index })),
+    merges: [...model.merges ?? [], ...plan],
+  };
+}
+
+function checkMerge(merge: LayerMerge, left: ReadonlyMap<number, DecoderLayer>): void {
+  expect(isObject(merge), "merge layers", "merges with the layers to keep and to absorb", merge);
+  const { keep, absorb, ratio } = merge;
+  for (const [role, layer] of [["keep", keep], ["absorb", absorb]] as const) {
+    expect(typeof layer === "number", "merge layers", `the number of the layer to ${role} in each merge`, layer);
+    if (!left.has(layer)) {
+      throw new RangeError(`Cannot ${role} layer ${layer}: the layers that are left are ${[...left.keys()].join(", ")}`);
+    }
+  }
+  if (keep === absorb) throw new RangeError(`Cannot merge layer ${keep} with itself: expected another one to absorb`);
+  expect(typeof ratio === "number", `merge layers ${keep} and ${absorb}`, 'a number as "ratio"', ratio);
+  if (!(ratio >= 0 && ratio <= 1)) {
+    throw new RangeError(`Cannot merge layers ${keep} and ${absorb}: "ratio" is ${ratio}, expected a share from 0 to 1`);
+  }
+}
+
+function mergePair(kept: DecoderLayer, absorbed: DecoderLayer, ratio: number): DecoderLayer {
+  if (ratio === 1) return kept;
+  const mix = (a: TensorSource, b: TensorSource) => interpolated(a, b, ratio);
+  const attention = Object.entries(kept.attention).map(([name, weight]) =>
+    [name, name.endsWith("norm.weight") ? weight : mix(weight, absorbed.attention[name])] as const
+  );
+  return { ...kept, attention: Object.fromEntries(attention), block: mergeBlocks(kept, absorbed, mix) };
+}
+
+type Mix = (a: TensorSource, b: TensorSource) => TensorSource;
+
+function mergeBlocks(kept: DecoderLayer, absorbed: DecoderLayer, mix: Mix): DecoderLayer["block"] {
+  const [a, b] = [kept.block, absorbed.block],
+    fail = (why: string) => {
+      throw new Error(`Cannot merge layers ${kept.index} and ${absorbed.index}: ${why}; ratio 1 drops layer ${absorbed.index}`);
+    };
+  if (a.kind === "dense") {
+    return b.kind === "dense" ? { ...a, ...mergeFeedForward(a, b, mix) } : fail(`layer ${absorbed.index} alone has experts`);
+  }
+  if (b.kind === "dense") return fail(`layer ${kept.index} alone has experts`);
+  const [ids, others] = [a, b].map(({ experts }) => experts.map((e) => e.id).join(", "));
+  if (ids !== others) return fail(`the experts ${ids} are left of the one, ${others} of the other`);
+  const matrix = (x: MatrixSource, y: MatrixSource, id: number): TensorSource =>
+    "left" in x || "left" in y ? fail(`expert ${id} has low rank, and the mean of two products is no such product`) : mix(x, y);
+  const experts = a.experts.map((x, i) => {
+    const y = b.experts[i], merged = (name: "gate" | "up" | "down") => matrix(x[name], y[name], x.id);
+    return { ...x, gate: merged("gate"), up: merged("up"), down: merged("down") };
+  });
+  return { ...a, router: mix(a.router, b.router), experts, ...(a.shared ? { shared: mergeShared(a.shared, b.shared!, mix) } : {}) };
+}
+
+function mergeShared(a: NonNullable<MoeBlock["shared"]>, b: NonNullable<MoeBlock["shared"]>, mix: Mix): MoeBlock["shared"] {
+  return { ...mergeFeedForward(a, b, mix), ...(a.scale ? { scale: mix(a.scale, b.scale!) } : {}) };
+}
+
+function mergeFeedForward(a: FeedForward, b: FeedForward, mix: Mix): FeedForward {
+  return { gate: mix(a.gate, b.gate), up: mix(a.up, b.up), down: mix(a.down, b.down) };
+}
