@@ -92,7 +92,7 @@ export const ROUTER_RECIPE: Partial<Recipe> = { targets: ["router"], learningRat
 /**
  * Of SEER-MoE's second stage, beside `topK`, which follows from the model: routers are trained too, and made surer. The paper's weight is not known to us.
  * On the embedded Mixtral and Qwen, a quarter of the experts gone, 250 steps towards top-1 and three seeds, 0.01 changed the perplexity by no more than its
- * error; 0.1 made it worse by 10 % and 1 % in one run each, and did not with `balance` at 0.1 beside it.
+ * error; 0.1 made it worse by 10 % and 1 % in one run each, and by less than 1 % with `balance` at 0.1 beside it.
  */
 export const SEER_RECIPE: Partial<Recipe> = { targets: ["attention", "experts", "router"], entropy: 0.01 };
 

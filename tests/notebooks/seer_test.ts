@@ -1,6 +1,7 @@
 import { assertAlmostEquals, assertMatch } from "@std/assert";
 import { CONFIGS } from "../../notebooks/public_models.ts";
-import { headlineFigures, type Routed, routedTable } from "../../notebooks/seer.ts";
+import type { Routed } from "../../notebooks/seer.ts";
+import { headlineFigures, routedTable } from "../../notebooks/seer_tables.ts";
 
 Deno.test("headlineFigures() follows from slots of 5.64 of 12.9 billion active parameters of Mixtral-8x7B", () => {
   const { parameters, topOne, expertsFor } = headlineFigures(CONFIGS["Mixtral-8x7B"], 0.25);
