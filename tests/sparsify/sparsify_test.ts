@@ -55,8 +55,8 @@ for (const [i, variant] of SHAPES.entries()) {
   testOnDevices(`all linears of ${variant} lose exactly what they should`, (device) =>
     withModel(variant, async (model, sequences) => {
       const before = await weightsOf(model), { router } = moeLayers(model)[0].block;
-      for (const carrier of device.kind === "cpu" ? CARRIERS : ["moe-pruner", "sparsegpt"] as Carrier[]) {
-        for (const amount of device.kind === "cpu" || all ? amounts : amounts.slice(1)) {
+      for (const carrier of device.kind === "cpu" && all ? CARRIERS : ["moe-pruner", "sparsegpt"] as Carrier[]) {
+        for (const amount of all ? amounts : amounts.slice(i % 2, i % 2 + 1)) {
           using sparse = await sparsify(device, model, sequences.slice(0, 2), { carrier, ...amount });
           const after = await weightsOf(sparse);
           assertEquals(sparse.sparsification.length, after.size);
