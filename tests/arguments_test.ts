@@ -58,7 +58,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const texts = ["Sum: 12 + 30 = 42."], tune = winnow.finetune;
   const tuned = await tune(device, model, texts, { rank: 1, targets: ["attention"], epochs: 1 }), { adapters } = tuned;
   const plan = { layers: [{ layer: 0, drop: [1] }] }, clusters = { layers: [{ layer: 0, clusters: [[1, 2]] }] };
-  const features = { layers: scores.layers.map(({ layer, experts, scores }) => ({ layer, experts, outputs: scores })) };
+  const features = { layers: scores.layers.map(({ layer, experts, scores }) => ({ layer, experts, means: scores })) };
   const fewRanks = { layers: [{ layer: 0, experts: scores.layers[0].experts.map((expert) => ({ expert, rank: 1 })), sum: 8, target: 8 }] };
   const outliers = await winnow.outlierDistribution(device, model, tokens);
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },

@@ -11,6 +11,7 @@ import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, DType, MatrixSource } from "../device/device.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { expectStage } from "../model/expect_stage.ts";
+import { ownerOf } from "../model/kept_layers.ts";
 import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
@@ -106,7 +107,20 @@ async function decomposed(
   const { hidden, moe: { intermediate } } = model.config, largest = largestRank(hidden, intermediate);
   const rankOf = ({ index }: DecoderLayer, { id }: Expert) =>
     ranks.layers.find((l) => l.layer === index)?.experts.find((e) => e.expert === id)?.rank ?? Infinity;
-  const low = moeLayers(model).map((layer) => ({ layer, experts: layer.block.experts.filter((e) => rankOf(layer, e) <= largest) }));
+  /** Experts that share their matrices share the products: those of the first of them. */
+  const ownerIn = ({ block: { experts } }: MoeLayer, expert: Expert) => experts[ownerOf(expert, experts)];
+  for (const layer of moeLayers(model)) {
+    const odd = layer.block.experts.find((e) => rankOf(layer, e) !== rankOf(layer, ownerIn(layer, e)));
+    if (!odd) continue;
+    const owner = ownerIn(layer, odd).id;
+    throw new RangeError(
+      `Cannot decompose: experts ${owner} and ${odd.id} of layer ${layer.index} share their matrices, expected the same rank for both`,
+    );
+  }
+  const low = moeLayers(model).map((layer) => ({
+    layer,
+    experts: layer.block.experts.filter((e) => rankOf(layer, e) <= largest && ownerIn(layer, e) === e),
+  }));
   const parts = eachMatrix(device, model, low, { ...options, stage: "decompose" }, async (dense, responses, { layer, expert }) => {
     const rank = rankOf(layer, expert);
     const { left, right, relativeError, relativeOutputError } = responses
@@ -125,11 +139,11 @@ async function decomposed(
     products.set(nameOf(layer, expert, matrix), { factors, ...errors });
   }
   const decomposition: Decomposition[] = [], exact: Product = { relativeError: 0, relativeOutputError: options.whiten ? 0 : null };
-  const replaced = (layer: DecoderLayer, expert: Expert): Expert => {
+  const replaced = (layer: MoeLayer, expert: Expert): Expert => {
     const planned = rankOf(layer, expert);
     if (planned === Infinity) return expert;
     const replacement = (matrix: Matrix) => {
-      const { factors, ...errors } = products.get(nameOf(layer, expert, matrix)) ?? exact;
+      const { factors, ...errors } = products.get(nameOf(layer, ownerIn(layer, expert), matrix)) ?? exact;
       decomposition.push({ layer: layer.index, expert: expert.id, matrix, rank: factors ? planned : null, ...errors });
       return factors ?? expert[matrix];
     };
@@ -137,7 +151,7 @@ async function decomposed(
   };
   const layers = model.layers.map((layer) => {
     if (layer.block.kind === "dense") return layer;
-    return { ...layer, block: { ...layer.block, experts: layer.block.experts.map((expert) => replaced(layer, expert)) } };
+    return { ...layer, block: { ...layer.block, experts: layer.block.experts.map((expert) => replaced(layer as MoeLayer, expert)) } };
   });
   return { ...model, layers, decomposition, [Symbol.dispose]: () => scratch[Symbol.dispose]() };
 }

@@ -12,6 +12,7 @@ import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, TensorSource } from "../device/device.ts";
 import { averagedSource } from "../model/averaged_source.ts";
 import { basedSource } from "../model/based_source.ts";
+import { denseMatrices } from "../model/dense_matrices.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Expert, type FeedForward, type Model, type MoeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
@@ -69,8 +70,7 @@ export async function deltaExperts(
   if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot ${purpose}: "ridge" must be above 0 and finite, received ${ridge}`);
   const layers = moeLayers(model).filter(({ index }) => options.ranks?.layers.some((l) => l.layer === index) ?? true);
   for (const { index, block } of layers) {
-    const low = block.experts.find(({ gate, up, down }) => [gate, up, down].some((matrix) => "left" in matrix || "terms" in matrix));
-    if (low) throw new Error(`Cannot ${purpose}: expert ${low.id} of layer ${index} has matrices of low rank already`);
+    for (const expert of block.experts) denseMatrices(expert, index, purpose);
   }
   const scratch = new Scratch();
   try {

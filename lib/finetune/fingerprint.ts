@@ -6,7 +6,8 @@
 
 import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
-import type { DecoderLayer, Expert, Model } from "../model/model.ts";
+import { ownerOf } from "../model/kept_layers.ts";
+import type { DecoderLayer, Model } from "../model/model.ts";
 import type { TokenizedExample } from "./examples.ts";
 
 /** SHA-256 of the examples' tokens. */
@@ -41,9 +42,8 @@ export async function weightsFingerprint(sources: readonly TensorSource[]): Prom
 
 function expertsOf({ block }: DecoderLayer): unknown {
   if (block.kind === "dense") return null;
-  const owner = ({ gate }: Expert) => block.experts.findIndex((e) => e.gate === gate);
   const rank = (matrix: MatrixSource) => "left" in matrix ? matrix.right.shape[0] : null;
-  return [block.experts.map((e) => [e.id, owner(e), ...[e.gate, e.up, e.down].map(rank)]), block.constants?.ids];
+  return [block.experts.map((e) => [e.id, ownerOf(e, block.experts), ...[e.gate, e.up, e.down].map(rank)]), block.constants?.ids];
 }
 
 async function sha256(data: BufferSource): Promise<string> {

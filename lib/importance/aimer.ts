@@ -4,8 +4,8 @@
  * @module
  */
 
+import { denseMatrices } from "../model/dense_matrices.ts";
 import { readWide } from "../checkpoint/read_wide.ts";
-import type { TensorSource } from "../device/device.ts";
 import { expectModel, expectOptions } from "../model/expect_stage.ts";
 import { type Expert, type Model, moeLayers } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
@@ -48,13 +48,9 @@ export async function aimer(model: Model, options: StageOptions = {}): Promise<E
 
 async function concentration(expert: Expert, layer: number, signal?: AbortSignal): Promise<number> {
   let count = 0, magnitudes = 0, squares = 0;
-  for (const name of ["gate", "up", "down"] as const) {
-    const matrix = expert[name];
-    if ("left" in matrix) {
-      throw new RangeError(`Cannot score experts by their weights: expert ${expert.id} of layer ${layer} is of low rank; score it before`);
-    }
+  for (const matrix of Object.values(denseMatrices(expert, layer, "score experts by their weights"))) {
     await pause(signal);
-    const values = await readWide(matrix as TensorSource);
+    const values = await readWide(matrix);
     for (const w of values) magnitudes += Math.abs(w), squares += w * w;
     count += values.length;
   }

@@ -15,8 +15,8 @@ import { walk } from "../model/walk.ts";
 /** Mean outputs over all tokens, whoever they are routed to. */
 export interface ExpertSignatures {
   tokens: number;
-  /** `outputs` is `[experts, hidden]`, one row for each of `experts`, ids of the original model. */
-  layers: { layer: number; experts: number[]; outputs: Float64Array }[];
+  /** `means` is `[experts, hidden]`, one row for each of `experts`, ids of the original model. */
+  layers: { layer: number; experts: number[]; means: Float64Array }[];
 }
 
 /**
@@ -34,7 +34,7 @@ export interface ExpertSignatures {
  * using device = await openDevice();
  * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
  * const { layers } = await expertSignatures(device, model, [model.tokenizer.encode("Sum: 12 + 30 = 42.")]);
- * assertEquals(layers[0].outputs.length, 8 * 128);
+ * assertEquals(layers[0].means.length, 8 * 128);
  * ```
  */
 export async function expertSignatures(
@@ -60,7 +60,7 @@ export async function expertSignatures(
   const layers = moeLayers(model).map(({ index, block }) => ({
     layer: index,
     experts: block.experts.map((e) => e.id),
-    outputs: sums.get(index)!.map((sum) => sum / tokens),
+    means: sums.get(index)!.map((sum) => sum / tokens),
   }));
   return { tokens, layers };
 }

@@ -10,7 +10,8 @@ import type { Device, Tensor } from "../device/device.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayer } from "../model/model.ts";
 import { eachPart, type StageOptions } from "../model/stage_options.ts";
-import { checkClusters, denseMatrices, type ExpertClusters } from "./expert_clusters.ts";
+import { checkClusters, type ExpertClusters } from "./expert_clusters.ts";
+import { denseMatrices } from "../model/dense_matrices.ts";
 
 /** For experts, ids of the original model, the order that their hidden units should take: unit i is to be what is unit `order[i]` now. */
 export interface ExpertAlignment {

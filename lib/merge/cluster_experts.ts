@@ -11,8 +11,8 @@ import type { ExpertClusters } from "./expert_clusters.ts";
 
 /** What is known of each expert as a row of numbers, such as what `expertSignatures()` gives. */
 export interface ExpertFeatures {
-  /** `outputs` is `[experts, width]`, one row for each of `experts`, ids of the original model. */
-  layers: { layer: number; experts: number[]; outputs: Float64Array }[];
+  /** `means` is `[experts, width]`, one row for each of `experts`, ids of the original model. */
+  layers: { layer: number; experts: number[]; means: Float64Array }[];
 }
 
 /**
@@ -28,7 +28,7 @@ export interface ExpertFeatures {
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * const features = { layers: [{ layer: 1, experts: [0, 2, 5], outputs: Float64Array.of(1, 0, 0, 1, 1, 0.1) }] };
+ * const features = { layers: [{ layer: 1, experts: [0, 2, 5], means: Float64Array.of(1, 0, 0, 1, 1, 0.1) }] };
  * assertEquals(clusterExperts(features, { layers: [{ layer: 1, drop: 1 }] }), { layers: [{ layer: 1, clusters: [[0, 5], [2]] }] });
  * ```
  */
@@ -38,15 +38,15 @@ export function clusterExperts(features: ExpertFeatures, budget: PruningBudget):
   const stray = budgets.find((b) => !layers.some((l) => l.layer === b.layer));
   if (stray) throw new RangeError(`Cannot cluster experts of layer ${stray.layer}: there are no features of it`);
   return {
-    layers: layers.map(({ layer, experts, outputs }) => {
-      const areRows = Array.isArray(experts) && experts.length > 0 && outputs?.length > 0 && outputs.length % experts.length === 0;
-      expect(areRows, purpose, `a row of numbers for each expert of layer ${layer}`, outputs);
-      if (!outputs.every(Number.isFinite)) throw new RangeError(`Cannot cluster experts of layer ${layer}: a feature is not finite`);
+    layers: layers.map(({ layer, experts, means }) => {
+      const areRows = Array.isArray(experts) && experts.length > 0 && means?.length > 0 && means.length % experts.length === 0;
+      expect(areRows, purpose, `a row of numbers for each expert of layer ${layer}`, means);
+      if (!means.every(Number.isFinite)) throw new RangeError(`Cannot cluster experts of layer ${layer}: a feature is not finite`);
       const drop = budgets.find((b) => b.layer === layer)?.drop ?? 0;
       if (!(Number.isSafeInteger(drop) && drop >= 0 && drop < experts.length)) {
         throw new RangeError(`Cannot cluster experts of layer ${layer}: it can lose 0 to ${experts.length - 1}, received ${drop}`);
       }
-      const clusters = drop === 0 ? experts.map((_, i) => [i]) : nearest(distances(outputs, experts.length), experts.length - drop);
+      const clusters = drop === 0 ? experts.map((_, i) => [i]) : nearest(distances(means, experts.length), experts.length - drop);
       const ids = clusters.map((members) => members.map((i) => experts[i]).sort((a, b) => a - b));
       return { layer, clusters: ids.sort((a, b) => a[0] - b[0]) };
     }),

@@ -4,10 +4,9 @@
  * @module
  */
 
-import type { TensorSource } from "../device/device.ts";
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
 import { expect, expectLayers } from "../model/expect.ts";
-import { type Expert, type Model, moeLayer } from "../model/model.ts";
+import { type Model, moeLayer } from "../model/model.ts";
 
 /**
  * Clusters of experts, ids of the original model. Experts that no cluster lists stay as they are. The first of a cluster is the one that the others are
@@ -40,16 +39,4 @@ export function scoreOf(scores: ExpertScores, purpose: string): (layer: number, 
     if (score === undefined) throw new RangeError(`Cannot ${purpose}: expert ${id} of layer ${layer} has no score`);
     return score;
   };
-}
-
-/** The matrices of an expert that are what they are stored as. @throws {Error} If one is a product of low rank, or a difference from a shared one. */
-export function denseMatrices(
-  { id, gate, up, down }: Expert,
-  layer: number,
-  purpose: string,
-): Record<"gate" | "up" | "down", TensorSource> {
-  if ([gate, up, down].some((matrix) => "left" in matrix || "terms" in matrix)) {
-    throw new Error(`Cannot ${purpose}: expert ${id} of layer ${layer} has matrices of low rank; do this before they are decomposed`);
-  }
-  return { gate, up, down } as Record<"gate" | "up" | "down", TensorSource>;
 }

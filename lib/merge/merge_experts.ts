@@ -9,7 +9,8 @@ import type { ExpertScores } from "../importance/expert_scores.ts";
 import { averagedSource } from "../model/averaged_source.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import type { Expert, Model } from "../model/model.ts";
-import { checkClusters, denseMatrices, type ExpertClusters, scoreOf } from "./expert_clusters.ts";
+import { checkClusters, type ExpertClusters, scoreOf } from "./expert_clusters.ts";
+import { denseMatrices } from "../model/dense_matrices.ts";
 
 /**
  * A model in which the experts of each cluster share one set of matrices, the weighted averages of their own (HC-SMoE, arXiv 2410.08589; MC-SMoE, arXiv

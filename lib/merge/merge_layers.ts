@@ -73,7 +73,12 @@ function checkMerge(merge: LayerMerge, left: ReadonlyMap<number, DecoderLayer>):
 
 function mergePair(kept: DecoderLayer, absorbed: DecoderLayer, ratio: number): DecoderLayer {
   if (ratio === 1) return kept;
-  const mix = (a: TensorSource, b: TensorSource) => interpolated(a, b, ratio);
+  const known = new Map<TensorSource, Map<TensorSource, TensorSource>>(); // experts that share matrices in both layers share them again
+  const mix = (a: TensorSource, b: TensorSource) => {
+    const others = known.get(a) ?? new Map<TensorSource, TensorSource>(), made = others.get(b) ?? interpolated(a, b, ratio);
+    known.set(a, others.set(b, made));
+    return made;
+  };
   const attention = Object.entries(kept.attention).map(([name, weight]) =>
     [name, name.endsWith("norm.weight") ? weight : mix(weight, absorbed.attention[name])] as const
   );

@@ -10,7 +10,7 @@ import { expectModel } from "../model/expect_stage.ts";
 import { type Expert, type Model, moeLayer } from "../model/model.ts";
 import { selectRows } from "../model/row_selection.ts";
 import type { ExpertAlignment } from "./align_experts.ts";
-import { denseMatrices } from "./expert_clusters.ts";
+import { denseMatrices } from "../model/dense_matrices.ts";
 
 /**
  * A model in which hidden units of experts have changed places: rows of gate and up projection, columns of the down projection. It gives what the model gave.

@@ -8,7 +8,7 @@ import { readWide } from "../checkpoint/read_wide.ts";
 import type { TensorSource } from "../device/device.ts";
 import type { ExpertStatistics, LayerStatistics } from "../importance/expert_statistics.ts";
 import { expect, expectLayers } from "../model/expect.ts";
-import { expectModel } from "../model/expect_stage.ts";
+import { expectModel, expectNoSkipping } from "../model/expect_stage.ts";
 import type { Model, MoeBlock } from "../model/model.ts";
 import { checkPlan, type PruningPlan } from "../model/prune_experts.ts";
 import { selectRows } from "../model/row_selection.ts";
@@ -39,6 +39,7 @@ import { selectRows } from "../model/row_selection.ts";
 export function replaceByMeans(model: Model, statistics: ExpertStatistics, plan: PruningPlan): Model {
   const purpose = "replace experts by their means";
   expectModel(model, purpose);
+  expectNoSkipping(model, purpose);
   const known = expectLayers(statistics, 'what expertStatistics() gives, which lists "layers"', purpose);
   checkPlan(model, plan, purpose);
   return {

@@ -73,8 +73,9 @@ export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
 }
 
 /** Position of the first expert with the same three matrices. */
-function ownerOf({ gate, up, down }: Expert, experts: readonly Expert[]): number {
-  return experts.findIndex((other) => other.gate === gate && other.up === up && other.down === down);
+export function ownerOf({ gate, up, down }: Omit<Expert, "id">, experts: readonly Expert[]): number {
+  const same = (a: MatrixSource, b: MatrixSource) => a === b || ("left" in a && "left" in b && a.left === b.left && a.right === b.right);
+  return experts.findIndex((other) => same(other.gate, gate) && same(other.up, up) && same(other.down, down));
 }
 
 /** Are the matrices of all experts differences from the same three? */

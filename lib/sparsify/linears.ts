@@ -5,7 +5,8 @@
  */
 
 import type { ExpertSource, MatrixSource, TensorSource } from "../device/device.ts";
-import type { DecoderLayer } from "../model/model.ts";
+import { expectOwnExperts } from "../model/expect_stage.ts";
+import { type DecoderLayer, type Model, moeLayers } from "../model/model.ts";
 
 /** Which linears: all of a layer, or those of its routed experts. */
 export type Scope = "all" | "experts";
@@ -30,12 +31,18 @@ export function linearsOf(layer: DecoderLayer, scope: Scope = "all"): Linear[] {
   return linears;
 }
 
-/** The layer with each linear's weight changed. */
+/** The layer with each linear's weight changed; one that several experts share is changed once, under the name of the first, and shared again. */
 export function mapLinears(layer: DecoderLayer, change: (linear: Linear) => TensorSource): DecoderLayer {
+  const changed = new Map<TensorSource, TensorSource>();
+  const once = (name: string, weight: TensorSource): TensorSource => {
+    const made = changed.get(weight) ?? change({ name, weight });
+    changed.set(weight, made);
+    return made;
+  };
   const matrix = <M extends MatrixSource>(name: string, source: M): M => {
-    if (!("left" in source)) return change({ name, weight: source }) as M;
-    const right = change({ name: `${name}/right`, weight: source.right });
-    return { left: change({ name: `${name}/left`, weight: source.left }), right } as MatrixSource as M;
+    if (!("left" in source)) return once(name, source) as M;
+    const right = once(`${name}/right`, source.right);
+    return { left: once(`${name}/left`, source.left), right } as MatrixSource as M;
   };
   const network = <N extends ExpertSource>(name: string, network: N): N => ({
     ...network,
@@ -61,4 +68,16 @@ export function mapLinears(layer: DecoderLayer, change: (linear: Linear) => Tens
 /** Name of an attention projection, from that of its weight below `self_attn`. */
 export function attentionName(weight: string): string {
   return `attention/${weight.replace(/\.weight$/, "")}`;
+}
+
+/** @throws {Error} If experts are constants or skipped, or their matrices differences from a shared one: zeros of a difference are none of the matrix. */
+export function expectWholeMatrices(model: Pick<Model, "layers">, purpose: string): void {
+  expectOwnExperts(model, purpose);
+  for (const { index, block } of moeLayers(model)) {
+    const based = block.experts.find(({ gate, up, down }) => [gate, up, down].some((matrix) => "terms" in matrix));
+    if (!based) continue;
+    throw new Error(
+      `Cannot ${purpose}: expert ${based.id} of layer ${index} is a difference from a shared one; do this before deltaExperts()`,
+    );
+  }
 }

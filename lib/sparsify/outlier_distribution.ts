@@ -7,6 +7,7 @@
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
+import { expectWholeMatrices } from "./linears.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
@@ -68,6 +69,7 @@ export async function outlierDistribution(
   options: OutlierDistributionOptions = {},
 ): Promise<OutlierDistribution> {
   expectStage(device, model, "count outliers", options);
+  expectWholeMatrices(model, "count outliers");
   const { threshold = 5 } = options;
   if (!(typeof threshold === "number" && threshold > 0 && threshold < Infinity)) {
     throw new RangeError(`Cannot count outliers: "threshold" must be above 0 and finite, received ${String(threshold)}`);
@@ -91,7 +93,7 @@ async function blockOutliers(streams: ResidualStreams, layer: DecoderLayer, thre
     using stack = new DisposableStack();
     const sums = await inputSums(streams, weights, linears, "squares", stack);
     for (const linear of linears) {
-      const found = inputNorms(sums.get(linear.name)!, `layer ${layer.index}, ${linear.name}`);
+      const found = inputNorms(sums.get(linear.name)!, `count outliers of layer ${layer.index}, ${linear.name}`);
       if (found) norms.set(linear, found);
     }
   }
@@ -99,7 +101,7 @@ async function blockOutliers(streams: ResidualStreams, layer: DecoderLayer, thre
   const eachRow = async (see: (scores: Float64Array) => void) => {
     for (const [{ name, weight }, factors] of norms) {
       await pause(signal);
-      const weights = await finiteWeights(weight, `layer ${layer.index}, ${name}`), columns = factors.length;
+      const weights = await finiteWeights(weight, `count outliers of layer ${layer.index}, ${name}`), columns = factors.length;
       const scores = new Float64Array(columns);
       for (let start = 0; start < weights.length; start += columns) {
         for (let j = 0; j < columns; j++) scores[j] = Math.abs(weights[start + j]) * factors[j];

@@ -87,5 +87,5 @@ export async function finiteWeights(weight: TensorSource, where: string): Promis
 }
 
 function notFinite(where: string, what: string): RangeError {
-  return new RangeError(`Cannot sparsify ${where}: ${what} is not finite`);
+  return new RangeError(`Cannot ${where}: ${what} is not finite`);
 }

@@ -7,6 +7,7 @@
 import { Scratch } from "../checkpoint/scratch.ts";
 import type { Device, TensorSource } from "../device/device.ts";
 import { expectStage } from "../model/expect_stage.ts";
+import { expectWholeMatrices } from "./linears.ts";
 import type { Sequences } from "../model/batch.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
@@ -73,6 +74,7 @@ export interface SparseModel extends Model, Disposable {
  */
 export async function sparsify(device: Device, model: Model, sequences: Sequences, options: SparsifyOptions = {}): Promise<SparseModel> {
   expectStage(device, model, "sparsify", options);
+  expectWholeMatrices(model, "sparsify");
   const plan = planOf(model, options), { carrier = "moe-pruner" } = options;
   const scratch = new Scratch();
   try {
@@ -131,7 +133,7 @@ async function* prunedLinears(
   { damping = 0.01, blockSize = 128, signal }: SparsifyOptions,
   report: () => Promise<void>,
 ): AsyncGenerator<{ linear: Linear; pruned: PrunedLinear }> {
-  const { device, model } = streams, whereOf = ({ name }: Linear) => `layer ${layer.index}, ${name}`;
+  const { device, model } = streams, whereOf = ({ name }: Linear) => `sparsify layer ${layer.index}, ${name}`;
   if (linears.length === 0) return;
   await report();
   if (carrier === "magnitude") {

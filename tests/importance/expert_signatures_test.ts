@@ -16,7 +16,7 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
         using trace = await calibrate(device, model, sequences);
         const { tokens, layers } = await expertSignatures(device, model, sequences), { hidden } = model.config;
         assertEquals(layers.map((l) => l.layer), moeLayers(model).map((l) => l.index));
-        for (const [i, { experts, outputs }] of layers.entries()) {
+        for (const [i, { experts, means }] of layers.entries()) {
           const rows = new Float32Array(tokens * hidden), count = experts.length, want = new Float64Array(count * hidden);
           await trace.layers[i].inputs.read(0, rows);
           using moe = await loadMoe(device, moeLayers(model)[i].block);
@@ -24,7 +24,7 @@ for (const [kind, variant] of Object.entries(ROUTERS)) {
           using table = device.tensor(Uint32Array.from({ length: tokens * count }, (_, at) => at % count), [tokens, count]);
           using all = device.experts(x, table, moe.experts);
           (await device.read(all)).forEach((value, at) => want[at % (count * hidden)] += value / tokens);
-          assertClose(outputs, want, 1e-4, `layer ${i}`);
+          assertClose(means, want, 1e-4, `layer ${i}`);
         }
       }),
   );

@@ -4,7 +4,7 @@ import { clusterExperts } from "../../lib/merge/cluster_experts.ts";
 import { noise } from "../devices.ts";
 
 const features = (experts: number[], rows: number[][], layer = 0) => ({
-  layers: [{ layer, experts, outputs: Float64Array.from(rows.flat()) }],
+  layers: [{ layer, experts, means: Float64Array.from(rows.flat()) }],
 });
 const dropping = (drop: number, layer = 0) => ({ layers: [{ layer, drop }] });
 

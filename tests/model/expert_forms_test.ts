@@ -4,12 +4,16 @@ import { readWide } from "../../lib/checkpoint/read_wide.ts";
 import { calibrate } from "../../lib/calibrate/calibrate.ts";
 import type { Device, MatrixSource, TensorSource } from "../../lib/device/device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
+import { decomposeExperts } from "../../lib/decompose/decompose_experts.ts";
 import { countParameters } from "../../lib/evaluate/count_parameters.ts";
 import { readRecord } from "../../lib/export/read_record.ts";
 import { saveModel } from "../../lib/export/save_model.ts";
 import { finetune } from "../../lib/finetune/finetune.ts";
 import { modelCodec } from "../../lib/flow/model_codec.ts";
+import { expertStatistics } from "../../lib/importance/expert_statistics.ts";
+import { clusterExperts } from "../../lib/merge/cluster_experts.ts";
 import { mergeLayers } from "../../lib/merge/merge_layers.ts";
+import { replaceByMeans } from "../../lib/merge/replace_by_means.ts";
 import { basedSource } from "../../lib/model/based_source.ts";
 import { loadMoe } from "../../lib/model/load_layer.ts";
 import { logits } from "../../lib/model/logits.ts";
@@ -17,6 +21,9 @@ import { type Expert, type Model, type MoeBlock, moeLayers } from "../../lib/mod
 import { openModel } from "../../lib/model/open_model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
 import { selectRows } from "../../lib/model/row_selection.ts";
+import { skipExperts } from "../../lib/model/skip_experts.ts";
+import { outlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";
+import { sparsify } from "../../lib/sparsify/sparsify.ts";
 import { assertClose, devices, fastDevices, noise, testOnDevices } from "../devices.ts";
 import { openFixture, references } from "../fixtures.ts";
 
@@ -255,6 +262,54 @@ Deno.test("layers whose experts have forms of their own are merged where a mean 
       1e-4,
     );
   }
+});
+
+Deno.test("what changes matrices changes those that experts share once, and refuses forms that it would undo", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), tokens = calibration.slice(0, 2).map((ids) => ids.subarray(0, 32));
+  const formed = changed(model, merged), whole = countParameters(formed), all = moeLayers(model);
+  using sparse = await sparsify(device, formed, tokens, { carrier: "sparsegpt", scope: "experts" });
+  assertEquals([countParameters(sparse).total, sparse.sparsification.length], [whole.total, 4 * 6 * 3]);
+  const ranks = (of: (id: number) => number) => ({
+    layers: all.map(({ index, block }) => ({
+      layer: index,
+      experts: block.experts.map(({ id }) => ({ expert: id, rank: of(id) })),
+      sum: 0,
+      target: 0,
+    })),
+  });
+  using low = await decomposeExperts(device, formed, ranks(() => 10));
+  assertEquals(countParameters(low).experts, 4 * 6 * 3 * 10 * (128 + 192));
+  assertEquals(low.decomposition.length, 4 * 8 * 3);
+  await assertRejects(
+    () => decomposeExperts(device, formed, ranks((id) => 10 + id)),
+    RangeError,
+    "Cannot decompose: experts 1 and 3 of layer 0 share their matrices, expected the same rank for both",
+  );
+  const back = modelCodec<Model>(), input = () => Promise.resolve(model), { json, arrays } = await back.encode(low, input);
+  assertEquals(
+    countParameters(await back.decode({ json: JSON.parse(JSON.stringify(json)), arrays: arrays as never }, input)),
+    countParameters(low),
+  );
+  const refused: [Model, RegExp][] = [[changed(model, constant), /layer 0 has experts that are constants/], [
+    changed(model, based),
+    /is a difference from a shared one/,
+  ]];
+  for (const [other, message] of refused) {
+    for (const run of [() => sparsify(device, other, tokens), () => outlierDistribution(device, other, tokens)]) {
+      const { message: found } = await assertRejects(run, Error);
+      assert(message.test(found), found);
+    }
+  }
+  const skipping = skipExperts(model, { layers: [{ layer: 1, share: 0.3 }] }), statistics = await expertStatistics(device, model, tokens);
+  await assertRejects(() => sparsify(device, skipping, tokens), Error, "layer 1 skips experts");
+  assertThrows(() => replaceByMeans(skipping, statistics, { layers: [{ layer: 1, drop: [2] }] }), Error, "layer 1 skips experts");
+  const features = { layers: statistics.layers } as unknown as Parameters<typeof clusterExperts>[0];
+  assertThrows(
+    () => clusterExperts(features, { layers: [] }),
+    TypeError,
+    "Cannot cluster experts: expected a row of numbers for each expert of layer 0",
+  );
 });
 
 Deno.test("a difference that does not fit its base is refused", () => {

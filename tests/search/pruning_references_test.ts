@@ -70,12 +70,12 @@ for (const [name, want] of Object.entries(PRUNING_REFERENCES)) {
     }
   }, fastDevices);
 
-  testOnDevices(`mean outputs and weights of ${name}'s experts are PyTorch's`, async (device) => {
+  testOnDevices(`mean means and weights of ${name}'s experts are PyTorch's`, async (device) => {
     const { model, calibration } = await openFixture(name), { layers, tokens } = await expertSignatures(device, model, calibration);
     assert(tokens > 4000);
-    for (const { layer, experts, outputs } of layers) {
-      const width = outputs.length / experts.length;
-      const norms = experts.map((_, e) => Math.hypot(...outputs.subarray(e * width, (e + 1) * width)));
+    for (const { layer, experts, means } of layers) {
+      const width = means.length / experts.length;
+      const norms = experts.map((_, e) => Math.hypot(...means.subarray(e * width, (e + 1) * width)));
       assertClose(norms, want.signatureNorms[layer], 1e-3, `signatures, layer ${layer}`);
     }
     for (const { layer, scores } of (await aimer(model)).layers) {
