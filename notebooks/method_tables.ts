@@ -182,7 +182,7 @@ export function verdicts(comparisons: readonly Comparison[], ratios: readonly nu
     `then ${whole.slice(1, 4).map(({ name, place }) => `${name} (${place.toFixed(1)})`).join(", ")}.`,
     `By accuracy it is ${whole.toSorted((a, b) => a.accuracyPlace - b.accuracyPlace).slice(0, 3).map(({ name }) => name).join(", then ")}.`,
     `The best of each kind: ${kinds.map(best).join("; ")}.`,
-    `Always better than random choice: ${never.join(", ") || "none"}.`,
-    `Not better than random choice somewhere: ${often.map((name) => `${name} (${beaten(name)})`).join(", ") || "none"}.`,
+    `Better than random choice on average in every table: ${never.join(", ") || "none"}.`,
+    `Not better than random choice on average in some: ${often.map((name) => `${name} (${beaten(name)})`).join(", ") || "none"}.`,
   ];
 }

@@ -50,7 +50,7 @@ export function routedTable(models: Readonly<Record<string, readonly Routed[]>>)
   return table(rows, { columns: { "experts a token": { digits: 2 }, "MFLOPs a token": { digits: 2 } } });
 }
 
-/** Entropies of the routers by step: mean of ten steps around each, since each has other tokens. */
+/** Entropies of the routers by step: mean of the eleven steps around each, since each has other tokens. */
 export function entropyCurves(histories: Readonly<Record<string, readonly TrainingPoint[]>>): Shown {
   const all = Object.entries(histories), beside = 5;
   const points = (history: readonly TrainingPoint[]) =>
@@ -66,7 +66,9 @@ export function entropyCurves(histories: Readonly<Record<string, readonly Traini
     marks: all.map(([name, history]) => ({ kind: "line" as const, name, points: points(history) })),
     text: [
       "Entropy of the routers' probabilities, nats",
-      ...all.map(([name, history]) => `${name}: ${history[0].entropy.toFixed(3)} at first, ${history.at(-1)!.entropy.toFixed(3)} at last`),
+      ...all.map(([name, history]) =>
+        `${name}: ${points(history)[0].y.toFixed(3)} at first, ${points(history).at(-1)!.y.toFixed(3)} at last`
+      ),
     ].join("\n"),
   });
 }

@@ -64,6 +64,7 @@ export interface ExpertStatistics {
  *
  * @param sequences Token ids, the model's BOS first where it has one.
  * @throws {RangeError} If there are no tokens, or an id is outside the vocabulary.
+ * @throws {Error} If experts are constants, or are skipped.
  *
  * @example
  * ```ts

@@ -9,8 +9,8 @@ import type { TensorSource } from "../device/device.ts";
 import { expect } from "../model/expect.ts";
 
 /**
- * ratio · a + (1 - ratio) · b in float32, worked out whenever it is read; nothing is stored. Where the ratio is 1 or 0, or both weigh the same, these are the
- * bits of a or b.
+ * ratio · a + (1 - ratio) · b in float32, worked out whenever it is read; nothing is stored. Where the ratio is 1 or 0, or a and b hold the same
+ * numbers, these are their bits.
  *
  * @throws {TypeError} If the shapes differ.
  */

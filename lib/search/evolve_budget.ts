@@ -61,6 +61,7 @@ const ATTEMPTS = 32;
  * @param scores Of all experts of the model, by any score.
  * @returns The best budget of all generations, every MoE layer listed.
  * @throws {RangeError} If an option is out of range, there are no tokens, or the scores are of another model.
+ * @throws {Error} If experts are constants, or are skipped.
  *
  * @example
  * ```ts

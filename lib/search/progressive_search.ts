@@ -57,6 +57,7 @@ const ROUNDS = 100;
  * @param budget How many experts each layer loses; a layer that it does not list loses none.
  * @returns The plan, every MoE layer listed.
  * @throws {RangeError} If there are no tokens, the budget is of another model, or a layer must lose more experts than it can.
+ * @throws {Error} If experts are constants, or are skipped.
  *
  * @example
  * ```ts
