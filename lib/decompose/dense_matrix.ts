@@ -4,17 +4,14 @@
  * @module
  */
 
-import type { Device, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
+import type { Device, MatrixSource, Tensor } from "../device/device.ts";
+import { loadWide } from "../model/load_wide.ts";
 
 /** A matrix in float32; one that is a product already is multiplied out. */
 export async function denseMatrix(device: Device, source: MatrixSource): Promise<Tensor> {
-  const load = async (part: TensorSource) => {
-    using stored = await device.load(part);
-    return device.widen(stored);
-  };
-  if (!("left" in source)) return await load(source);
-  using left = await load(source.left);
-  using right = await load(source.right);
+  if (!("left" in source)) return await loadWide(device, source);
+  using left = await loadWide(device, source.left);
+  using right = await loadWide(device, source.right);
   using columns = device.transpose(right);
   return device.linear(left, columns);
 }

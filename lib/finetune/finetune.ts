@@ -9,7 +9,7 @@ import type { Device, Tensor } from "../device/device.ts";
 import { changeTopK } from "../model/change_top_k.ts";
 import { expect } from "../model/expect.ts";
 import { expectNoSkipping, expectStage } from "../model/expect_stage.ts";
-import { vector } from "../model/load_layer.ts";
+import { loadWide } from "../model/load_wide.ts";
 import type { Model } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { adamStep } from "./adam_step.ts";
@@ -120,7 +120,7 @@ export async function finetune(
   );
   using store = new LayerStore(device, model, residentBytes);
   using teacherStore = teacher && new LayerStore(device, teacher, residentBytes);
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const history = saved?.history ?? [], bytes = activationBytes(model);
   let done = saved?.step ?? 0, written = done, halfway = false;

@@ -9,7 +9,8 @@ import { alternativeOutputs } from "../model/alternative_outputs.ts";
 import { type Batch, HELD, type Sequences } from "../model/batch.ts";
 import { attend, blockInput, blockOutput } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
-import { loadLayer, vector } from "../model/load_layer.ts";
+import { loadLayer } from "../model/load_layer.ts";
+import { loadWide } from "../model/load_wide.ts";
 import type { Model, MoeLayer } from "../model/model.ts";
 import { advance, part, pause, type StageOptions } from "../model/stage_options.ts";
 import { importanceBatches } from "./importance_batches.ts";
@@ -95,7 +96,7 @@ async function variantLosses(
   }
   const losses = { dense: 0, without: [] as { layer: number; position: number; loss: number }[] };
   if (batch.rows.length === 0) return losses;
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   using rows = device.tensor(batch.rows, [batch.rows.length]);
   using targets = device.tensor(batch.targets, [batch.targets.length]);

@@ -6,7 +6,8 @@
 
 import { heldSource } from "../checkpoint/held_source.ts";
 import { readWide } from "../checkpoint/read_wide.ts";
-import type { Device, Tensor, TensorSource } from "../device/device.ts";
+import type { Device, TensorSource } from "../device/device.ts";
+import { loadWide } from "./load_wide.ts";
 
 /** base + left · right: the form of an expert's matrix in D²-MoE. It is read as the sum; saved and counted as its terms. */
 export interface BasedSource extends TensorSource {
@@ -46,16 +47,11 @@ export function basedSource(terms: BasedSource["terms"]): BasedSource {
 
 /** The same sum, worked out by a device: at the speed of its products. */
 export async function summedMatrix(device: Device, { terms: { base, left, right }, shape, origin }: BasedSource): Promise<TensorSource> {
-  using l = await wide(device, left);
-  using r = await wide(device, right);
+  using l = await loadWide(device, left);
+  using r = await loadWide(device, right);
   using columns = device.transpose(r);
   using sum = device.linear(l, columns);
-  using first = await wide(device, base);
+  using first = await loadWide(device, base);
   device.add(sum, first);
   return { ...heldSource(await device.read(sum) as Float32Array<ArrayBuffer>, shape), origin };
-}
-
-async function wide(device: Device, source: TensorSource): Promise<Tensor> {
-  using stored = await device.load(source);
-  return device.widen(stored);
 }

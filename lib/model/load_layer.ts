@@ -7,6 +7,7 @@
 import { readWide } from "../checkpoint/read_wide.ts";
 import type { Device, Experts, ExpertSource, MatrixSource, Tensor, TensorSource } from "../device/device.ts";
 import { type BasedSource, summedMatrix } from "./based_source.ts";
+import { loadWide } from "./load_wide.ts";
 import type { DecoderLayer, FeedForward, MoeBlock } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
 import { selectRows } from "./row_selection.ts";
@@ -45,7 +46,7 @@ export interface LoadedLayer extends Disposable {
 export async function loadLayer(device: Device, config: ModelConfig, layer: DecoderLayer): Promise<LoadedLayer> {
   using stack = new DisposableStack();
   const attention = stack.use(await loadAttention(device, config, layer));
-  const outputNorm = stack.use(await vector(device, layer.outputNorm));
+  const outputNorm = stack.use(await loadWide(device, layer.outputNorm));
   const { block } = layer;
   const loaded = block.kind === "moe"
     ? stack.use(await loadMoe(device, block))
@@ -55,7 +56,7 @@ export async function loadLayer(device: Device, config: ModelConfig, layer: Deco
 
 export async function loadAttention(device: Device, config: ModelConfig, layer: DecoderLayer): Promise<LoadedAttention> {
   using stack = new DisposableStack();
-  const norm = stack.use(await vector(device, layer.inputNorm)), tensors: Record<string, Tensor> = {};
+  const norm = stack.use(await loadWide(device, layer.inputNorm)), tensors: Record<string, Tensor> = {};
   for (const [name, source] of Object.entries(layer.attention)) {
     if (config.attention.kind === "latent" && name.startsWith("kv_a_proj_with_mqa")) {
       const { rank, rotated } = config.attention, rest = name.slice("kv_a_proj_with_mqa".length);
@@ -107,13 +108,7 @@ async function feedForward(device: Device, { gate, up, down }: FeedForward, stac
 
 /** Matrices stay in their stored type; vectors are widened, for gains and biases are used as they are. */
 function load(device: Device, source: TensorSource): Promise<Tensor> {
-  return source.shape.length === 1 ? vector(device, source) : device.load(source);
-}
-
-/** A gain or bias in float32. */
-export async function vector(device: Device, source: TensorSource): Promise<Tensor> {
-  using stored = await device.load(source);
-  return device.widen(stored);
+  return source.shape.length === 1 ? loadWide(device, source) : device.load(source);
 }
 
 /** Hands everything on the stack over to the one who holds `parts`. */

@@ -8,7 +8,7 @@ import type { Device } from "../device/device.ts";
 import { batchSequences } from "./batch.ts";
 import { expect } from "./expect.ts";
 import { expectStage } from "./expect_stage.ts";
-import { vector } from "./load_layer.ts";
+import { loadWide } from "./load_wide.ts";
 import type { Model } from "./model.ts";
 import { checkPlan, type PruningPlan } from "./prune_experts.ts";
 import type { StageOptions } from "./stage_options.ts";
@@ -42,7 +42,7 @@ export async function logits(device: Device, model: Model, sequence: Uint32Array
   expect(sequence?.length !== undefined, "compute logits", "a Uint32Array of token ids", sequence);
   if (options.masked) checkPlan(model, options.masked, "mask experts");
   let result: Float32Array = new Float32Array();
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   await walk(device, model, batchSequences(model.config, [sequence], sequence.length), {
     ...options,
     stage: "logits",

@@ -5,7 +5,7 @@
  */
 
 import type { Device, Tensor } from "../device/device.ts";
-import { vector } from "./load_layer.ts";
+import { loadWide } from "./load_wide.ts";
 import type { Model } from "./model.ts";
 import { pause } from "./stage_options.ts";
 
@@ -18,7 +18,7 @@ export interface Predictor extends Disposable {
 
 export async function loadPredictor(device: Device, { norm, head, config }: Model): Promise<Predictor> {
   using stack = new DisposableStack();
-  const parts = { norm: stack.use(await vector(device, norm)), head: stack.use(await device.load(head)), epsilon: config.normEpsilon };
+  const parts = { norm: stack.use(await loadWide(device, norm)), head: stack.use(await device.load(head)), epsilon: config.normEpsilon };
   const held = stack.move();
   return { ...parts, [Symbol.dispose]: () => held[Symbol.dispose]() };
 }

@@ -6,7 +6,7 @@
 
 import type { Device } from "../device/device.ts";
 import type { Batch } from "./batch.ts";
-import { vector } from "./load_layer.ts";
+import { loadWide } from "./load_wide.ts";
 import type { Model } from "./model.ts";
 import type { StageOptions } from "./stage_options.ts";
 import { walk } from "./walk.ts";
@@ -19,7 +19,7 @@ export async function tokenLosses(
   options: StageOptions & { stage: string },
 ): Promise<Float32Array[]> {
   const losses: Float32Array[] = [];
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   await walk(device, model, batches, {
     ...options,
     atEnd: async (streams) => {

@@ -12,7 +12,8 @@ import { Parameters } from "../../lib/finetune/parameters.ts";
 import { layerFitness } from "../../lib/importance/layer_fitness.ts";
 import { calibrate } from "../../lib/calibrate/calibrate.ts";
 import { batchSequences, batchTokens } from "../../lib/model/batch.ts";
-import { loadMoe, vector } from "../../lib/model/load_layer.ts";
+import { loadMoe } from "../../lib/model/load_layer.ts";
+import { loadWide } from "../../lib/model/load_wide.ts";
 import type { DecoderLayer } from "../../lib/model/model.ts";
 import { openModel } from "../../lib/model/open_model.ts";
 import type { ModelConfig } from "../../lib/model/parse_config.ts";
@@ -217,7 +218,7 @@ export async function loraStep(device: Device, folder: string, repeat: number): 
   }
   using parameters = new Parameters(device, model, adapters, targets);
   using store = new LayerStore(device, model, 2 ** 32);
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const ids = tokenIds("lora.tokens", 8 * 128, model.config.vocabulary);
   const batches = batchSequences(model.config, Array.from({ length: 8 }, (_, i) => ids.subarray(i * 128, (i + 1) * 128)), 8 * 128);

@@ -10,7 +10,8 @@ import { teacherStream } from "../../lib/finetune/teacher.ts";
 import { trainedRouters } from "../../lib/finetune/trained_routers.ts";
 import type { Device, Tensor } from "../../lib/device/device.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
-import { loadLayer, vector } from "../../lib/model/load_layer.ts";
+import { loadLayer } from "../../lib/model/load_layer.ts";
+import { loadWide } from "../../lib/model/load_wide.ts";
 import { logits } from "../../lib/model/logits.ts";
 import type { DecoderLayer, Model } from "../../lib/model/model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
@@ -53,7 +54,7 @@ async function withAdapters(
   { dropout = 0, teacher, ...options }: { dropout?: number } & Pick<LossGradientsOptions, "teacher" | "routers"> = {},
 ) {
   using parameters = new Parameters(device, model, { rank: 2, alpha: 3, values }, teacher ? ["router"] : TARGETS);
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const { loss, entropy, meanEntropy } = await lossGradients(device, model, batchSequences(model.config, sequences, 64), {
     norm,
@@ -150,7 +151,7 @@ testOnDevices("terms for routers change no bit where they weigh nothing, and are
     const run = async (routers?: RouterTerms, keep = false) => {
       using parameters = new Parameters(device, model, { rank: 1, alpha: 1, values }, ["router"]);
       using store = new LayerStore(device, model, Infinity);
-      using norm = await vector(device, model.norm);
+      using norm = await loadWide(device, model.norm);
       using head = await device.load(model.head);
       const { loss } = await lossGradients(device, model, batches, {
         ...{ norm, head, keep, routers },
@@ -171,7 +172,7 @@ for (const [name, { entropy }] of Object.entries(EXPERT_REFERENCES)) {
   testOnDevices(`entropies of the routers of ${name} are those of PyTorch`, async (device) => {
     const { model, calibration } = await openFixture(name),
       mean = (layers: Record<string, number>) => Object.values(layers).reduce((a, b) => a + b) / Object.keys(layers).length;
-    using norm = await vector(device, model.norm);
+    using norm = await loadWide(device, model.norm);
     using head = await device.load(model.head);
     const got = await lossGradients(device, model, batchSequences(model.config, calibration, 2048), {
       ...{ norm, head, load: (layer: DecoderLayer) => loadLayer(device, model.config, layer), leaves: () => [], collect: () => {} },

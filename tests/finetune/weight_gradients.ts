@@ -5,7 +5,8 @@ import { expertParts } from "../../lib/finetune/expert_parts.ts";
 import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
 import type { Leaf } from "../../lib/finetune/tape.ts";
 import type { Batch } from "../../lib/model/batch.ts";
-import { type LoadedLayer, loadLayer, vector } from "../../lib/model/load_layer.ts";
+import { type LoadedLayer, loadLayer } from "../../lib/model/load_layer.ts";
+import { loadWide } from "../../lib/model/load_wide.ts";
 import type { DecoderLayer, Model } from "../../lib/model/model.ts";
 
 export async function weightGradients(
@@ -18,7 +19,7 @@ export async function weightGradients(
     using held = gradient;
     reads.set(name, [...reads.get(name) ?? [], device.read(held)]);
   };
-  using norm = await vector(device, model.norm);
+  using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const embedded: [number, Promise<Float32Array>][] = [];
   const { loss } = await lossGradients(device, model, batches, {
