@@ -318,7 +318,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
     decomposeExperts: [(o) => winnow.decomposeExperts(device, model, ranks, o)],
     expertSpectra: [(o) => winnow.expertSpectra(device, model, o)],
     recommended: [(o) => winnow.recommended(device, model, tokens, o)],
-    deltaExperts: [(o) => winnow.deltaExperts(device, model, trace, o), { ratio: 0.02 }],
+    deltaExperts: [(o) => winnow.deltaExperts(device, model, trace, o), { share: 0.02 }],
     routerSimilarity: [(o) => winnow.routerSimilarity(device, model, tokens, o)],
     dominantClusters: [(o) => winnow.dominantClusters(scores, similarity, o)],
     alignExperts: [(o) => winnow.alignExperts(device, model, { layers: [] }, o)],

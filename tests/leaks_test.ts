@@ -77,7 +77,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         "decomposeExperts, whitened": (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, whiten: trace }),
         expertSpectra: (d, o) => winnow.expertSpectra(d, model, o),
         "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, model, { ...o, whiten: trace }),
-        deltaExperts: (d, o) => winnow.deltaExperts(d, model, trace, { ...o, ratio: 0.3 }),
+        deltaExperts: (d, o) => winnow.deltaExperts(d, model, trace, { ...o, share: 0.3 }),
         routerSimilarity: (d, o) => winnow.routerSimilarity(d, model, sequences, o),
         alignExperts: (d, o) => winnow.alignExperts(d, model, { layers: [{ layer: index, clusters: [[0, 2], [3, 1]] }] }, o),
         recommended: async (d, o) => (await winnow.recommended(d, model, sequences, o))[Symbol.dispose](),

@@ -210,7 +210,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     expertSpectra: (d, o) => winnow.expertSpectra(d, less, o),
     "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, less, { ...o, whiten: traceOfLess }),
     deltaExperts: async (d, o) => {
-      using made = await winnow.deltaExperts(d, less, traceOfLess, { ...o, ratio: 0.1 });
+      using made = await winnow.deltaExperts(d, less, traceOfLess, { ...o, share: 0.1 });
       return await weightsOf(made);
     },
     routerSimilarity: (d, o) => winnow.routerSimilarity(d, model, sequences, o),

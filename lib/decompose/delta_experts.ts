@@ -22,9 +22,9 @@ import { eachMatrix, type Matrix } from "./each_matrix.ts";
 import { whitenedSvd, type WhitenedSvdOptions } from "./whitened_svd.ts";
 
 export interface DeltaExpertsOptions extends StageOptions, WhitenedSvdOptions {
-  /** What each difference keeps of the numbers of its matrix, above 0 and at most 1: rank ⌊m n ratio / (m + n)⌋. @default 0.8 */
-  ratio?: number;
-  /** Ranks of the differences, in the place of `ratio`: a layer that is listed lists all of its experts, others stay as they are. @default none */
+  /** What each difference keeps of the numbers of its matrix, above 0 and at most 1: rank ⌊m n share / (m + n)⌋. @default 0.8 */
+  share?: number;
+  /** Ranks of the differences, in the place of `share`: a layer that is listed lists all of its experts, others stay as they are. @default none */
   ranks?: RankPlan;
 }
 
@@ -39,8 +39,8 @@ export interface DeltaExpertsOptions extends StageOptions, WhitenedSvdOptions {
  * @param trace Of the same model, for counts and inputs. Where no expert of a layer met a token they weigh alike; differences of one that met none are cut
  * by their weights.
  * @returns The model. Errors in its `decomposition` are those of the differences, as shares of the differences.
- * @throws {RangeError} If the trace is of another model, `ratio`, `ridge` or a rank is out of range, or `ranks` lists only some experts of a layer.
- * @throws {TypeError} If both `ratio` and `ranks` are given.
+ * @throws {RangeError} If the trace is of another model, `share`, `ridge` or a rank is out of range, or `ranks` lists only some experts of a layer.
+ * @throws {TypeError} If both `share` and `ranks` are given.
  * @throws {Error} If an expert has low rank already, or is a constant.
  *
  * @example
@@ -52,7 +52,7 @@ export interface DeltaExpertsOptions extends StageOptions, WhitenedSvdOptions {
  * using device = await openDevice();
  * const whole = await openModel("notebooks/checkpoints/tiny-mixtral"), model = { ...whole, layers: whole.layers.slice(0, 1) };
  * using trace = await calibrate(device, model, [model.tokenizer.encode("Sum: 12 + 30 = 42.")]);
- * using small = await deltaExperts(device, model, trace, { ratio: 0.1 });
+ * using small = await deltaExperts(device, model, trace, { share: 0.1 });
  * assertEquals(small.decomposition[0].rank, 7);
  * ```
  */
@@ -83,14 +83,14 @@ export async function deltaExperts(
 
 type RankOf = (layer: number, expert: number) => number;
 
-function plannedRanks(model: Model, { ratio, ranks }: DeltaExpertsOptions): RankOf {
+function plannedRanks(model: Model, { share, ranks }: DeltaExpertsOptions): RankOf {
   const purpose = "take differences of experts", { hidden, moe: { intermediate } } = model.config, most = Math.min(hidden, intermediate);
   if (ranks === undefined) {
-    const share = ratio ?? 0.8, rank = Math.max(1, Math.floor(hidden * intermediate * share / (hidden + intermediate)));
-    if (!(share > 0 && share <= 1)) throw new RangeError(`Cannot ${purpose}: "ratio" must be above 0 and at most 1, received ${share}`);
+    const kept = share ?? 0.8, rank = Math.max(1, Math.floor(hidden * intermediate * kept / (hidden + intermediate)));
+    if (!(kept > 0 && kept <= 1)) throw new RangeError(`Cannot ${purpose}: "share" must be above 0 and at most 1, received ${kept}`);
     return () => rank;
   }
-  if (ratio !== undefined) throw new TypeError(`Cannot ${purpose}: "ratio" and "ranks" are both given, expected one of them`);
+  if (share !== undefined) throw new TypeError(`Cannot ${purpose}: "share" and "ranks" are both given, expected one of them`);
   checkRanks(model, ranks, purpose);
   for (const { layer, experts } of ranks.layers) {
     const missing = moeLayers(model).find((l) => l.index === layer)!.block.experts.find(({ id }) => !experts.some((e) => e.expert === id));

@@ -101,7 +101,7 @@ Deno.test("deltaExperts() finds no difference between experts that are the same"
     });
     const same = { ...model, layers };
     using trace = await calibrate(device, same, sequences);
-    using cut = await deltaExperts(device, same, trace, { ratio: 0.2 });
+    using cut = await deltaExperts(device, same, trace, { share: 0.2 });
     assert(cut.decomposition.every((d) => d.relativeError === 0 && d.relativeOutputError === 0));
     assertEquals(await logits(device, cut, sequences[0]), await logits(device, same, sequences[0]));
   });
@@ -111,8 +111,8 @@ Deno.test("deltaExperts() gives tiny-mixtral the same bits again, stores one sha
   using device = await openDevice({ kind: "cpu" });
   const { model, calibration } = await openFixture("tiny-mixtral"), folder = await Deno.makeTempDir();
   using trace = await calibrate(device, model, calibration.slice(0, 8));
-  using once = await deltaExperts(device, model, trace, { ratio: 0.5 });
-  using twice = await deltaExperts(device, model, trace, { ratio: 0.5 });
+  using once = await deltaExperts(device, model, trace, { share: 0.5 });
+  using twice = await deltaExperts(device, model, trace, { share: 0.5 });
   const ids = calibration[9].slice(0, 30), want = await logits(device, once, ids), rank = Math.floor(128 * 192 * 0.5 / (128 + 192));
   assertEquals([await logits(device, twice, ids), twice.decomposition], [want, once.decomposition] as unknown[]);
   const dense = 3 * 128 * 192;
@@ -130,8 +130,8 @@ Deno.test("deltaExperts() says what it cannot use", async () => {
   using trace = await calibrate(device, model, tokens);
   const fails = (options: object, message: string, from: Model = model) =>
     assertRejects(() => deltaExperts(device, from, trace, options), Error, message);
-  await fails({ ratio: 0 }, '"ratio" must be above 0 and at most 1, received 0');
-  await fails({ ratio: 0.5, ranks }, '"ratio" and "ranks" are both given');
+  await fails({ share: 0 }, '"share" must be above 0 and at most 1, received 0');
+  await fails({ share: 0.5, ranks }, '"share" and "ranks" are both given');
   await fails({ ranks: ranked(model, 129, [1]) }, "the rank of expert 0 in layer 1 is 129, expected at most 128");
   await fails(
     { ranks: { layers: [{ ...ranks.layers[0], experts: ranks.layers[0].experts.slice(1) }] } },

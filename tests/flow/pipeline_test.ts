@@ -166,7 +166,7 @@ async function everything(flow: Flow) {
   const spectra = flow.stage("spectra", stages.expertSpectra({ model, trace }));
   const globally = flow.stage("globally", stages.allocateRanksGlobally({ scores: importance, spectra }, { averageRank: 4 }));
   const small: Stage<DecomposedModel> = flow.stage("small", stages.decomposeExperts({ model, ranks: globally, trace }));
-  const deltas: Stage<DecomposedModel> = flow.stage("deltas", stages.deltaExperts({ model, trace }, { ratio: 0.1 }));
+  const deltas: Stage<DecomposedModel> = flow.stage("deltas", stages.deltaExperts({ model, trace }, { share: 0.1 }));
   const clusters: Stage<ExpertClusters> = flow.stage("clusters", stages.clusterExperts({ features: signatures, budget }));
   const alike: Stage<RouterSimilarity> = flow.stage("alike", stages.routerSimilarity({ model, tokens: drawn }));
   const dominant: Stage<ExpertClusters> = flow.stage(

@@ -31,6 +31,6 @@ export async function successors(device: Device, model: Model, sequences: Uint32
     "MC-SMoE": mergeExperts(aligned, dominant, frequencies),
     "MoNE": replaceByMeans(model, statistics, planByScores(scoreExperts(statistics, "EAN"), budget)),
     // The shared expert and what is left of the others are three quarters of the numbers.
-    "D²-MoE": await deltaExperts(device, model, trace, { ratio: 0.75 - 1 / experts }),
+    "D²-MoE": await deltaExperts(device, model, trace, { share: 0.75 - 1 / experts }),
   };
 }
