@@ -4,6 +4,7 @@ import {
   aimer,
   alignExperts,
   allocateRanks,
+  type BlockSparsity,
   type Carrier,
   clusterExperts,
   countParameters,
@@ -132,7 +133,7 @@ function bySparsity(name: string, carrier: Carrier, owl = false): Method {
     make: async (draw, ratio) => {
       const { device, model, tokens } = draw, { experts, bytes } = countParameters(model), size = BYTES[model.embedding.dtype];
       const bit = 1 / (8 * size); // of a weight's bytes
-      const sparsity = owl ? owlSparsity(await draw.outliers(), { sparsity: ratio + bit }) : ratio + bit;
+      const sparsity = owl ? await byOutliers(draw, ratio + bit) : ratio + bit;
       const sparse = await made(
         draw,
         `${name} ${ratio}`,
@@ -143,6 +144,12 @@ function bySparsity(name: string, carrier: Carrier, owl = false): Method {
       return { ...sparse, bytes: Math.round(bytes - size * (zeros - bit * experts)) };
     },
   };
+}
+
+/** Sparsity of each block by OWL, for those that have experts; the others have nothing to lose. */
+async function byOutliers(draw: Draw, sparsity: number): Promise<BlockSparsity> {
+  const { layers } = owlSparsity(await draw.outliers(), { sparsity });
+  return { layers: draw.model.layers.map(({ index }) => layers.find(({ layer }) => layer === index) ?? { layer: index, sparsity }) };
 }
 
 /** The rank at which all experts of a model have so many parameters. */
@@ -196,7 +203,7 @@ export const METHODS: readonly Method[] = [
     return await receptionField(device, model, tokens, candidates);
   }),
   {
-    ...{ name: "MoNE", kind: "experts dropped", version: 1 },
+    ...{ name: "MoNE, by mean output", kind: "experts dropped", version: 1 },
     make: async (draw, ratio) => {
       const statistics = await draw.statistics(), scores = scoreExperts(statistics, "mean output norm");
       return await made(
