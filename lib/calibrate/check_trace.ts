@@ -28,9 +28,15 @@ export function checkTrace(model: Model, trace: Trace, purpose: string): void {
     };
   const wanted = moeLayers(model).map((l) => l.index).join(", "), found = trace.layers.map((l) => l.layer).join(", ");
   if (found !== wanted) of("MoE layers are", found, `are ${wanted}`);
+  const { topK, groups } = model.config.moe;
   for (const [i, { index, block }] of moeLayers(model).entries()) {
-    const ids = block.experts.map((e) => e.id).join(", "), { experts, inputs } = trace.layers[i];
+    const ids = block.experts.map((e) => e.id).join(", "), { experts, inputs, counts } = trace.layers[i];
     if (experts.join(", ") !== ids) of(`layer ${index} has experts`, experts.join(", "), `has ${ids}`);
+    // With groups a token may find fewer experts than top-k.
+    const used = counts.reduce((sum, count) => sum + count, 0) / Math.max(1, trace.tokens), wanted = Math.min(topK, experts.length);
+    if (groups ? used > wanted : used !== wanted && trace.tokens > 0) {
+      of(`tokens use in layer ${index}`, `${used} experts`, `use ${wanted}`);
+    }
     if (inputs.hidden !== hidden) of(`layer ${index} takes inputs of width`, `${inputs.hidden}`, `of ${hidden}`);
   }
 }

@@ -10,7 +10,7 @@ import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, DType, MatrixSource } from "../device/device.ts";
 import { expect, expectLayers } from "../model/expect.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectNoSkipping, expectStage } from "../model/expect_stage.ts";
 import { ownerOf } from "../model/kept_layers.ts";
 import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -79,6 +79,7 @@ export async function decomposeExperts(
   options: DecomposeExpertsOptions = {},
 ): Promise<DecomposedModel> {
   expectStage(device, model, "decompose", options);
+  expectNoSkipping(model, "decompose");
   checkRanks(model, ranks, "decompose");
   const { whiten, ridge = 0.03 } = options;
   if (whiten !== undefined) checkTrace(model, whiten, "decompose");

@@ -84,7 +84,8 @@ class Experts(nn.ModuleList):
         """hidden_states [tokens, hidden]; top_k_index and top_k_weights [tokens, top-k]."""
         output = torch.zeros_like(hidden_states)
         if self.skip is not None:
-            top_k_weights = skipped(top_k_weights, self.skip)
+            top_k_weights, order = top_k_weights.sort(-1, descending=True)  # not every router of transformers sorts them
+            top_k_weights, top_k_index = skipped(top_k_weights, self.skip), top_k_index.gather(-1, order)
         used = top_k_weights != 0
         for index in top_k_index[used].unique().tolist():
             token, place = torch.where((top_k_index == index) & used)

@@ -24,6 +24,7 @@ import { Parameters, STATES } from "./parameters.ts";
 import { checkedRecipe, learningRateAt, type Recipe } from "./recipe.ts";
 import { checkTeacher, teacherStream } from "./teacher.ts";
 import { trainedRouters } from "./trained_routers.ts";
+import { expectUnshared } from "./expect_unshared.ts";
 import { readTrainingState, type TrainingPoint, writeTrainingState } from "./training_state.ts";
 
 export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
@@ -88,7 +89,9 @@ export async function finetune(
 ): Promise<TunedModel> {
   expectStage(device, model, "fine-tune", options);
   expectNoSkipping(model, "fine-tune");
-  const recipe = checkedRecipe(options), { checkpoint, checkpointEvery = 100, residentBytes = RESIDENT, onStep, teacher } = options;
+  const recipe = checkedRecipe(options);
+  if (recipe.targets.includes("experts")) expectUnshared(model);
+  const { checkpoint, checkpointEvery = 100, residentBytes = RESIDENT, onStep, teacher } = options;
   checkStore({ checkpoint, checkpointEvery, residentBytes });
   expect(onStep === undefined || onStep === null || typeof onStep === "function", "fine-tune", 'a function as "onStep"', onStep);
   if (teacher !== undefined) await checkTeacher(model, teacher);

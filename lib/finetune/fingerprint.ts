@@ -25,7 +25,11 @@ export async function modelFingerprint(model: Model): Promise<string> {
     shape = JSON.stringify([model.config.architecture, model.config.moe.topK, model.layers.map(expertsOf)]);
   const { gate, up, down } = block.kind === "moe" ? block.experts[0] : block;
   const matrices = [gate, up, down].flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
-  const sources: TensorSource[] = [...Object.values(attention), ...(block.kind === "moe" ? [block.router] : []), ...matrices];
+  const sources: TensorSource[] = [
+    ...Object.values(attention),
+    ...(block.kind === "moe" ? [block.router, ...(block.constants ? [block.constants.outputs] : [])] : []),
+    ...matrices,
+  ];
   return await sha256(new TextEncoder().encode(shape + await weightsFingerprint(sources)));
 }
 

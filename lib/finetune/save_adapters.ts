@@ -101,8 +101,9 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
   const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));
   if (low) refuse(`layer ${low.index} has low-rank experts, which PEFT's base models have not`);
-  const names = [...tuned.adapters.values.keys()], { architecture, moe: { topK }, raw } = tuned.config;
-  if (topK !== raw.num_experts_per_tok) refuse(`a token uses ${topK} experts, ${raw.num_experts_per_tok} by the config of the base model`);
+  const names = [...tuned.adapters.values.keys()], { architecture, moe: { topK } } = tuned.config;
+  const { num_experts_per_tok: before } = tuned.checkpoint.config;
+  if (topK !== before) refuse(`a token uses ${topK} experts, ${before} by the config of the base model`);
   if (names.length === 0) refuse("there are none");
   if (names.some((name) => name.includes("/router/"))) refuse("routers were trained as a whole, which is no adapter");
   // PEFT 0.21 takes what ends in "gate_proj" for the fused parameter of the routed experts, except on Qwen2-MoE.

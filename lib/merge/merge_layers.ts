@@ -7,7 +7,7 @@
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
 import { expect } from "../model/expect.ts";
-import { expectModel } from "../model/expect_stage.ts";
+import { expectModel, expectNoSkipping } from "../model/expect_stage.ts";
 import type { DecoderLayer, FeedForward, LayerMerge, Model, MoeBlock } from "../model/model.ts";
 import { interpolated } from "./interpolated.ts";
 import { layerConfig } from "./layer_config.ts";
@@ -38,6 +38,7 @@ import { layerConfig } from "./layer_config.ts";
  */
 export function mergeLayers(model: Model, plan: readonly LayerMerge[]): Model {
   expectModel(model, "merge layers");
+  expectNoSkipping(model, "merge layers");
   expect(Array.isArray(plan), "merge layers", "a list of merges, such as mergePlan() gives", plan);
   const left = new Map(model.layers.map((layer) => [layer.index, layer]));
   for (const merge of plan) {
@@ -97,7 +98,6 @@ function mergeBlocks(kept: DecoderLayer, absorbed: DecoderLayer, mix: Mix): Deco
   }
   if (b.kind === "dense") return fail(`layer ${kept.index} alone has experts`);
   if (a.constants || b.constants) return fail("experts of one of them are constants");
-  if (a.skip !== b.skip) return fail("they skip experts by different thresholds");
   const [ids, others] = [a, b].map(({ experts }) => experts.map((e) => e.id).join(", "));
   if (ids !== others) return fail(`the experts ${ids} are left of the one, ${others} of the other`);
   const matrix = (x: MatrixSource, y: MatrixSource, id: number): TensorSource =>

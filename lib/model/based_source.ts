@@ -33,19 +33,19 @@ export function basedSource(terms: BasedSource["terms"]): BasedSource {
     shape: base.shape,
     terms,
     read: async (into) => {
-      const sum = await readWide(base), [l, r] = [await readWide(left), await readWide(right)];
+      const total = await readWide(base), [l, r] = [await readWide(left), await readWide(right)];
       for (let i = 0; i < rows; i++) {
         for (let k = 0; k < rank; k++) {
           const factor = l[i * rank + k];
-          for (let j = 0; j < columns; j++) sum[i * columns + j] += factor * r[k * columns + j];
+          for (let j = 0; j < columns; j++) total[i * columns + j] += factor * r[k * columns + j];
         }
       }
-      into.set(new Uint8Array(sum.buffer));
+      into.set(new Uint8Array(total.buffer));
     },
   };
 }
 
-/** The same sum, worked out by a device: at the speed of its products. */
+/** The same sum, worked out by a device: at the speed of its products. It is held: a device that is loading something cannot be asked for a product. */
 export async function summedMatrix(device: Device, { terms: { base, left, right }, shape, origin }: BasedSource): Promise<TensorSource> {
   using l = await loadWide(device, left);
   using r = await loadWide(device, right);

@@ -93,10 +93,9 @@ export async function evolveBudget(
       throw new RangeError(`Cannot ${purpose}: "${name}" must be a whole number of at least ${lowest}, received ${value}`);
     }
   }
-  const survivors = Math.min(elites, population - 1),
-    draw = random(seed, purpose),
-    even = pruningBudget(scores, { ratio, strategy: "uniform" }),
-    { config } = model;
+  const { config } = model, survivors = Math.min(elites, population - 1), draw = random(seed, purpose);
+  // Scores may be of another top-k than the model has now.
+  const even = pruningBudget({ ...scores, topK: config.moe.topK }, { ratio, strategy: "uniform" });
   checkPlan(model, planByScores(scores, even), purpose);
   const found = even.layers.map((l) => l.layer).join(", "), wanted = moeLayers(model).map((l) => l.index).join(", ");
   if (found !== wanted) throw new RangeError(`Cannot ${purpose}: the scores are of layers ${found}, the model's MoE layers are ${wanted}`);

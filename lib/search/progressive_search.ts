@@ -4,6 +4,7 @@
  * @module
  */
 
+import { SEARCH_TOKENS } from "../calibrate/calibrate.ts";
 import type { Device, FitnessInputs, Tensor } from "../device/device.ts";
 import { layerFitness, ranksNeeded } from "../importance/layer_fitness.ts";
 import { type Batch, batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
@@ -24,6 +25,8 @@ import type { PruningBudget } from "./pruning_budget.ts";
 export interface ProgressiveSearchOptions extends StageOptions {
   /** A layer with no more sets than this is searched exhaustively, any other by greedy removal and swaps. @default 4096 */
   limit?: number;
+  /** Sequences are used as long as they have so many tokens together, the first one in any case: two streams and a layer's inner products of all are held. @default 32768 */
+  searchTokens?: number;
 }
 
 /** A plan, and how each layer's set was found. */
@@ -51,7 +54,7 @@ const ROUNDS = 100;
  * themselves and with R price all sets, as in the layer-wise search, without running the layer again. Z is the whole output, shared experts included:
  * those see another input too.
  *
- * All tokens go through together: two residual streams are held, and for one layer at a time the inner products of each token's topK + drop best experts.
+ * All of them go through together: two residual streams are held, and for one layer at a time the inner products of each token's topK + drop best experts.
  *
  * @param tokens Calibration sequences.
  * @param budget How many experts each layer loses; a layer that it does not list loses none.
@@ -82,10 +85,15 @@ export async function progressiveSearch(
   expectStage(device, model, purpose, options);
   expectOwnExperts(model, purpose);
   for (const { layer } of expectLayers(budget, 'a pruning budget, which lists "layers"', purpose)) moeLayer(model, layer);
-  const { limit = 4096, signal } = options, { config } = model;
+  const { limit = 4096, searchTokens = SEARCH_TOKENS, signal } = options, { config } = model;
+  if (!(searchTokens >= 1)) throw new RangeError(`Cannot ${purpose}: "searchTokens" must be at least 1, received ${searchTokens}`);
   if (!(limit >= 1)) throw new RangeError(`Cannot ${purpose}: "limit" must be at least 1, received ${limit}`);
   const drops = new Map(moeLayers(model).map((layer) => [layer.index, dropOf(budget, layer)]));
-  const batches = batchSequences(config, tokens, batchTokens(config, config.moe.topK + Math.max(0, ...drops.values())));
+  const batches = batchSequences(
+    config,
+    firstOf(tokens, searchTokens),
+    batchTokens(config, config.moe.topK + Math.max(0, ...drops.values())),
+  );
   if (batches.length === 0) throw new RangeError(`Cannot ${purpose}: there are no tokens`);
   const plan: ProgressivePlan = { layers: [] };
   await passStreams<DecoderLayer, ProgressivePlan["layers"][number]>(device, {
@@ -166,4 +174,10 @@ function lackingFitness(device: Device, { config }: Model, weights: MoeWeights, 
 async function sumOfSquares(device: Device, x: Tensor): Promise<number> {
   using squares = device.squares(x);
   return (await device.read(squares)).reduce((sum, value) => sum + value, 0);
+}
+
+/** The first sequences that together have at most so many tokens, and at least one. */
+function firstOf(sequences: Sequences, most: number): Sequences {
+  let tokens = 0;
+  return Array.isArray(sequences) ? sequences.filter((ids, i) => (tokens += ids.length) <= most || i === 0) : sequences;
 }

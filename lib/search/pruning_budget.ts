@@ -95,10 +95,11 @@ function lowestOfAll(
 }
 
 /**
- * Whole numbers in proportion to weights, between bounds, that sum to the target. Shares are rounded down, what is left goes to the largest remainders,
- * ties to the lower place.
+ * Whole numbers in proportion to weights, between bounds, that sum to the target, or to what the bounds allow of it. Shares are rounded down, what is left
+ * goes to the largest remainders, ties to the lower place.
  */
-export function spread(weight: readonly number[], target: number, least: readonly number[], most: readonly number[]): number[] {
+export function spread(weight: readonly number[], wanted: number, least: readonly number[], most: readonly number[]): number[] {
+  const target = Math.max(sum(least), Math.min(wanted, sum(most)));
   const share = weight.map((w) => target * w / sum(weight));
   const drop = share.map((s, i) => Math.max(least[i], Math.min(most[i], Math.floor(s))));
   const byRemainder = share.map((s, i) => ({ i, rest: s - Math.floor(s) })).sort((a, b) => b.rest - a.rest || a.i - b.i).map(({ i }) => i);

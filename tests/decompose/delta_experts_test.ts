@@ -139,5 +139,5 @@ Deno.test("deltaExperts() says what it cannot use", async () => {
   );
   await fails({ ridge: -1 }, '"ridge" must be above 0');
   using low = await decomposeExperts(device, model, { layers: [{ layer: 3, experts: [{ expert: 1, rank: 2 }], sum: 2, target: 2 }] });
-  await fails({}, "expert 1 of layer 3 has matrices of low rank already", low);
+  await fails({}, "expert 1 of layer 3 has matrices of low rank; do this before they are decomposed", low);
 });

@@ -11,10 +11,14 @@ import { saveModel } from "../../lib/export/save_model.ts";
 import { finetune } from "../../lib/finetune/finetune.ts";
 import { modelCodec } from "../../lib/flow/model_codec.ts";
 import { expertStatistics } from "../../lib/importance/expert_statistics.ts";
+import { leaveOneOut } from "../../lib/importance/leave_one_out.ts";
+import { scoreExperts } from "../../lib/importance/score_experts.ts";
 import { clusterExperts } from "../../lib/merge/cluster_experts.ts";
+import { mergeExperts } from "../../lib/merge/merge_experts.ts";
 import { mergeLayers } from "../../lib/merge/merge_layers.ts";
 import { replaceByMeans } from "../../lib/merge/replace_by_means.ts";
 import { basedSource } from "../../lib/model/based_source.ts";
+import { changeTopK } from "../../lib/model/change_top_k.ts";
 import { loadMoe } from "../../lib/model/load_layer.ts";
 import { logits } from "../../lib/model/logits.ts";
 import { type Expert, type Model, type MoeBlock, moeLayers } from "../../lib/model/model.ts";
@@ -304,6 +308,22 @@ Deno.test("what changes matrices changes those that experts share once, and refu
   const skipping = skipExperts(model, { layers: [{ layer: 1, share: 0.3 }] }), statistics = await expertStatistics(device, model, tokens);
   await assertRejects(() => sparsify(device, skipping, tokens), Error, "layer 1 skips experts");
   assertThrows(() => replaceByMeans(skipping, statistics, { layers: [{ layer: 1, drop: [2] }] }), Error, "layer 1 skips experts");
+  for (const run of [() => mergeExperts(skipping, { layers: [] }, scoreExperts(statistics, "REAP")), () => mergeLayers(skipping, [])]) {
+    assertThrows(run, Error, "layer 1 skips experts");
+  }
+  await assertRejects(() => decomposeExperts(device, skipping, { layers: [] }), Error, "layer 1 skips experts");
+  for (const change of [merged, based]) {
+    const tune = (targets: ("attention" | "experts")[]) =>
+      finetune(device, changed(model, change), ["Sum: 1 + 1 = 2."], { epochs: 1, rank: 1, targets });
+    await assertRejects(() => tune(["experts"]), Error, "shares matrices with others");
+    assertEquals(countParameters(await tune(["attention"])).total, countParameters(changed(model, change)).total);
+  }
+  using trace = await calibrate(device, model, tokens);
+  await assertRejects(
+    () => leaveOneOut(device, changeTopK(model, 1), trace),
+    RangeError,
+    "its tokens use in layer 0 2 experts, the model's use 1",
+  );
   const features = { layers: statistics.layers } as unknown as Parameters<typeof clusterExperts>[0];
   assertThrows(
     () => clusterExperts(features, { layers: [] }),

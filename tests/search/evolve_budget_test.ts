@@ -1,3 +1,5 @@
+import { aimer } from "../../lib/importance/aimer.ts";
+import { changeTopK } from "../../lib/model/change_top_k.ts";
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import fc from "../properties.ts";
 import { random } from "../../lib/calibrate/random.ts";
@@ -66,6 +68,17 @@ Deno.test("evolveBudget() finds the best of all budgets where it can try most, a
   assertEquals(await evolveBudget(device, model, tokens, scores, options), found, "the same seed finds the same");
   const other = await evolveBudget(device, model, tokens, scores, { ...options, generations: 1, seed: 2 });
   assert(other.history.join() !== found.history.slice(0, 2).join(), "another seed searches elsewhere");
+});
+
+Deno.test("evolveBudget() keeps the model's topK, whatever that of the scores is, and as many experts as that allows", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), scores = await aimer(changeTopK(model, 1));
+  const { layers } = await evolveBudget(device, model, [calibration[0].slice(0, 4)], scores, {
+    ratio: 0.87,
+    population: 2,
+    generations: 1,
+  });
+  assertEquals(layers.map(({ drop }) => drop), [6, 6, 6, 6]);
 });
 
 Deno.test("evolveBudget() keeps topK experts in every layer, and says what it cannot use", async () => {
