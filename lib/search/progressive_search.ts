@@ -179,5 +179,5 @@ async function sumOfSquares(device: Device, x: Tensor): Promise<number> {
 /** The first sequences that together have at most so many tokens, and at least one. */
 function firstOf(sequences: Sequences, most: number): Sequences {
   let tokens = 0;
-  return Array.isArray(sequences) ? sequences.filter((ids, i) => (tokens += ids.length) <= most || i === 0) : sequences;
+  return Array.isArray(sequences) ? sequences.filter((ids, i) => (tokens += ids?.length ?? 0) <= most || i === 0) : sequences;
 }
