@@ -224,7 +224,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       return await linearsIn(made);
     },
     "sparsify, SparseGPT": async (d, o) => {
-      using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "sparsegpt", scope: "experts" });
+      using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "sparsegpt", scope: "experts", blockSize: 16 });
       return await linearsIn(made);
     },
     outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
