@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { type Device, type ExpertSource, NO_EXPERT, type Tensor, type TensorSource } from "../../lib/device/device.ts";
+import { type ExpertSource, NO_EXPERT, type Tensor, type TensorSource } from "../../lib/device/device.ts";
 import { assertClose, noise, testOnDevices } from "../devices.ts";
 import { read, slopes } from "./slopes.ts";
 
