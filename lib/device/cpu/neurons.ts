@@ -37,7 +37,7 @@ export function neuronsVjp(cpu: Cpu): NeuronsVjp {
 }
 
 /** Φ(x) = (1 + erf(x / √2)) / 2, erf by Abramowitz and Stegun's 7.1.26: within 1.5e-7. */
-function normal(x: number): number {
+export function normal(x: number): number {
   const z = Math.abs(x) * Math.SQRT1_2, t = 1 / (1 + 0.3275911 * z);
   const tail = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429)))) * exp(-z * z) / 2;
   return x < 0 ? tail : 1 - tail;
