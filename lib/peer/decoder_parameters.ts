@@ -59,8 +59,11 @@ export class DecoderParameters implements Disposable {
   /** The running moments on the device, which are the caller's; undefined where no batch was met. */
   moments(): QueryMoments<Tensor> | undefined {
     const { first, second } = MOMENTS, [a, b] = [this.#moments[first], this.#moments[second]];
-    const tensor = (values: Float32Array) => this.#device.tensor(values, [2, values.length / 2]);
-    return a && b && { first: tensor(a), second: tensor(b) };
+    if (!a || !b) return undefined;
+    using made = new DisposableStack();
+    const [one, two] = [a, b].map((values) => made.use(this.#device.tensor(values, [2, values.length / 2])));
+    made.move();
+    return { first: one, second: two };
   }
 
   async state(): Promise<DecoderState> {

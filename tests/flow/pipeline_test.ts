@@ -17,6 +17,8 @@ import type { Trace } from "../../lib/calibrate/calibrate.ts";
 import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
 import type { ExpertStatistics } from "../../lib/importance/expert_statistics.ts";
 import type { Model } from "../../lib/model/model.ts";
+import type { DecoderStart } from "../../lib/peer/peer_from_moe.ts";
+import type { TrainedDecoder } from "../../lib/peer/train_decoder.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
@@ -148,9 +150,14 @@ async function everything(flow: Flow) {
   const surprise = flow.stage("surprise", stages.perplexity({ model: pruned, heldOut: held }));
   const blocks = flow.stage("blocks", stages.blockPerplexity({ model: best, texts }, { length: 8 }));
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
+  const mixture = { kind: "moe" as const, experts: 2, topK: 1, intermediate: 2 };
+  const middle = { kind: "peer" as const, heads: 1, ranks: 2, querySize: 4, keys: 2 };
+  const shape = { vocabulary: 1024, hidden: 8, layers: 1, heads: 2, intermediate: 4, middle: mixture };
+  const decoder: Stage<TrainedDecoder> = flow.stage("decoder", stages.trainDecoder({ tokens, heldOut: held }, { shape, steps: 2 }));
+  const start: Stage<DecoderStart> = flow.stage("start", stages.peerFromMoe({ decoder, tokens }, { middle }));
   const rows = ["least important"];
   const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
-  return { counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
+  return { start, counted, exhaustive, plan, ranks, evaluation, surprise, blocks, choices, ladder, best };
 }
 
 Deno.test("all ready-made stages work in one flow, and again from the store", async () => {
