@@ -6,7 +6,7 @@
 
 import type { Device, Tensor } from "../device/device.ts";
 import { expertParts } from "../finetune/expert_parts.ts";
-import { Recorded, valueOf } from "../finetune/recording.ts";
+import { valueOf } from "../finetune/recording.ts";
 import { type Leaf, Tape } from "../finetune/tape.ts";
 import type { Batch } from "../model/batch.ts";
 import type { ModelConfig } from "../model/parse_config.ts";

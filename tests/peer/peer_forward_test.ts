@@ -2,7 +2,7 @@
 
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Device, Tensor } from "../../lib/device/device.ts";
-import { Recorded } from "../../lib/finetune/recording.ts";
+import type { Recorded } from "../../lib/finetune/recording.ts";
 import { Tape } from "../../lib/finetune/tape.ts";
 import { peerForward, type PeerLayer } from "../../lib/peer/peer_forward.ts";
 import { peerOutput } from "../../lib/peer/peer_output.ts";

@@ -10,7 +10,6 @@ import dotsSource from "../../../kernels/row_dots.wgsl" with { type: "text" };
 import sumsSource from "../../../kernels/row_sums.wgsl" with { type: "text" };
 import scatterSource from "../../../kernels/scatter_rows.wgsl" with { type: "text" };
 import sortSource from "../../../kernels/sort_slots.wgsl" with { type: "text" };
-import type { Tensor } from "../device.ts";
 import type { Activation, Neurons, NeuronsVjp } from "../neurons.ts";
 import { each } from "./elements_vjp.ts";
 import type { Gpu } from "./gpu.ts";
