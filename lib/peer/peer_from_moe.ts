@@ -13,7 +13,7 @@ import { advance, pause, type StageOptions } from "../model/stage_options.ts";
 import { decoderLoss } from "./decoder_gradients.ts";
 import { DecoderParameters } from "./decoder_parameters.ts";
 import { checkDecoderShape, decoderConfig, type DecoderShape, type FeedForwardShape, middleOf } from "./decoder_shape.ts";
-import { beginWeights, checkWeights, type DecoderWeights, isMiddle } from "./decoder_weights.ts";
+import { beginWeights, checkWeights, type DecoderWeights, isMiddle, weightShapes } from "./decoder_weights.ts";
 import { dot, fitNeurons, type FittedNeurons } from "./fit_neurons.ts";
 import type { TrainedDecoder } from "./train_decoder.ts";
 
@@ -83,7 +83,9 @@ export async function peerFromMoe(
   }
   const neurons = moe.experts * moe.intermediate, places = middle.keys ** 2;
   if (neurons > places) throw new RangeError(`Cannot ${purpose}: it has ${neurons} neurons, and the PEER layer ${places} experts`);
-  const trained = checkWeights(decoder.shape, decoder.weights, purpose);
+  const trained = checkWeights(decoder.shape, decoder.weights, purpose),
+    missing = [...weightShapes(decoder.shape).keys()].find((name) => !trained[name]);
+  if (missing !== undefined) throw new RangeError(`Cannot ${purpose}: the decoder has no weights "${missing}"`);
   const kept = Object.fromEntries(Object.entries(trained).filter(([name]) => !isMiddle(decoder.shape, name)));
   const weights = beginWeights(shape, seed, kept);
   if (from === "random") return { shape, weights };

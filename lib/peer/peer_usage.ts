@@ -27,9 +27,9 @@ export interface PeerUsage {
  * assertEquals([usage, unevenness.toFixed(4)], [0.5, Math.log(2).toFixed(4)]);
  * ```
  */
-export function peerUsage({ experts, gates }: { experts: Uint32Array; gates: Float32Array }, count: number): PeerUsage {
-  const purpose = "measure the usage of experts";
-  expect(experts instanceof Uint32Array && gates instanceof Float32Array, purpose, "experts and gates of peerForward()", experts);
+export function peerUsage(retrieved: { experts: Uint32Array; gates: Float32Array }, count: number): PeerUsage {
+  const purpose = "measure the usage of experts", experts = retrieved?.experts, gates = retrieved?.gates;
+  expect(experts instanceof Uint32Array && gates instanceof Float32Array, purpose, "experts and gates of peerForward()", retrieved);
   if (!(Number.isSafeInteger(count) && count >= 1 && count <= 2 ** 28)) {
     throw new RangeError(`Cannot ${purpose}: a layer has at least 1 expert and at most 2^28, received ${count}`);
   }

@@ -161,7 +161,7 @@ function checkedTraining(options: TrainDecoderOptions) {
   const { steps = 200, batch = 8, learningRate = 3e-3, clip = 1, measureEvery = 50, seed = 0 } = options;
   const whole = (value: number) => Number.isSafeInteger(value) && value >= 1, positive = (value: number) => value > 0 && value < Infinity;
   const rules: [name: string, expected: string, holds: boolean, found: unknown][] = [
-    ["steps", "a whole number of at least 1", whole(steps), steps],
+    ["steps", "a whole number from 1 to a million", whole(steps) && steps <= 1e6, steps],
     ["batch", "a whole number of at least 1", whole(batch), batch],
     ["learningRate", "a positive number", positive(learningRate), learningRate],
     ["clip", "a positive number", positive(clip), clip],
