@@ -155,6 +155,16 @@ export { type BlockOutputLoss, blockOutputLoss, type BlockOutputLossOptions } fr
 export type { AblationLadderOptions } from "./lib/evaluate/ladder_options.ts";
 export { type AblationLadder, ablationLadder, type LadderRow } from "./lib/evaluate/ablation_ladder.ts";
 
+// Parameter-efficient expert retrieval
+export { type PeerForward, peerForward, type PeerLayer } from "./lib/peer/peer_forward.ts";
+export { type ProductKeys, productKeyTopK } from "./lib/peer/product_key_top_k.ts";
+export { type PeerUsage, peerUsage } from "./lib/peer/peer_usage.ts";
+export type { PeerPart, PeerShape } from "./lib/peer/peer_shape.ts";
+export type { DecoderShape, FeedForwardShape } from "./lib/peer/decoder_shape.ts";
+export { feedForwardFlops } from "./lib/peer/feed_forward_flops.ts";
+export { type DecoderMeasurement, trainDecoder, type TrainDecoderOptions, type TrainedDecoder } from "./lib/peer/train_decoder.ts";
+export { type DecoderStart, peerFromMoe, type PeerFromMoeOptions } from "./lib/peer/peer_from_moe.ts";
+
 // Dataflow
 export { type Flow, type FlowOptions, openFlow, type RunOptions } from "./lib/flow/flow.ts";
 export type { Codec, Encoded, Filed, Inputs, Results, Stage, StageContext, StageDefinition } from "./lib/flow/stage.ts";

@@ -34,6 +34,31 @@ const MOST_OPTIONS = {
   ...{ weightDecay: 0, seed: 0, maxLength: 8, entropy: 0, balance: 0, topK: { to: 1, over: 1 }, checkpointEvery: 5, residentBytes: 0 },
 } satisfies winnow.FinetuneOptions;
 
+/** A decoder with a mixture of experts, trained for a step, and a PEER layer. */
+async function smallDecoder(device: winnow.Device) {
+  const shape = {
+    vocabulary: 1024,
+    hidden: 4,
+    layers: 1,
+    heads: 1,
+    intermediate: 2,
+    middle: { kind: "moe" as const, experts: 2, topK: 1, intermediate: 2 },
+  };
+  const middle = { kind: "peer" as const, heads: 1, ranks: 1, querySize: 2, keys: 2 },
+    numbers = (length: number) => new Float32Array(length).fill(1);
+  const weights = {
+    "queries.first": numbers(4),
+    "queries.second": numbers(4),
+    "keys.first": numbers(2),
+    "keys.second": numbers(2),
+    up: numbers(16),
+    down: numbers(16),
+  };
+  const moments = { first: numbers(2), second: numbers(2) }, { kind: _, ...sizes } = middle;
+  const decoder = await winnow.trainDecoder(device, [Uint32Array.of(0, 5, 7)], shape, { steps: 1 });
+  return { decoder, shape, middle, layer: { ...sizes, hidden: 4, activation: "relu" as const, batchNorm: true, weights, moments } };
+}
+
 Deno.test("no public function lets a message of the engine through, whatever it is given", async (t) => {
   using device = await winnow.openDevice({ kind: "cpu" });
   const { model, calibration } = await openFixture("tiny-mixtral"), tokens = [calibration[0].subarray(0, 8)];
@@ -76,6 +101,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     definition = { version: 1, inputs: { one }, options: { two: 2 }, run: () => 3 };
   await flow.run(one);
   const defined = (name: string) => (value: never) => flow.stage("next", { ...definition, [name]: value });
+  const { decoder, shape, layer, middle } = await smallDecoder(device), learn = winnow.trainDecoder;
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
     [winnow.openModel, [folderOf("tiny-mixtral")]],
@@ -168,6 +194,32 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.documentPerplexity, [device, model, texts]],
     [(document: winnow.Document) => winnow.documentPerplexity(device, model, [document]), [{ text: "Sum", original: "Sum" }]],
     [winnow.wikitextDocument, ["= Tide ="]],
+    [winnow.peerForward, [device, new Float32Array(4), layer]],
+    ...Object.keys(layer).map((name) =>
+      [
+        (value: never) => winnow.peerForward(device, new Float32Array(4), { ...layer, [name]: value }),
+        [layer[name as "keys"]],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.productKeyTopK, [device, new Float32Array(4), { querySize: 2, first: new Float32Array(2), second: new Float32Array(2) }, 1]],
+    [winnow.peerUsage, [{ experts: Uint32Array.of(0), gates: Float32Array.of(1) }, 4]],
+    [winnow.feedForwardFlops, [64, middle]],
+    [learn, [device, tokens, shape, { steps: 1 }]],
+    ...["steps", "batch", "learningRate", "clip", "measureEvery", "seed", "heldOut", "start"].map((name) =>
+      [
+        (value: never) => learn(device, tokens, shape, { steps: 1, [name]: value, signal: AbortSignal.abort(new Error("enough")) }),
+        [undefined],
+      ] as (typeof calls)[number]
+    ),
+    ...Object.keys(shape).map((name) =>
+      [
+        (value: never) => learn(device, tokens, { ...shape, [name]: value }, { signal: AbortSignal.abort(new Error("enough")) }),
+        [shape[name as "hidden"]],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.peerFromMoe, [device, decoder, tokens, { middle }]],
+    [(middle: never) => winnow.peerFromMoe(device, decoder, tokens, { middle }), [middle]],
+    [(weights: never) => winnow.peerFromMoe(device, { ...decoder, weights }, tokens, { middle }), [decoder.weights]],
     [winnow.evaluateTasks, [device, model, [task]]],
     [(items: winnow.Item[]) => winnow.evaluateTasks(device, model, [{ ...task, items }]), [[item]]],
     [(names: string[]) => winnow.loadTasks(names, { from: folder }), [["piqa"]]],
@@ -241,6 +293,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.source, [flow, "data", [1]]],
     [winnow.modelSource, [flow, "model", folderOf("tiny-mixtral"), {}]],
     [winnow.stages.expertStatistics, [{ model: one as winnow.Stage<never>, tokens: one as winnow.Stage<never> }, {}]],
+    [winnow.stages.trainDecoder, [{ tokens: one as winnow.Stage<never> }, { shape }]],
     [winnow.stages.scoreExperts, [{ statistics: one as winnow.Stage<never> }, { kind: "REAP" }]],
     [winnow.stages.leaveOneOut, [{ model: one as winnow.Stage<never>, trace: one as winnow.Stage<never> }, {}]],
     [winnow.lineageGraph, [{ stages: [stage], edges: [] }]],
@@ -286,6 +339,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
   await winnow.saveModel(model, `${folder}/saved`);
   const similarity = await winnow.routerSimilarity(device, model, tokens);
+  const small = await smallDecoder(device);
   const calls: Record<string, [(options: never) => unknown, object?]> = {
     openDevice: [(o) => winnow.openDevice(o), { kind: "cpu" }],
     openModel: [(o) => winnow.openModel(folderOf("tiny-mixtral"), o)],
@@ -337,6 +391,8 @@ Deno.test("every function that takes options says what is none: a number, a prom
     evaluateTasks: [(o) => winnow.evaluateTasks(device, model, [task], o)],
     evaluate: [(o) => winnow.evaluate(device, model, o), { heldOut: tokens }],
     blockOutputLoss: [(o) => winnow.blockOutputLoss(device, model, model, tokens, o)],
+    trainDecoder: [(o) => winnow.trainDecoder(device, tokens, small.shape, o), { steps: 1 }],
+    peerFromMoe: [(o) => winnow.peerFromMoe(device, small.decoder, tokens, o), { middle: small.middle }],
     loadTasks: [(o) => winnow.loadTasks(["piqa"], o), { from: folder }],
     loadTexts: [(o) => winnow.loadTexts("wikitext2", o), { from: folder }],
   };

@@ -36,7 +36,13 @@ function failingDevice(device: Device, fatal: number): { device: Device; calls: 
 const PLACES = full ? 40 : 8;
 
 /** Stages that only call others: with one router, unless there is time for all. */
-const COMPOSED = ["ablationLadder", "ablationLadder, learning", "recommended"];
+const COMPOSED = ["ablationLadder", "ablationLadder, learning", "recommended", "trainDecoder, moe", "trainDecoder, peer", "peerFromMoe"];
+
+/** Networks of small decoders. */
+const MIDDLES: winnow.DecoderShape["middle"][] = [
+  { kind: "moe", experts: 2, topK: 1, intermediate: 2 },
+  { kind: "peer", heads: 1, ranks: 2, querySize: 2, keys: 2 },
+];
 
 for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, shared expert": "qwen2_moe, old spellings" })) {
   Deno.test(`a stage that fails anywhere gives back all tensors, ${kind} router`, (t) =>
@@ -54,6 +60,9 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const mixed = { layers: [{ layer: index, experts: [{ expert: id, rank: 3 }], sum: 3, target: 3 }] };
       const partly = { ...await winnow.decomposeExperts(device, model, mixed), tokenizer };
       const recipe = { targets: TARGETS, rank: 2, batch: 2, epochs: 1, dropout: 0.1 }, examples = ["abcdef", "bcd", "cdefg"];
+      const mixture = await winnow.trainDecoder(device, sequences.slice(0, 1), {
+        ...{ vocabulary: 96, hidden: 4, layers: 1, heads: 1, intermediate: 2, middle: MIDDLES[0] },
+      }, { steps: 1 });
       type Run = (device: Device, options: winnow.StageOptions) => Promise<unknown>;
       const stages: Record<string, Run> = {
         calibrate: async (d, o) => (await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 9 }))[Symbol.dispose](),
@@ -100,6 +109,11 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
           return winnow.finetune(d, partly, examples, { ...o, ...recipe, ...terms, targets: ["router"] });
         },
         "finetune, layer by layer": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, residentBytes: 0 }),
+        ...Object.fromEntries(MIDDLES.map((middle) => [`trainDecoder, ${middle.kind}`, (d: Device, o: winnow.StageOptions) => {
+          const shape = { vocabulary: 96, hidden: 4, layers: 1, heads: 1, intermediate: 2, middle };
+          return winnow.trainDecoder(d, sequences.slice(0, 2), shape, { ...o, steps: 2, measureEvery: 1, heldOut: sequences.slice(1, 2) });
+        }])),
+        peerFromMoe: (d, o) => winnow.peerFromMoe(d, mixture, sequences.slice(0, 2), { ...o, middle: MIDDLES[1] as never }),
         multipleChoice: (d, o) => winnow.multipleChoice(d, { ...model, tokenizer }, items, o),
       };
       for (const [name, run] of Object.entries(stages)) {

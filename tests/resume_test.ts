@@ -236,6 +236,11 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     evaluateTasks: (d, o) => winnow.evaluateTasks(d, model, tasks, o),
     evaluate: (d, o) => winnow.evaluate(d, model, { ...o, heldOut, items: some }),
     blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, pruned, sequences, { ...o, block: 1 }),
+    trainDecoder: (d, o) => {
+      const middle = { kind: "peer" as const, heads: 2, ranks: 2, querySize: 4, keys: 3 };
+      const shape = { vocabulary: 1024, hidden: 8, layers: 1, heads: 2, intermediate: 4, middle };
+      return winnow.trainDecoder(d, sequences, shape, { ...o, steps: 6, batch: 2, measureEvery: 2, heldOut });
+    },
     measure: (d, o) => measure(d, model, pruned, sequences, { ...o, heldOut, items: some, block: 2 }),
   };
   for (const [name, run] of Object.entries(stages)) {

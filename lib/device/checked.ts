@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkedNeurons } from "./checked_neurons.ts";
 import { checkedTraining } from "./checked_training.ts";
 import { checkAttention, checkRotary } from "./checks/segments.ts";
 import { checkFitness, checkGates, checkRank, checkRun, checkSkip } from "./checks/routing.ts";
@@ -29,6 +30,7 @@ export function checked(device: Device, home: Home): Device {
   return {
     ...device,
     ...checkedTraining(device, home, device.kind),
+    ...checkedNeurons(device, home, device.kind),
     tensor(values, shape) {
       checkValues(values, shape);
       return allOrNothing(() => device.tensor(values, shape));

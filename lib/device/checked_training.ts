@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkedNeuronsVjp } from "./checked_neurons.ts";
 import { checkAttention } from "./checks/segments.ts";
 import { checkGates } from "./checks/routing.ts";
 import * as shapes from "./checks/shapes.ts";
@@ -75,6 +76,7 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
       allOrNothing(() => device.adam(value, gradient, moments, options));
     },
     vjp: {
+      ...checkedNeuronsVjp(vjp, home, kind),
       linear(dy, weight) {
         floats(dy), weights(weight);
         if (weight.shape.length !== 2 || dy.shape.at(-1) !== weight.shape[0]) {

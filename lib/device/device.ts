@@ -10,6 +10,7 @@
  * @module
  */
 
+import type { Neurons } from "./neurons.ts";
 import type {
   AttentionOptions,
   Experts,
@@ -27,7 +28,7 @@ import type { Training } from "./vjp.ts";
 
 export * from "./types.ts";
 
-export interface Device extends Training, Disposable {
+export interface Device extends Training, Neurons, Disposable {
   readonly kind: "cpu" | "webgpu";
   /** The hardware or library, such as "OpenBLAS 0.3.21, 2 threads". */
   readonly name: string;

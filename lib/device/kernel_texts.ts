@@ -4,11 +4,14 @@
  * @module
  */
 
+import activate from "../../kernels/activate.wgsl" with { type: "text" };
+import activateVjp from "../../kernels/activate_vjp.wgsl" with { type: "text" };
 import adam from "../../kernels/adam.wgsl" with { type: "text" };
 import add from "../../kernels/add.wgsl" with { type: "text" };
 import attention from "../../kernels/attention.wgsl" with { type: "text" };
 import attentionSums from "../../kernels/attention_sums.wgsl" with { type: "text" };
 import attentionVjp from "../../kernels/attention_vjp.wgsl" with { type: "text" };
+import columnMoments from "../../kernels/column_moments.wgsl" with { type: "text" };
 import columnSums from "../../kernels/column_sums.wgsl" with { type: "text" };
 import combine from "../../kernels/combine.wgsl" with { type: "text" };
 import crossEntropy from "../../kernels/cross_entropy.wgsl" with { type: "text" };
@@ -30,15 +33,23 @@ import linearFew from "../../kernels/linear_few.wgsl" with { type: "text" };
 import outer from "../../kernels/outer.wgsl" with { type: "text" };
 import overlap from "../../kernels/overlap.wgsl" with { type: "text" };
 import packHeads from "../../kernels/pack_heads.wgsl" with { type: "text" };
+import productKeys from "../../kernels/product_keys.wgsl" with { type: "text" };
+import productKeysVjp from "../../kernels/product_keys_vjp.wgsl" with { type: "text" };
 import rank from "../../kernels/rank.wgsl" with { type: "text" };
 import rmsNorm from "../../kernels/rms_norm.wgsl" with { type: "text" };
 import rmsNormVjp from "../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
 import rotary from "../../kernels/rotary.wgsl" with { type: "text" };
+import rowDots from "../../kernels/row_dots.wgsl" with { type: "text" };
+import rowSums from "../../kernels/row_sums.wgsl" with { type: "text" };
 import scale from "../../kernels/scale.wgsl" with { type: "text" };
+import scatterRows from "../../kernels/scatter_rows.wgsl" with { type: "text" };
 import skip from "../../kernels/skip.wgsl" with { type: "text" };
 import softmax from "../../kernels/softmax.wgsl" with { type: "text" };
 import softmaxVjp from "../../kernels/softmax_vjp.wgsl" with { type: "text" };
+import sortSlots from "../../kernels/sort_slots.wgsl" with { type: "text" };
 import squares from "../../kernels/squares.wgsl" with { type: "text" };
+import standardise from "../../kernels/standardise.wgsl" with { type: "text" };
+import standardiseVjp from "../../kernels/standardise_vjp.wgsl" with { type: "text" };
 import swiglu from "../../kernels/swiglu.wgsl" with { type: "text" };
 import swigluVjp from "../../kernels/swiglu_vjp.wgsl" with { type: "text" };
 import transpose from "../../kernels/transpose.wgsl" with { type: "text" };
@@ -104,4 +115,20 @@ export const TRAINING: readonly string[] = [
   squares,
   swigluVjp,
   weightedRowsVjp,
+];
+
+/** Of a language model that is trained as a whole, with PEER layers. */
+export const PEER: readonly string[] = [
+  ...TRAINING,
+  activate,
+  activateVjp,
+  columnMoments,
+  productKeys,
+  productKeysVjp,
+  rowDots,
+  rowSums,
+  scatterRows,
+  sortSlots,
+  standardise,
+  standardiseVjp,
 ];

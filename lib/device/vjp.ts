@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { NeuronsVjp } from "./neurons.ts";
 import type { AttentionOptions, Experts, Heads, Ranking, RouterRule, Tensor } from "./types.ts";
 
 /** Stored matrices of a layer's experts that are applied together: dense ones, or factors of low-rank ones; the right factor is applied first. */
@@ -60,7 +61,7 @@ export interface Training {
   /** One step of AdamW, in place on value and moments. */
   adam(value: Tensor, gradient: Tensor, moments: { first: Tensor; second: Tensor }, options: AdamOptions): void;
 
-  readonly vjp: {
+  readonly vjp: NeuronsVjp & {
     /** To x of x · weightᵀ: dy `[rows, out]` · weight `[out, in]`. */
     linear(dy: Tensor, weight: Tensor): Tensor;
     /** To the weight of x · weightᵀ: dyᵀ · x, `[out, in]`. */

@@ -6,7 +6,7 @@
 
 import type { Device } from "../device/device.ts";
 import type { AdamOptions } from "../device/vjp.ts";
-import type { Parameters } from "./parameters.ts";
+import type { Parameter } from "./parameters.ts";
 
 const BETAS = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
 
@@ -18,7 +18,7 @@ const BETAS = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
  */
 export async function adamStep(
   device: Device,
-  parameters: Parameters,
+  parameters: { readonly all: ReadonlyMap<string, Parameter>; dropGradients(): void },
   clip: number,
   { learningRate, weightDecay, step }: Pick<AdamOptions, "learningRate" | "weightDecay" | "step">,
 ): Promise<number> {

@@ -138,7 +138,11 @@ function shown(value: unknown): string {
 }
 
 /** Learning rate of a step, counted from 0. */
-export function learningRateAt(step: number, steps: number, { learningRate, warmup, schedule }: Recipe): number {
+export function learningRateAt(
+  step: number,
+  steps: number,
+  { learningRate, warmup, schedule }: Pick<Recipe, "learningRate" | "warmup" | "schedule">,
+): number {
   const rising = Math.round(warmup * steps);
   if (step < rising) return learningRate * (step + 1) / rising;
   const gone = (step - rising) / Math.max(1, steps - rising);

@@ -14,7 +14,7 @@ import { decomposeExperts } from "../decompose/decompose_experts.ts";
 import { deltaExperts } from "../decompose/delta_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../decompose/expert_spectra.ts";
 import { recommended } from "../decompose/recommended.ts";
-import { DECOMPOSITION, FORWARD, PREDICTIONS, SEARCH, SIGNATURES, SPARSIFICATION, TRAINING } from "../device/kernel_texts.ts";
+import { DECOMPOSITION, FORWARD, PEER, PREDICTIONS, SEARCH, SIGNATURES, SPARSIFICATION, TRAINING } from "../device/kernel_texts.ts";
 import { ablationLadder } from "../evaluate/ablation_ladder.ts";
 import { blockPerplexity } from "../evaluate/block_perplexity.ts";
 import { esap } from "../evaluate/esap.ts";
@@ -53,6 +53,9 @@ import type { LayerMerge, Model } from "../model/model.ts";
 import { pruneExperts, type PruningPlan } from "../model/prune_experts.ts";
 import { skipExperts, type SkipThresholds } from "../model/skip_experts.ts";
 import type { StageOptions } from "../model/stage_options.ts";
+import type { DecoderShape } from "../peer/decoder_shape.ts";
+import { type DecoderStart, peerFromMoe, type PeerFromMoeOptions } from "../peer/peer_from_moe.ts";
+import { trainDecoder, type TrainedDecoder } from "../peer/train_decoder.ts";
 import type { Candidates } from "../search/candidates.ts";
 import { evolveBudget } from "../search/evolve_budget.ts";
 import { exhaustiveSearch } from "../search/exhaustive_search.ts";
@@ -411,6 +414,23 @@ export const stages = {
     { version: 1, kernels: FORWARD },
     ({ model, items }: { model: Model; items: readonly Item[] }, options: Plain<typeof multipleChoice>, context) =>
       multipleChoice(context.device, model, items, { ...options, ...control(context) }),
+  ),
+  /** The sizes of the decoder are an option here. */
+  trainDecoder: around(
+    { version: 1, kernels: PEER },
+    (
+      { tokens, heldOut, start }: { tokens: Sequences; heldOut?: Sequences; start?: DecoderStart },
+      { shape, ...options }: Plain<typeof trainDecoder, "heldOut" | "start"> & { shape: DecoderShape },
+      context,
+    ) => trainDecoder(context.device, tokens, shape, { ...options, heldOut, start: start?.weights, ...control(context) }),
+  ),
+  peerFromMoe: around(
+    { version: 1, kernels: PEER },
+    (
+      { decoder, tokens }: { decoder: TrainedDecoder; tokens: Sequences },
+      { middle, ...options }: Plain<typeof peerFromMoe> & { middle: PeerFromMoeOptions["middle"] },
+      context,
+    ) => peerFromMoe(context.device, decoder, tokens, { middle, ...options, ...control(context) }),
   ),
 };
 

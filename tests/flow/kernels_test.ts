@@ -9,6 +9,7 @@ import type { Stage, StageDefinition } from "../../lib/flow/stage.ts";
 import { stages } from "../../lib/flow/stages.ts";
 import { textHash } from "../../lib/flow/files.ts";
 import { requestAdapter } from "../../lib/device/webgpu/request_adapter.ts";
+import type { FeedForwardShape } from "../../lib/peer/decoder_shape.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 
 /** Definitions with the inputs that they need, made on the processor. */
@@ -26,6 +27,11 @@ async function definitions(store: string) {
     budget = flow.stage("budget", stages.pruningBudget({ scores }));
   const candidates = flow.stage("candidates", stages.exhaustiveSearch({ model, trace, budget }));
   const small = flow.stage("small", stages.decomposeExperts({ model, ranks }));
+  const mixture = { kind: "moe" as const, experts: 2, topK: 1, intermediate: 2 };
+  const peer = { kind: "peer" as const, heads: 1, ranks: 2, querySize: 4, keys: 2 };
+  const shapeWith = (middle: FeedForwardShape) => ({ vocabulary: 1024, hidden: 8, layers: 1, heads: 2, intermediate: 4, middle });
+  const decoder = flow.stage("decoder", stages.trainDecoder({ tokens }, { shape: shapeWith(mixture), steps: 1 }));
+  const start = flow.stage("start", stages.peerFromMoe({ decoder, tokens }, { middle: peer }));
   const others = await source(flow, "others", { layers: [{ layer: 1, drop: [1, 2, 4, 5, 6, 7] }] });
   const two = flow.stage("two", stages.pruneExperts({ model, plan: others })),
     traceOfTwo = flow.stage("trace of two", stages.calibrate({ model: two, tokens }));
@@ -60,6 +66,10 @@ async function definitions(store: string) {
     "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
     "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
     "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
+    "trainDecoder, dense": stages.trainDecoder({ tokens }, { shape: shapeWith({ kind: "dense", intermediate: 4 }), steps: 1 }),
+    "trainDecoder, moe": stages.trainDecoder({ tokens }, { shape: shapeWith(mixture), steps: 1 }),
+    "trainDecoder, peer": stages.trainDecoder({ tokens, heldOut: tokens, start }, { shape: shapeWith(peer), steps: 1 }),
+    "peerFromMoe": stages.peerFromMoe({ decoder, tokens }, { middle: peer }),
     "evaluate": stages.evaluate({ model: small, heldOut: tokens, items: questions }),
   } as never;
   const values: Record<string, Record<string, unknown>> = {};

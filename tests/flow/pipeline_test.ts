@@ -23,6 +23,8 @@ import type { ExpertClusters } from "../../lib/merge/expert_clusters.ts";
 import type { RouterSimilarity } from "../../lib/merge/router_similarity.ts";
 import type { LayerMerge, Model } from "../../lib/model/model.ts";
 import type { PruningPlan } from "../../lib/model/prune_experts.ts";
+import type { DecoderStart } from "../../lib/peer/peer_from_moe.ts";
+import type { TrainedDecoder } from "../../lib/peer/train_decoder.ts";
 import type { Candidates } from "../../lib/search/candidates.ts";
 import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
 import type { ZeroCount } from "../../lib/sparsify/count_zeros.ts";
@@ -194,9 +196,15 @@ async function everything(flow: Flow) {
   const surprise = flow.stage("surprise", stages.perplexity({ model: fewer, heldOut: held }));
   const blocks = flow.stage("blocks", stages.blockPerplexity({ model: best, texts }, { length: 8 }));
   const choices: Stage<TaskResult[]> = flow.stage("choices", stages.multipleChoice({ model, items: questions }));
+  const mixture = { kind: "moe" as const, experts: 2, topK: 1, intermediate: 2 };
+  const middle = { kind: "peer" as const, heads: 1, ranks: 2, querySize: 4, keys: 2 };
+  const shape = { vocabulary: 1024, hidden: 8, layers: 1, heads: 2, intermediate: 4, middle: mixture };
+  const decoder: Stage<TrainedDecoder> = flow.stage("decoder", stages.trainDecoder({ tokens, heldOut: held }, { shape, steps: 2 }));
+  const start: Stage<DecoderStart> = flow.stage("start", stages.peerFromMoe({ decoder, tokens }, { middle }));
   const rows = ["least important"];
   const ladder = flow.stage("ladder", stages.ablationLadder({ model, tokens, heldOut: held }, { rows, randomRuns: 1 }));
   return {
+    start,
     counted,
     chance,
     signatures,

@@ -14,6 +14,7 @@ import { fitness } from "./fitness.ts";
 import { gemm } from "./gemm.ts";
 import { type Cpu, crossEntropy, linear } from "./linear.ts";
 import { Memory } from "./memory.ts";
+import { neurons } from "./neurons.ts";
 import { gates, rank, skip } from "./router.ts";
 import * as rows from "./rows.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
@@ -83,6 +84,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
       return Promise.resolve({ values, vectors: result });
     },
     ...training(cpu),
+    ...neurons(cpu),
     [Symbol.dispose]: () => memory.clear(),
   };
   return checked(device, memory);

@@ -10,6 +10,7 @@ import { type CpuOrder, expertLinear, expertLinearVjp, expertMatricesVjp, order,
 import type { Cpu } from "./linear.ts";
 import { crossEntropyVjp, linearVjp, linearWeightVjp } from "./linear_vjp.ts";
 import { gatesVjp } from "./router_vjp.ts";
+import { neuronsVjp } from "./neurons.ts";
 import * as rows from "./rows_vjp.ts";
 import { onCpu } from "./tensor.ts";
 
@@ -23,6 +24,7 @@ export function training(cpu: Cpu): Training {
     scale: (x, factor) => rows.scale(onCpu(x), factor),
     adam: (value, gradient, { first, second }, options) => rows.adam(onCpu(value), onCpu(gradient), onCpu(first), onCpu(second), options),
     vjp: {
+      ...neuronsVjp(cpu),
       linear: (dy, weight) => linearVjp(cpu, onCpu(dy), onCpu(weight)),
       linearWeight: (dy, x) => linearWeightVjp(cpu, onCpu(dy), onCpu(x)),
       rmsNorm: (dy, x, gain, epsilon) => rows.rmsNormVjp(cpu, onCpu(dy), onCpu(x), onCpu(gain), epsilon),

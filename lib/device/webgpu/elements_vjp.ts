@@ -12,7 +12,7 @@ import type { Tensor } from "../device.ts";
 import { dropoutKey } from "../mix_bits.ts";
 import type { AdamOptions } from "../vjp.ts";
 import type { Gpu } from "./gpu.ts";
-import type { Kernel } from "./pipelines.ts";
+import type { Constants, Kernel } from "./pipelines.ts";
 import { part, type Range, split, word } from "./ranges.ts";
 import { type GpuTensor, onGpu } from "./tensor.ts";
 
@@ -49,9 +49,16 @@ export function adam(gpu: Gpu, value: Tensor, gradient: Tensor, first: Tensor, s
 }
 
 /** Runs a kernel with an invocation for each element of tensors of one size. */
-function each(gpu: Gpu, kernel: Kernel, tensors: readonly GpuTensor[], shape: (run: Range) => number[]): void {
+export function each(
+  gpu: Gpu,
+  kernel: Kernel,
+  tensors: readonly GpuTensor[],
+  shape: (run: Range) => number[],
+  constants?: Constants,
+): void {
   for (const run of split(gpu, tensors[0].size, [4])) {
     gpu.run(kernel, {
+      constants,
       shape: [run.count, ...shape(run)],
       bindings: tensors.map((tensor) => part(tensor, 4, run)),
       groups: Math.ceil(run.count / 256),

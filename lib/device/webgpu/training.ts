@@ -11,6 +11,7 @@ import { adam, dropout, scale, swigluVjp } from "./elements_vjp.ts";
 import { expertLinear, expertLinearVjp, expertMatricesVjp } from "./expert_rows.ts";
 import type { Gpu } from "./gpu.ts";
 import { linearVjp, linearWeightVjp } from "./linear_vjp.ts";
+import { neuronsVjp } from "./neurons.ts";
 import { combineVjp, entropyVjp, gatedVjp, gatesVjp, rmsNormGainVjp, rmsNormVjp, softmaxVjp } from "./rows_vjp.ts";
 import { type GpuOrder, order, sortRows, unsortRows } from "./slot_order.ts";
 
@@ -24,6 +25,7 @@ export function training(gpu: Gpu): Training {
     scale: (x, factor) => scale(gpu, x, factor),
     adam: (value, gradient, { first, second }, options) => adam(gpu, value, gradient, first, second, options),
     vjp: {
+      ...neuronsVjp(gpu),
       linear: (dy, weight) => linearVjp(gpu, dy, weight),
       linearWeight: (dy, x) => linearWeightVjp(gpu, dy, x),
       rmsNorm: (dy, x, gain, epsilon) => rmsNormVjp(gpu, dy, x, gain, epsilon),

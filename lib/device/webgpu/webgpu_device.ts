@@ -19,6 +19,7 @@ import type { DeviceLimits } from "./limits.ts";
 import { linear } from "./linear.ts";
 import { Loader } from "./load.ts";
 import { gather, gram, transpose } from "./matrices.ts";
+import { neurons } from "./neurons.ts";
 import { rotary } from "./rotary.ts";
 import { combine, gates, rank, skip } from "./router.ts";
 import { overlap, rmsNorm, softmax, squares } from "./rows.ts";
@@ -80,6 +81,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     fitness: (inputs, sets) => fitness(gpu, inputs, sets),
     eigen: (matrix, count) => eigen(gpu, matrix, count),
     ...training(gpu),
+    ...neurons(gpu),
     [Symbol.dispose]: () => gpu[Symbol.dispose](),
   };
   return checked(device, gpu);
