@@ -162,7 +162,13 @@ export { type PeerUsage, peerUsage } from "./lib/peer/peer_usage.ts";
 export type { PeerPart, PeerShape } from "./lib/peer/peer_shape.ts";
 export type { DecoderShape, FeedForwardShape } from "./lib/peer/decoder_shape.ts";
 export { feedForwardFlops } from "./lib/peer/feed_forward_flops.ts";
-export { type DecoderMeasurement, trainDecoder, type TrainDecoderOptions, type TrainedDecoder } from "./lib/peer/train_decoder.ts";
+export {
+  type DecoderMeasurement,
+  type DecoderStep,
+  trainDecoder,
+  type TrainDecoderOptions,
+  type TrainedDecoder,
+} from "./lib/peer/train_decoder.ts";
 export { type DecoderStart, peerFromMoe, type PeerFromMoeOptions } from "./lib/peer/peer_from_moe.ts";
 
 // Dataflow

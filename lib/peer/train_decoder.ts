@@ -19,6 +19,9 @@ import { checkDecoderShape, decoderConfig, type DecoderShape } from "./decoder_s
 import { beginWeights, checkWeights, type DecoderWeights } from "./decoder_weights.ts";
 import { type PeerUsage, peerUsage } from "./peer_usage.ts";
 
+/** A step of the training of a decoder: what `finetune` tells of one, but for the routers. */
+export type DecoderStep = Pick<TrainingPoint, "step" | "loss" | "learningRate" | "gradientNorm">;
+
 export interface TrainDecoderOptions extends StageOptions {
   /** Text to measure on, before the first step and after every `measureEvery`. @default none */
   heldOut?: Sequences;
@@ -51,7 +54,7 @@ export interface DecoderMeasurement extends Partial<PeerUsage> {
 export interface TrainedDecoder {
   shape: DecoderShape;
   weights: DecoderWeights;
-  history: TrainingPoint[];
+  history: DecoderStep[];
   /** With the usage of a PEER layer's experts. */
   heldOut: DecoderMeasurement[];
 }
@@ -103,7 +106,7 @@ export async function trainDecoder(
   };
   const takeSteps = async (from: DecoderState, first: number) => {
     using parameters = new DecoderParameters(device, shape, from);
-    const history: TrainingPoint[] = [], heldOut = first === 0 ? await measure(0, parameters) : [];
+    const history: DecoderStep[] = [], heldOut = first === 0 ? await measure(0, parameters) : [];
     const last = Math.min(steps, first + measureEvery);
     for (let step = first; step < last; step++) {
       await advance(options, { stage: "train", done: step, total: steps, unit: "steps" });
@@ -123,7 +126,7 @@ export async function trainDecoder(
   };
 
   let state: DecoderState = { weights, first: {}, second: {} };
-  const history: TrainingPoint[] = [], heldOut: DecoderMeasurement[] = [];
+  const history: DecoderStep[] = [], heldOut: DecoderMeasurement[] = [];
   const begins = Array.from({ length: Math.ceil(steps / measureEvery) }, (_, i) => i * measureEvery);
   const parts = { ...options, onProgress: undefined, stage: "train", unit: "parts" };
   for await (const { value } of eachPart(parts, begins, (first) => `steps from ${first}`, (first) => takeSteps(state, first))) {
