@@ -18,7 +18,7 @@ function transitions(x: Float64Array, n: number, width: number, sigma: number, a
   return even.map((row) => row.map((value) => value / sum(row)));
 }
 
-Deno.test("diffusionMap() has right eigenvectors of the walk, the constant one left out", () => {
+Deno.test("diffusionMap() has right eigenvectors of the walk, without the constant one", () => {
   for (const [n, width, alpha, dims] of [[12, 3, 0.5, 2], [20, 5, 0, 4], [9, 1, 1, 8]]) {
     const x = points(n, width), { sigma, eigenvalues, coordinates } = diffusionMap(x, width, { alpha, dims });
     const walk = transitions(x, n, width, sigma, alpha);
