@@ -6,7 +6,7 @@
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import { type Device, NO_EXPERT } from "../device/device.ts";
-import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, countTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
@@ -75,8 +75,7 @@ export async function calibrate(device: Device, model: Model, sequences: Sequenc
   expectOwnExperts(model, "calibrate");
   const { searchTokens = SEARCH_TOKENS } = options, { config } = model;
   const batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
-  const tokens = batches.reduce((n, { ids }) => n + ids.length, 0);
-  if (tokens === 0) throw new RangeError("Cannot calibrate: there are no tokens");
+  const tokens = countTokens(batches, "calibrate");
   if (!(searchTokens >= 1)) throw new RangeError(`Cannot calibrate: "searchTokens" must be at least 1, received ${searchTokens}`);
   const kept = Math.min(tokens, Math.floor(searchTokens));
   const starts = batches.map((_, b) => batches.slice(0, b).reduce((n, { ids }) => n + ids.length, 0));

@@ -5,7 +5,7 @@
  */
 
 import type { Device } from "../device/device.ts";
-import { batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, countTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { expectModel, expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
@@ -54,8 +54,7 @@ export async function esap(device: Device, one: Model, other: Model, sequences: 
     throw new RangeError(`Cannot ${purpose}: one model has ${shape(one)}, the other ${shape(other)}`);
   }
   const batches = batchSequences(one.config, sequences, batchTokens(one.config, one.config.moe.topK));
-  const tokens = batches.reduce((sum, { ids }) => sum + ids.length, 0);
-  if (tokens === 0) throw new RangeError(`Cannot ${purpose}: there are no tokens`);
+  const tokens = countTokens(batches, purpose);
   let total = 0;
   await passStreams<number, number>(device, {
     ...options,

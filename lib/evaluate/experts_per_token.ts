@@ -5,7 +5,7 @@
  */
 
 import { type Device, NO_EXPERT } from "../device/device.ts";
-import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, countTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule, usedExperts } from "../model/decoder_layer.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
@@ -44,8 +44,7 @@ export async function expertsPerToken(
 ): Promise<ExpertsPerToken> {
   expectStage(device, model, "count experts of tokens", options);
   const { config } = model, batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
-  const tokens = batches.reduce((sum, { ids }) => sum + ids.length, 0), counts = new Map(moeLayers(model).map(({ index }) => [index, 0]));
-  if (tokens === 0) throw new RangeError("Cannot count experts of tokens: there are no tokens");
+  const tokens = countTokens(batches, "count experts of tokens"), counts = new Map(moeLayers(model).map(({ index }) => [index, 0]));
   await walk(device, model, batches, {
     ...options,
     stage: "experts of tokens",

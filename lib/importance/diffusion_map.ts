@@ -7,6 +7,7 @@
 import { EigenvalueDecomposition, Matrix } from "npm:ml-matrix@6.15.1";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
+import { median } from "./median.ts";
 
 export interface DiffusionMapOptions {
   /** Width of the Gaussian kernel: a distance, or the median of all distances between two points. @default "median" */
@@ -96,9 +97,8 @@ function medianDistance(squares: Float64Array, n: number): number {
   for (let i = 0, at = 0; i < n; i++) {
     for (let j = 0; j < i; j++) distances[at++] = Math.sqrt(squares[i * n + j]);
   }
-  distances.sort();
-  const half = distances.length / 2, median = (distances[Math.ceil(half) - 1] + distances[Math.floor(half)]) / 2;
-  if (median > 0) return median;
+  const middle = median(distances.sort());
+  if (middle > 0) return middle;
   throw new RangeError(`Cannot make a diffusion map of ${n} points: the median of their distances is 0, since most of them coincide`);
 }
 

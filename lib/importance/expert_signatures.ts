@@ -5,7 +5,7 @@
  */
 
 import type { Device, Tensor } from "../device/device.ts";
-import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, countTokens, type Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { LoadedMoe } from "../model/load_layer.ts";
 import { type Model, moeLayers } from "../model/model.ts";
@@ -45,8 +45,7 @@ export async function expertSignatures(
 ): Promise<ExpertSignatures> {
   expectStage(device, model, "take signatures of experts", options);
   const { config } = model, { hidden, moe: { topK } } = config, batches = batchSequences(config, sequences, batchTokens(config, topK));
-  const tokens = batches.reduce((sum, { ids }) => sum + ids.length, 0);
-  if (tokens === 0) throw new RangeError("Cannot take signatures of experts: there are no tokens");
+  const tokens = countTokens(batches, "take signatures of experts");
   const sums = new Map(moeLayers(model).map(({ index, block }) => [index, new Float64Array(block.experts.length * hidden)]));
   await walk(device, model, batches, {
     ...options,
@@ -68,15 +67,15 @@ export async function expertSignatures(
 /** Σ over the rows of x of every expert's output, `[experts, hidden]`, `most` experts at a time. */
 async function summedOutputs(
   device: Device,
-  { ids, experts }: LoadedMoe,
+  { experts }: LoadedMoe,
   x: Tensor,
   most: number,
   signal?: AbortSignal,
 ): Promise<Float32Array> {
-  const [tokens, hidden] = x.shape, sums = new Float32Array(ids.length * hidden);
-  for (let first = 0; first < ids.length; first += most) {
+  const [tokens, hidden] = x.shape, sums = new Float32Array(experts.count * hidden);
+  for (let first = 0; first < experts.count; first += most) {
     await pause(signal);
-    const count = Math.min(most, ids.length - first), rows = tokens * count;
+    const count = Math.min(most, experts.count - first), rows = tokens * count;
     using table = device.tensor(Uint32Array.from({ length: rows }, (_, row) => first + row % count), [tokens, count]);
     using outputs = device.experts(x, table, experts);
     // marks[(t, i), j] = 1 where i = j: marksᵀ · outputs adds up each expert's rows.

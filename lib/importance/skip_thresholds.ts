@@ -8,6 +8,7 @@ import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import type { SkipThresholds } from "../model/skip_experts.ts";
 import type { ExpertStatistics } from "./expert_statistics.ts";
+import { median } from "./median.ts";
 
 export interface SkipThresholdsOptions {
   /** The share of a token's weights that every layer may leave out, 0 to 1. @default from the layer's median, for top-2 routers */
@@ -55,15 +56,8 @@ export function skipThresholds(statistics: ExpertStatistics, options: SkipThresh
   }
   return {
     layers: layers.map(({ layer, topRatios }) => {
-      const beta = median(topRatios);
+      const beta = median(topRatios.toSorted());
       return { layer, share: share ?? beta / (1 + beta) };
     }),
   };
-}
-
-/** The mean of the two middle values; 0 of none. */
-function median(values: Float32Array): number {
-  const sorted = values.toSorted(), middle = sorted.length >> 1;
-  if (sorted.length === 0) return 0;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Device, Tensor } from "../device/device.ts";
-import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, countTokens, type Sequences } from "../model/batch.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -46,8 +46,7 @@ export async function routerSimilarity(
   expectStage(device, model, "compare what routers give", options);
   expectOwnExperts(model, "compare what routers give");
   const { config } = model, batches = batchSequences(config, sequences, batchTokens(config, config.moe.topK));
-  const tokens = batches.reduce((sum, { ids }) => sum + ids.length, 0);
-  if (tokens === 0) throw new RangeError("Cannot compare what routers give: there are no tokens");
+  const tokens = countTokens(batches, "compare what routers give");
   const grams = new Map(moeLayers(model).map(({ index, block }) => [index, new Float64Array(block.experts.length ** 2)]));
   await walk(device, model, batches, {
     ...options,

@@ -26,6 +26,13 @@ export function batchTokens({ hidden }: ModelConfig, ranks: number): number {
   return Math.max(256, Math.min(8192, Math.floor(2 ** 26 / (hidden * ranks))));
 }
 
+/** Tokens of all batches. @throws {RangeError} If there are none: "Cannot `purpose`: there are no tokens". */
+export function countTokens(batches: readonly Batch[], purpose: string): number {
+  const tokens = batches.reduce((sum, { ids }) => sum + ids.length, 0);
+  if (tokens === 0) throw new RangeError(`Cannot ${purpose}: there are no tokens`);
+  return tokens;
+}
+
 /** Bytes of residual streams that a stage holds at a time. */
 export const HELD: number = 2 ** 30;
 

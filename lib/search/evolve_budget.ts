@@ -7,7 +7,7 @@
 import { type Random, random } from "../calibrate/random.ts";
 import type { Device } from "../device/device.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
-import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { batchSequences, batchTokens, countTokens, type Sequences } from "../model/batch.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { checkPlan } from "../model/prune_experts.ts";
@@ -100,8 +100,7 @@ export async function evolveBudget(
   const found = even.layers.map((l) => l.layer).join(", "), wanted = moeLayers(model).map((l) => l.index).join(", ");
   if (found !== wanted) throw new RangeError(`Cannot ${purpose}: the scores are of layers ${found}, the model's MoE layers are ${wanted}`);
   const batches = batchSequences(config, tokens, batchTokens(config, config.moe.topK));
-  const positions = batches.reduce((sum, { ids }) => sum + ids.length, 0);
-  if (positions === 0) throw new RangeError(`Cannot ${purpose}: there are no tokens`);
+  const positions = countTokens(batches, purpose);
   const budgetOf = (drops: readonly number[]) => ({ layers: even.layers.map(({ layer }, i) => ({ layer, drop: drops[i] })) });
   const room = moeLayers(model).map(({ block }) => Math.max(0, block.experts.length - config.moe.topK));
 

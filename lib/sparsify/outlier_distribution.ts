@@ -7,12 +7,11 @@
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
-import { expectWholeMatrices } from "./linears.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
 import { inputSums } from "./input_sums.ts";
-import { type Linear, linearsOf } from "./linears.ts";
+import { expectWholeMatrices, type Linear, linearsOf } from "./linears.ts";
 import { finiteWeights, inputNorms } from "./prune_linear.ts";
 import { ResidualStreams } from "./residual_streams.ts";
 

@@ -7,13 +7,12 @@
 import { Scratch } from "../checkpoint/scratch.ts";
 import type { Device, TensorSource } from "../device/device.ts";
 import { expectStage } from "../model/expect_stage.ts";
-import { expectWholeMatrices } from "./linears.ts";
 import type { Sequences } from "../model/batch.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { advance } from "../model/stage_options.ts";
 import { type InputSums, inputSums } from "./input_sums.ts";
-import { type Linear, mapLinears } from "./linears.ts";
+import { expectWholeMatrices, type Linear, mapLinears } from "./linears.ts";
 import { maskLinear, type PrunedLinear, prunedSource, updateLinear } from "./prune_linear.ts";
 import { ResidualStreams } from "./residual_streams.ts";
 import { type InputCurvature, inputCurvature } from "./sparse_gpt.ts";
