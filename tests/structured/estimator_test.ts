@@ -71,7 +71,8 @@ Deno.test("a projection is feasible and idempotent, no feasible point is nearer,
     const x = golden(8, 61 + i).map((value) => 0.6 + 0.8 * value), y = projectBudget(x, kappa);
     assertClose(y, want, 1e-6, `projection ${i}`);
     assertClose(y, x.map((value) => Math.min(1, Math.max(0, value - v))), 1e-6, "the shift");
-    const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0), squares = (z: Float64Array) => sum(z.map((value, j) => (value - x[j]) ** 2));
+    const sum = (values: Float64Array) => values.reduce((a, b) => a + b, 0),
+      squares = (z: Float64Array) => sum(z.map((value, j) => (value - x[j]) ** 2));
     assert(y.every((value) => value >= 0 && value <= 1) && sum(y) <= kappa * 8 + 1e-9);
     assertClose(projectBudget(y, kappa), y, 1e-12, "twice");
     const draw = random(0, "feasible points");

@@ -22,7 +22,9 @@ for (const [name, layers] of Object.entries(UNIT_REFERENCES)) {
     const { populations } = initialProbabilities(scores, { keep: 0.7 });
     const shared = name === "tiny-deepseek-v2" ? "shared_experts" : "shared_expert", seen: string[] = [];
     scores.populations.forEach((population, p) => {
-      const { layer, values, parts } = population, what = `${nameOf(population, shared)} of layer ${layer}`, probabilities = populations[p].values;
+      const { layer, values, parts } = population,
+        what = `${nameOf(population, shared)} of layer ${layer}`,
+        probabilities = populations[p].values;
       const want = layers[layer!][nameOf(population, shared)], mean = (v: Float64Array) => v.reduce((a, b) => a + b, 0) / v.length;
       seen.push(what);
       assertEquals(values.length, want.units, what);
@@ -43,5 +45,10 @@ testOnDevices("layers score by their block influence", async (device) => {
   const { model, calibration } = await openFixture("tiny-mixtral"), tokens = calibration.slice(0, 2);
   const { populations } = await unitScores(device, model, tokens, { kinds: ["layers"] });
   const { influence } = await blockInfluence(device, model, tokens);
-  assertEquals(populations, [{ kind: "layers", layer: null, parts: [0, 1, 2, 3].map((id) => ({ of: "layer", id, units: 1 })), values: influence }]);
+  assertEquals(populations, [{
+    kind: "layers",
+    layer: null,
+    parts: [0, 1, 2, 3].map((id) => ({ of: "layer", id, units: 1 })),
+    values: influence,
+  }]);
 }, fastDevices);
