@@ -8,7 +8,7 @@ import type { Device, Experts, Segment, Tensor } from "../device/device.ts";
 import { attend, blockInput, blockOutput, forwardLayer, type LayerDevice } from "../model/decoder_layer.ts";
 import type { LoadedLayer } from "../model/load_layer.ts";
 import type { ModelConfig } from "../model/parse_config.ts";
-import { groupsOf, type LayerStructures, type NetworkChannels } from "./structure_plan.ts";
+import { groupColumns, type LayerStructures, type NetworkChannels } from "./structure_plan.ts";
 
 /**
  * Masks of one layer's structures, on the device until it is disposed. Weights are left alone, so one reading of them serves any number of masks: what
@@ -37,10 +37,8 @@ export class MaskedLayer implements Disposable {
     };
     try {
       if (groups.length > 0) {
-        const output = attention.tensors["o_proj.weight"],
-          gone = new Set(groups),
-          size = output.shape[1] / groupsOf(config, attention.tensors);
-        mask(output, (column) => !gone.has(Math.floor(column / size)));
+        const gone = new Set(groups), size = groupColumns(config);
+        mask(attention.tensors["o_proj.weight"], (column) => !gone.has(Math.floor(column / size)));
       }
       for (const { of, drop } of channels) {
         const network = block.kind === "dense" ? block : block.shared, gone = new Set(drop);

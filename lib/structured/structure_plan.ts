@@ -4,6 +4,7 @@
  * @module
  */
 
+import { matrixShape } from "../device/matrix_shape.ts";
 import type { DecoderLayer, FeedForward, Model, MoeLayer } from "../model/model.ts";
 import type { ModelConfig } from "../model/parse_config.ts";
 import { expect, expectLayers } from "../model/expect.ts";
@@ -41,11 +42,14 @@ export interface Network extends Pick<NetworkChannels, "of" | "id"> {
   channels: number;
 }
 
-/** How many attention groups there are, by the shapes of attention's weights. */
-export function groupsOf({ attention }: ModelConfig, weights: Readonly<Record<string, { readonly shape: readonly number[] }>>): number {
-  return attention.kind === "latent"
-    ? weights["o_proj.weight"].shape[1] / attention.value
-    : weights["k_proj.weight"].shape[0] / attention.width;
+/** What an attention group hands to the output projection: how many of its columns belong to each. */
+export function groupColumns({ attention }: ModelConfig): number {
+  return attention.kind === "latent" ? attention.value : attention.heads / attention.keyHeads * attention.width;
+}
+
+/** How many attention groups a layer has, by the shapes of its weights. */
+export function groupsOf(config: ModelConfig, { attention }: DecoderLayer): number {
+  return matrixShape(attention["o_proj.weight"])[1] / groupColumns(config);
 }
 
 /** Networks of a layer: its experts, then the shared one; or the dense one. Experts must be dense matrices. */
@@ -65,6 +69,7 @@ export function networksOf({ block }: DecoderLayer): Network[] {
  * @param empty Whether a layer may lose all experts, a layer all groups and a network all channels.
  * @throws {TypeError} If it is no plan.
  * @throws {RangeError} If it names what the model has not, or leaves too little.
+ * @throws {Error} If attention groups are to go where queries are normalised over all heads: a masked group would not be one that is gone.
  */
 export function checkStructures(model: Pick<Model, "config" | "layers">, plan: StructurePlan, purpose: string, empty = false): void {
   const entries = expectLayers(plan, 'a plan of structures, which lists "layers"', purpose);
@@ -76,7 +81,10 @@ export function checkStructures(model: Pick<Model, "config" | "layers">, plan: S
     expect(Array.isArray(channels), where, 'a list as "channels"', channels);
     const ids = layer.block.kind === "moe" ? (layer as MoeLayer).block.experts.map((e) => e.id) : [];
     checkDropped(experts, ids, "expert", where, empty);
-    checkDropped(groups, Array.from({ length: groupsOf(model.config, layer.attention) }, (_, i) => i), "attention group", where, empty);
+    if (groups.length > 0 && model.config.attention.kind === "grouped" && model.config.attention.norm === "whole") {
+      throw new Error(`Cannot ${where}: queries are normalised over all heads, and would change if attention groups went`);
+    }
+    checkDropped(groups, Array.from({ length: groupsOf(model.config, layer) }, (_, i) => i), "attention group", where, empty);
     const networks = networksOf(layer), seen = new Set<Network>();
     for (const { of, id, drop } of channels.map((c) => c ?? {})) {
       const network = networks.find((n) => n.of === of && n.id === id), name = id === undefined ? `network "${of}"` : `${of} ${id}`;

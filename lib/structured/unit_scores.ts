@@ -110,9 +110,9 @@ function fill(
 ) {
   const own = ({ tokens, columns }: ColumnScores) => columns.map((c) => tokens > 0 ? c / Math.sqrt(tokens) : 0);
   if (kind === "attention groups") {
-    const columns = own(scores["attention/o_proj"]), width = attention.kind === "latent" ? attention.value : attention.width;
-    const size = columns.length / values.length; // columns of a group
-    columns.forEach((c, j) => values[Math.floor(j / size)] += c / (size / width));
+    const columns = own(scores["attention/o_proj"]), size = columns.length / values.length;
+    const heads = attention.kind === "latent" ? 1 : size / attention.width; // of a group
+    columns.forEach((c, j) => values[Math.floor(j / size)] += c / heads);
     return;
   }
   const nameOf = ({ of, id }: UnitPart) => of === "expert" ? `experts/${id}/down` : `${of}/down`;

@@ -7,7 +7,7 @@
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 import { expect } from "../model/expect.ts";
-import { expectOwnExperts } from "../model/expect_stage.ts";
+import { expectNoBiases, expectOwnExperts } from "../model/expect_stage.ts";
 import { ownerOf } from "../model/kept_layers.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { groupsOf, type LayerStructures, networksOf, type StructurePlan } from "./structure_plan.ts";
@@ -62,7 +62,7 @@ export function populationsOf(model: Model, kinds: readonly UnitKind[], purpose:
   for (const layer of model.layers) {
     const { index, block } = layer;
     if (kinds.includes("attention groups")) {
-      populations.push(population("attention groups", index, [{ of: "attention", units: groupsOf(model.config, layer.attention) }]));
+      populations.push(population("attention groups", index, [{ of: "attention", units: groupsOf(model.config, layer) }]));
     }
     if (kinds.includes("channels")) {
       const parts = networksOf(layer).map(({ of, id, channels }) => ({ of, ...(id === undefined ? {} : { id }), units: channels }));
@@ -78,9 +78,14 @@ export function populationsOf(model: Model, kinds: readonly UnitKind[], purpose:
   return populations;
 }
 
-/** @throws {Error} If experts are constants, skipped, merged, of low rank or differences. */
+/** @throws {Error} If experts are constants, skipped, merged, of low rank, biased or differences, or attention is of low rank. */
 export function expectStructures(model: Model, purpose: string): void {
   expectOwnExperts(model, purpose);
+  expectNoBiases(model, purpose);
+  for (const { index, attention } of model.layers) {
+    const factored = Object.keys(attention).find((name) => "left" in attention[name]);
+    if (factored) throw new Error(`Cannot ${purpose}: ${factored} of layer ${index} has low rank; do this before it is decomposed`);
+  }
   for (const { index, block: { experts } } of moeLayers(model)) {
     for (const expert of experts) denseMatrices(expert, index, purpose);
     const shared = experts.find((expert, i) => ownerOf(expert, experts) < i);

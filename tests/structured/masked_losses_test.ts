@@ -1,91 +1,116 @@
-/** Losses under masks are those of models whose structures are gone. */
+/** Losses under masks are those of models whose structures are gone, or silent. */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
-import { readWide } from "../../lib/checkpoint/read_wide.ts";
-import { heldSource } from "../../lib/checkpoint/held_source.ts";
-import type { Device, TensorSource } from "../../lib/device/device.ts";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { random } from "../../lib/calibrate/random.ts";
+import type { Device } from "../../lib/device/device.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { countParameters } from "../../lib/evaluate/count_parameters.ts";
 import { perplexity } from "../../lib/evaluate/perplexity.ts";
-import { mergeLayers } from "../../lib/merge/merge_layers.ts";
-import { type DecoderLayer, type Model, moeLayers } from "../../lib/model/model.ts";
-import { pruneExperts } from "../../lib/model/prune_experts.ts";
-import { mapLinears } from "../../lib/sparsify/linears.ts";
+import { saveModel } from "../../lib/export/save_model.ts";
+import { type Model, moeLayers } from "../../lib/model/model.ts";
+import { logits } from "../../lib/model/logits.ts";
+import { openModel } from "../../lib/model/open_model.ts";
 import { maskedLosses } from "../../lib/structured/masked_losses.ts";
-import { groupsOf, networksOf, type StructurePlan } from "../../lib/structured/structure_plan.ts";
-import { assertClose, testOnDevices } from "../devices.ts";
+import { planByUnits } from "../../lib/structured/plan_by_units.ts";
+import { sampleMasks } from "../../lib/structured/sample_masks.ts";
+import { sliceModel } from "../../lib/structured/slice_model.ts";
+import type { StructurePlan } from "../../lib/structured/structure_plan.ts";
+import { planOfMask, populationsOf, UNIT_KINDS, type UnitKind } from "../../lib/structured/units.ts";
+import { assertClose, fastDevices, testOnDevices } from "../devices.ts";
+import { openFixture, references } from "../fixtures.ts";
+import { silenced } from "../model/model_forms.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
 
 const lossOf = async (device: Device, model: Model, sequences: Uint32Array[]) => (await perplexity(device, model, sequences)).nll;
 
-/** The layer with zeros in some columns of the matrices that a name picks. */
-async function zeroed(layer: DecoderLayer, columnsOf: Record<string, (column: number) => boolean>): Promise<DecoderLayer> {
-  const sources = new Map<string, TensorSource>(), linears: { name: string; weight: TensorSource }[] = [];
-  mapLinears(layer, (linear) => (linears.push(linear), linear.weight));
-  for (const { name, weight } of linears) {
-    if (!(name in columnsOf)) continue;
-    const values = await readWide(weight), columns = weight.shape[1];
-    sources.set(name, heldSource(values.map((v, i) => columnsOf[name](i % columns) ? 0 : v), weight.shape));
-  }
-  assertEquals(sources.size, Object.keys(columnsOf).length);
-  return mapLinears(layer, ({ name, weight }) => sources.get(name) ?? weight);
+/** A plan that leaves something of everything, of random units. */
+function randomPlan(model: Model, kinds: readonly UnitKind[], keep: number): StructurePlan {
+  const populations = populationsOf(model, kinds, "test"), draw = random(5, kinds.join());
+  for (const { values } of populations) values.forEach((_, i) => values[i] = draw.below(1000));
+  return planByUnits({ populations }, { keep });
 }
 
-const MODELS = {
-  ...ROUTERS,
-  "shared expert with a gate": "qwen2_moe, old spellings",
-  "head width of its own": "mixtral, head width of its own, tied",
-};
+/** Where queries are normalised over all heads, a group cannot go. */
+const kindsOf = ({ config: { attention } }: Model) =>
+  UNIT_KINDS.filter((kind) => kind !== "attention groups" || attention.kind === "latent" || attention.norm !== "whole");
 
-for (const [kind, variant] of Object.entries(MODELS)) {
-  testOnDevices(`masks of every kind do what is gone does, ${kind} router`, (device) =>
+const VARIANTS = [...Object.values(ROUTERS), "qwen2_moe, old spellings", "mixtral, head width of its own, tied", "olmoe, plain, tied"];
+/** So that a layer has a group to lose. */
+const CHANGES = { "mixtral, head width of its own, tied": { num_key_value_heads: 2 } } as Record<string, Record<string, unknown>>;
+
+for (const variant of VARIANTS) {
+  testOnDevices(`masked is sliced: ${variant}`, (device) =>
     withModel(variant, async (model, sequences) => {
-      const { config, layers } = model, [{ index, block }] = moeLayers(model), layer = layers.find((l) => l.index === index)!;
-      const at = layers.indexOf(layer), with_ = (changed: DecoderLayer) => ({ ...model, layers: layers.with(at, changed) });
-      const networks = networksOf(layer),
-        lose = (channels: number, n: number) => Array.from({ length: channels }, (_, i) => i).filter((i) => (i * 7 + n) % 3 === 0);
-      const channels = networks.map(({ of, id, channels }, n) => ({ of, ...(id === undefined ? {} : { id }), drop: lose(channels, n) }));
-      const groups = groupsOf(config, layer.attention), size = layer.attention["o_proj.weight"].shape[1] / groups;
-      const ids = block.experts.map(({ id }) => id), drop = [ids[1], ids.at(-1)!];
-      const nameOf = ({ of, id }: (typeof channels)[number]) => of === "expert" ? `experts/${id}/down` : `${of}/down`;
-      const plans: Record<string, [StructurePlan, Model]> = {
-        nothing: [{ layers: [] }, model],
-        experts: [{ layers: [{ layer: index, experts: drop }] }, pruneExperts(model, { layers: [{ layer: index, drop }] })],
-        channels: [
-          { layers: [{ layer: index, channels }] },
-          with_(await zeroed(layer, Object.fromEntries(channels.map((lost) => [nameOf(lost), (j: number) => lost.drop.includes(j)])))),
-        ],
-        "a group": [
-          { layers: [{ layer: index, groups: [groups - 1] }] },
-          with_(await zeroed(layer, { "attention/o_proj": (j) => j >= (groups - 1) * size })),
-        ],
-        "all groups": [
-          { layers: [{ layer: index, groups: Array.from({ length: groups }, (_, i) => i) }] },
-          with_(await zeroed(layer, { "attention/o_proj": () => true })),
-        ],
-        "all experts": [
-          { layers: [{ layer: index, experts: ids }] },
-          with_(await zeroed(layer, Object.fromEntries(ids.map((id) => [`experts/${id}/down`, () => true])))),
-        ],
-      };
-      if (layers.length > 2) {
-        plans["a layer"] = [{ layers: [{ layer: layers[1].index, whole: true }] }, mergeLayers(model, [{ keep: 0, absorb: 1, ratio: 1 }])];
+      const kinds = kindsOf(model), plans: Record<string, StructurePlan> = { nothing: { layers: [] } };
+      for (const kind of kinds) plans[kind] = randomPlan(model, [kind], 0.6);
+      plans.all = randomPlan(model, kinds, 0.6);
+      const cases = Object.entries(plans), got = await maskedLosses(device, model, sequences, Object.values(plans));
+      for (const [k, [what, plan]] of cases.entries()) {
+        assertClose([got[k]], [await lossOf(device, sliceModel(model, plan), sequences)], 2e-6, what);
+        if (k > 0) assert(Math.abs(got[k] / got[0] - 1) > 1e-5, `${what}: nothing changes`);
       }
-      const cases = Object.entries(plans), got = await maskedLosses(device, model, sequences, cases.map(([, [plan]]) => plan));
-      for (const [k, [what, [, gone]]] of cases.entries()) {
-        assertClose([got[k]], [await lossOf(device, gone, sequences)], 2e-6, what);
-        if (k > 0) assert(Math.abs(got[k] / got[0] - 1) > 1e-5, `${what} changes nothing`);
-      }
-      const alone = await maskedLosses(device, model, sequences, [cases[2][1][0]]);
-      assertEquals(alone[0], got[2], "a loss depends on the plans beside it");
+      assertEquals(
+        (await maskedLosses(device, model, sequences, [plans.channels]))[0],
+        got[cases.findIndex(([what]) => what === "channels")],
+      );
     }));
+
+  testOnDevices(
+    `what loses all its groups, channels or experts adds nothing: ${variant}`,
+    (device) =>
+      withModel(variant, async (model, sequences) => {
+        const kinds = kindsOf(model), [{ index }] = moeLayers(model), at = (layer: number) => layer === index;
+        const emptied = (kind: UnitKind) => {
+          const populations = populationsOf(model, [kind], "test");
+          return planOfMask(populations, populations.flatMap(({ layer, values }) => [...values].map(() => at(layer!) ? 0 : 1)));
+        };
+        const silent: Partial<Record<UnitKind, Model>> = {
+          "experts": silenced(model, { group: () => false, channel: (layer, network) => at(layer) && network >= 0 }),
+          "channels": silenced(model, { group: () => false, channel: at }),
+          ...(kinds.includes("attention groups") ? { "attention groups": silenced(model, { group: at, channel: () => false }) } : {}),
+        };
+        const cases = Object.entries(silent) as [UnitKind, Model][];
+        const got = await maskedLosses(device, model, sequences, cases.map(([kind]) => emptied(kind)));
+        for (const [k, [kind, want]] of cases.entries()) assertClose([got[k]], [await lossOf(device, want, sequences)], 2e-6, kind);
+        for (const [kind] of cases) assertThrows(() => sliceModel(model, emptied(kind)), RangeError, "at least one must stay");
+      }),
+  );
 }
 
-Deno.test("plans that do not fit are refused in a sentence", async () => {
-  await withModel(ROUTERS.renormalising, async (model, sequences) => {
-    const { openDevice } = await import("../../lib/device/open_device.ts");
+for (const name of Object.keys(references)) {
+  testOnDevices(`masked is sliced, saved and opened again: ${name}`, async (device) => {
+    const { model, heldOut } = await openFixture(name), folder = await Deno.makeTempDir(), some = heldOut.slice(0, 4);
+    try {
+      const plan = randomPlan(model, UNIT_KINDS, 0.75), sliced = sliceModel(model, plan);
+      const [masked] = await maskedLosses(device, model, some, [plan]);
+      assertClose([masked], [await lossOf(device, sliced, some)], device.kind === "cpu" ? 1e-5 : 1e-4, "loss");
+      const { path, form } = await saveModel(sliced, `${folder}/sliced`), again = await openModel(path);
+      assertEquals(form, "remote-code");
+      assertEquals(countParameters(again).total, countParameters(sliced).total);
+      assert(countParameters(again).total < 0.8 * countParameters(model).total);
+      assertEquals(await logits(device, again, some[0]), await logits(device, sliced, some[0]));
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  }, fastDevices);
+}
+
+Deno.test("several masks share one reading of the weights", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), populations = populationsOf(model, ["experts"], "test");
+  const plans = sampleMasks(new Float64Array(32).fill(0.7), 6, random(0, "masks")).map((mask) => planOfMask(populations, mask));
+  let loads = 0;
+  const counted = { ...device, loadExperts: (experts: Parameters<Device["loadExperts"]>[0]) => (loads++, device.loadExperts(experts)) };
+  const losses = await maskedLosses(counted, model, [calibration[0].slice(0, 16)], plans);
+  assertEquals([losses.length, loads], [6, model.layers.length]);
+});
+
+Deno.test("plans that do not fit are refused in a sentence", () =>
+  withModel(ROUTERS.renormalising, async (model, sequences) => {
     using device = await openDevice({ kind: "cpu" });
     const [{ index }] = moeLayers(model), dense = model.layers.find(({ block }) => block.kind === "dense")!.index;
     const cases: [StructurePlan["layers"][number], string][] = [
-      [{ layer: 99 }, "Cannot mask structures layer 99"],
+      [{ layer: 99 }, "layer 99: the model's layers are"],
       [{ layer: index, experts: [77] }, "it has no expert 77"],
       [{ layer: dense, experts: [0] }, "it has no expert 0"],
       [{ layer: index, experts: [1, 1] }, "expected rising numbers"],
@@ -95,7 +120,14 @@ Deno.test("plans that do not fit are refused in a sentence", async () => {
     ];
     for (const [entry, message] of cases) {
       await assertRejects(() => maskedLosses(device, model, sequences, [{ layers: [entry] }]), RangeError, message);
+      assertThrows(() => sliceModel(model, { layers: [entry] }), RangeError, message);
     }
+    assertThrows(() => sliceModel(model, { layers: model.layers.map(({ index: layer }) => ({ layer, whole: true })) }), RangeError, "all");
     await assertRejects(() => maskedLosses(device, model, [Uint32Array.of(1)], [{ layers: [] }]), RangeError, "no token to predict");
-  });
-});
+  }));
+
+Deno.test("groups stay where queries are normalised over all heads", () =>
+  withModel("olmoe, plain, tied", (model) => {
+    assertThrows(() => sliceModel(model, { layers: [{ layer: 0, groups: [0] }] }), Error, "normalised over all heads");
+    return Promise.resolve();
+  }));
