@@ -53,7 +53,7 @@ for (const variant of VARIANTS) {
         (await maskedLosses(device, model, sequences, [plans.channels]))[0],
         got[cases.findIndex(([what]) => what === "channels")],
       );
-    }));
+    }, CHANGES[variant]));
 
   testOnDevices(
     `what loses all its groups, channels or experts adds nothing: ${variant}`,
