@@ -46,9 +46,10 @@ export interface PolicyGradientOptions extends StageOptions {
 /** What a step saw. */
 export interface PolicyStep {
   step: number;
-  /** Under each mask, in nats; NaN and infinities are passed over. */
+  /** Under each mask, in nats; what is not finite is passed over. */
   losses: number[];
-  baseline: number;
+  /** δ after the step; null where no step had two losses yet. */
+  baseline: number | null;
   learningRate: number;
 }
 
@@ -124,7 +125,7 @@ export async function policyGradientSearch(
       const values = losses.filter(Number.isFinite);
       state = policyGradientStep(state, seen, values, { keep, learningRate: rate, period, estimator, baseline, budgets });
     }
-    history.push({ step, losses: [...losses], baseline: state.baseline ?? NaN, learningRate: rate });
+    history.push({ step, losses: [...losses], baseline: state.baseline ?? null, learningRate: rate });
   }
   await advance(options, { stage, done: steps, total, unit });
   let at = 0;

@@ -8,6 +8,7 @@ import { matrixShape } from "../device/matrix_shape.ts";
 import type { DecoderLayer, FeedForward, Model, MoeLayer } from "../model/model.ts";
 import type { ModelConfig } from "../model/parse_config.ts";
 import { expect, expectLayers } from "../model/expect.ts";
+import type { UnitKind, UnitPart } from "./units.ts";
 
 /** What each layer loses. A layer that is not listed stays as it is. */
 export interface StructurePlan {
@@ -63,6 +64,21 @@ export function networksOf({ block }: DecoderLayer): Network[] {
     ...block.experts.map((e) => network("expert", e as FeedForward, e.id)),
     ...(block.shared ? [network("shared", block.shared)] : []),
   ];
+}
+
+/** How many units of one kind a plan drops in a layer; of channels those of the given networks, of layers all. */
+export function dropsIn(
+  { layers }: StructurePlan,
+  kind: UnitKind,
+  layer: number | null,
+  networks: readonly Pick<UnitPart, "of" | "id">[],
+): number {
+  if (kind === "layers") return layers.filter(({ whole }) => whole).length;
+  const lost = layers.find((l) => l.layer === layer);
+  if (kind === "experts") return lost?.experts?.length ?? 0;
+  if (kind === "attention groups") return lost?.groups?.length ?? 0;
+  const mine = (lost?.channels ?? []).filter(({ of, id }) => networks.some((network) => network.of === of && network.id === id));
+  return mine.reduce((sum, { drop }) => sum + drop.length, 0);
 }
 
 /**
