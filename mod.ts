@@ -106,6 +106,26 @@ export { owlSparsity, type OwlSparsityOptions } from "./lib/sparsify/owl_sparsit
 export { owlPattern, type OwlPatternOptions } from "./lib/sparsify/owl_pattern.ts";
 export { countZeros, type ZeroCount } from "./lib/sparsify/count_zeros.ts";
 
+// Structures: experts, channels, attention groups, layers
+export type { LayerStructures, NetworkChannels, StructurePlan } from "./lib/structured/structure_plan.ts";
+export type { UnitKind, UnitPart, UnitPopulation, UnitValues } from "./lib/structured/units.ts";
+export { unitScores, type UnitScoresOptions } from "./lib/structured/unit_scores.ts";
+export { initialProbabilities, type InitialProbabilitiesOptions } from "./lib/structured/initial_probabilities.ts";
+export { sampleMasks } from "./lib/structured/sample_masks.ts";
+export { type Estimator, policyGradient } from "./lib/structured/policy_gradient.ts";
+export { policyGradientStep, type PolicyState, type PolicyStepOptions } from "./lib/structured/policy_gradient_step.ts";
+export { projectBudget } from "./lib/structured/project_budget.ts";
+export { hardMask, type HardMaskOptions } from "./lib/structured/hard_mask.ts";
+export { type BudgetScope, planByUnits, type PlanByUnitsOptions } from "./lib/structured/plan_by_units.ts";
+export { maskedLosses } from "./lib/structured/masked_losses.ts";
+export {
+  type PolicyGradientOptions,
+  type PolicyGradientResult,
+  policyGradientSearch,
+  type PolicyStep,
+} from "./lib/structured/policy_gradient_search.ts";
+export { sliceModel } from "./lib/structured/slice_model.ts";
+
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
 export { annealTopK, type TopKSchedule } from "./lib/finetune/anneal_top_k.ts";
@@ -204,6 +224,7 @@ export { lossCurve } from "./lib/display/loss_curve.ts";
 export { planTable } from "./lib/display/plan_table.ts";
 export { influenceBars } from "./lib/display/influence_bars.ts";
 export { similarityMap, type SimilarityMapOptions } from "./lib/display/similarity_map.ts";
+export { policyCurve } from "./lib/display/policy_curve.ts";
 export { rankMap } from "./lib/display/rank_map.ts";
 export { receptionTree } from "./lib/display/reception_tree.ts";
 export { report } from "./lib/display/report.ts";
@@ -217,6 +238,7 @@ export { sizeTable } from "./lib/display/size_table.ts";
 export { stageTable } from "./lib/display/stage_table.ts";
 export { statusTable } from "./lib/display/status_table.ts";
 export { terminalProgress } from "./lib/display/terminal_progress.ts";
+export { unitTable, type UnitTableOptions } from "./lib/display/unit_table.ts";
 
 // Notebooks
 export { type Notebook, notebook, type NotebookOptions, type RunOptions as NotebookRunOptions } from "./lib/notebook/notebook.ts";

@@ -101,6 +101,10 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     definition = { version: 1, inputs: { one }, options: { two: 2 }, run: () => 3 };
   await flow.run(one);
   const defined = (name: string) => (value: never) => flow.stage("next", { ...definition, [name]: value });
+  const worth = await winnow.unitScores(device, model, tokens, { kinds: ["attention groups"] }), probabilities = Float64Array.of(0.5, 0.25);
+  const masks = [Uint8Array.of(1, 0), Uint8Array.of(0, 1)],
+    learned = await winnow.policyGradientSearch(device, model, tokens, worth, { steps: 1 });
+  const structures: winnow.StructurePlan = { layers: [{ layer: 0, groups: [1], channels: [{ of: "expert", id: 2, drop: [0] }] }] };
   const { decoder, shape, layer, middle } = await smallDecoder(device), learn = winnow.trainDecoder;
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
@@ -183,6 +187,45 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.owlSparsity, [outliers]],
     [winnow.owlPattern, [outliers]],
     [winnow.countZeros, [model]],
+    [winnow.unitScores, [device, model, tokens]],
+    [winnow.unitScores, [device, model, tokens, { kinds: ["layers"] }]],
+    [winnow.initialProbabilities, [worth]],
+    [winnow.sampleMasks, [probabilities, 2, winnow.random(0, "masks")]],
+    [winnow.policyGradient, [probabilities, masks, [1, 2], 1.5, "released"]],
+    [winnow.policyGradientStep, [{ probabilities }, masks, [1, 2], { keep: 0.5, learningRate: 0.1 }]],
+    ...(["keep", "learningRate", "period", "estimator", "baseline", "budgets"] as const).map((name) =>
+      [
+        (value: never) => winnow.policyGradientStep({ probabilities }, masks, [1, 2], { keep: 0.5, learningRate: 0.1, [name]: value }),
+        [undefined],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.projectBudget, [probabilities, 0.5]],
+    [winnow.hardMask, [probabilities, 0.5, { parts: [1, 1], least: 1 }]],
+    [(parts: number[]) => winnow.hardMask(probabilities, 0.5, { parts }), [[1, 1]]],
+    [winnow.planByUnits, [worth, { keep: 0.5 }]],
+    [winnow.maskedLosses, [device, model, tokens, [structures]]],
+    [winnow.sliceModel, [model, structures]],
+    ...(["layer", "whole", "experts", "groups", "channels"] as const).map((name) =>
+      [(value: never) => winnow.sliceModel(model, { layers: [{ ...structures.layers[0], [name]: value }] }), [
+        undefined,
+      ]] as (typeof calls)[number]
+    ),
+    [winnow.policyGradientSearch, [device, model, tokens, worth, { steps: 1 }]],
+    ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed"] as const).map((name) =>
+      [
+        (value: never) =>
+          winnow.policyGradientSearch(device, model, tokens, worth, {
+            steps: 1,
+            [name]: value,
+            signal: AbortSignal.abort(new Error("enough")),
+          }),
+        [undefined],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.unitTable, [worth, { plan: structures }]],
+    [(plan: winnow.StructurePlan) => winnow.unitTable(worth, { plan }), [structures]],
+    [winnow.policyCurve, [{ experts: learned }]],
+    [(history: winnow.PolicyStep[]) => winnow.policyCurve({ experts: { history } }), [learned.history]],
     [winnow.perplexity, [device, model, tokens]],
     [winnow.multipleChoice, [device, model, [item]]],
     [winnow.countParameters, [raw, small]],
@@ -339,7 +382,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
   await winnow.saveModel(model, `${folder}/saved`);
   const similarity = await winnow.routerSimilarity(device, model, tokens);
-  const small = await smallDecoder(device);
+  const small = await smallDecoder(device), worth = await winnow.unitScores(device, model, tokens, { kinds: ["attention groups"] });
   const calls: Record<string, [(options: never) => unknown, object?]> = {
     openDevice: [(o) => winnow.openDevice(o), { kind: "cpu" }],
     openModel: [(o) => winnow.openModel(folderOf("tiny-mixtral"), o)],
@@ -381,6 +424,18 @@ Deno.test("every function that takes options says what is none: a number, a prom
     owlSparsity: [(o) => winnow.owlSparsity(outliers, o)],
     owlPattern: [(o) => winnow.owlPattern(outliers, o)],
     countZeros: [(o) => winnow.countZeros(model, o)],
+    unitScores: [(o) => winnow.unitScores(device, model, tokens, o), { kinds: ["attention groups"] }],
+    initialProbabilities: [(o) => winnow.initialProbabilities(worth, o)],
+    hardMask: [(o) => winnow.hardMask(Float64Array.of(1, 2), 0.5, o)],
+    planByUnits: [(o) => winnow.planByUnits(worth, o)],
+    policyGradientStep: [
+      (o) => winnow.policyGradientStep({ probabilities: Float64Array.of(0.5) }, [Uint8Array.of(1), Uint8Array.of(0)], [1, 2], o),
+      {
+        ...{ keep: 0.5, learningRate: 0.1 },
+      },
+    ],
+    maskedLosses: [(o) => winnow.maskedLosses(device, model, tokens, [], o)],
+    policyGradientSearch: [(o) => winnow.policyGradientSearch(device, model, tokens, worth, o), { steps: 1 }],
     finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
     readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
     saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],
@@ -403,7 +458,8 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
   const plain = ["openDevice", "calibrationTokens", "diffusionMap", "mergePlan", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
-    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters", "owlSparsity", "owlPattern");
+    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters", "owlSparsity", "owlPattern")
+    .concat("initialProbabilities", "hardMask", "planByUnits", "policyGradientStep");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);
     if (plain.includes(name)) continue;

@@ -54,6 +54,9 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const candidates = await winnow.exhaustiveSearch(device, model, trace, budget);
       const scores = await winnow.leaveOneOut(device, model, trace), ranks = winnow.allocateRanks(scores, { averageRank: 5 });
       const skipping = winnow.skipExperts(model, { layers: budget.layers.map(({ layer }) => ({ layer, share: 0.3 })) });
+      const kinds = ["experts", "channels", "attention groups", "layers"] as const;
+      const units = winnow.initialProbabilities(await winnow.unitScores(device, model, sequences, { kinds }));
+      const structures = [0.6, 0.8].map((keep) => winnow.planByUnits(units, { keep }));
       const tokenizer = { bos: 0, encode: (text: string) => Uint32Array.from(text, (c) => c.charCodeAt(0) % 96), decode: () => "" };
       const items = [{ task: "a", query: "abc", choices: [" de", " f"], gold: 0 }];
       const [{ index, block: { experts: [{ id }] } }] = winnow.moeLayers(model);
@@ -93,6 +96,9 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         sparsify: (d, o) => winnow.sparsify(d, model, sequences, { ...o, scope: "experts" }),
         "sparsify, SparseGPT": (d, o) => winnow.sparsify(d, partly, sequences, { ...o, carrier: "sparsegpt", blockSize: 16 }),
         outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
+        unitScores: (d, o) => winnow.unitScores(d, model, sequences, { ...o, kinds: ["experts", "channels", "layers"] }),
+        maskedLosses: (d, o) => winnow.maskedLosses(d, model, sequences, structures, o),
+        policyGradientSearch: (d, o) => winnow.policyGradientSearch(d, model, sequences, units, { ...o, steps: 2 }),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),

@@ -175,6 +175,8 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     items: items.filter((item) => item.task === task).slice(0, 2),
   }));
   const some = tasks.flatMap(({ items }) => items), heldOut = sequences.slice(0, 2);
+  const units = winnow.initialProbabilities(await winnow.unitScores(device, model, sequences, { kinds: ["experts", "attention groups"] }));
+  const structures = [0.5, 0.75].map((keep) => winnow.planByUnits(units, { keep }));
   const stages: Record<string, Run> = {
     calibrate: async (d, o) => {
       using made = await winnow.calibrate(d, model, sequences, { ...o, searchTokens: 20 });
@@ -228,6 +230,9 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
       return await linearsIn(made);
     },
     outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
+    unitScores: (d, o) => winnow.unitScores(d, model, sequences, { ...o, kinds: ["experts", "channels", "attention groups", "layers"] }),
+    maskedLosses: (d, o) => winnow.maskedLosses(d, model, sequences, structures, o),
+    policyGradientSearch: (d, o) => winnow.policyGradientSearch(d, model, sequences, units, { ...o, steps: 5, samples: 3, batch: 1 }),
     logits: (d, o) => winnow.logits(d, model, sequences[0], o),
     perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
     blockPerplexity: (d, o) => winnow.blockPerplexity(d, model, texts, { ...o, length: 8 }),

@@ -77,6 +77,11 @@ export function checked(device: Device, home: Home): Device {
       shapes.checkAdd(into, x, gate);
       allOrNothing(() => device.add(into, x, gate));
     },
+    multiply(x, factors) {
+      floats(x, factors);
+      shapes.checkMultiply(x, factors);
+      allOrNothing(() => device.multiply(x, factors));
+    },
     softmax(x) {
       floats(x);
       shapes.checkRows(x, "take the softmax of");

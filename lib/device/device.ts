@@ -62,6 +62,8 @@ export interface Device extends Training, Neurons, Disposable {
   swiglu(gate: Tensor, up: Tensor): Tensor;
   /** into += x, or into += sigmoid(gate) * x with one gate a row. */
   add(into: Tensor, x: Tensor, gate?: Tensor): void;
+  /** x *= factors, element by element, in place: as many as x has, or one row of them for all rows of x. */
+  multiply(x: Tensor, factors: Tensor): void;
   /** Softmax over each row. */
   softmax(x: Tensor): Tensor;
   /**

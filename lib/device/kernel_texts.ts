@@ -30,6 +30,7 @@ import gram from "../../kernels/gram.wgsl" with { type: "text" };
 import linear from "../../kernels/linear.wgsl" with { type: "text" };
 import linearBack from "../../kernels/linear_back.wgsl" with { type: "text" };
 import linearFew from "../../kernels/linear_few.wgsl" with { type: "text" };
+import multiply from "../../kernels/multiply.wgsl" with { type: "text" };
 import outer from "../../kernels/outer.wgsl" with { type: "text" };
 import overlap from "../../kernels/overlap.wgsl" with { type: "text" };
 import packHeads from "../../kernels/pack_heads.wgsl" with { type: "text" };
@@ -87,6 +88,9 @@ export const SIGNATURES: readonly string[] = [...FORWARD, outer];
 
 /** And of what compares predictions. */
 export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
+
+/** And of what runs with some structures masked. */
+export const MASKED: readonly string[] = [...FORWARD, expertPlaces, expertRuns, multiply];
 
 /** Of decompositions. */
 export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];

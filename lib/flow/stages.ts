@@ -14,6 +14,7 @@ import { modelStages } from "./stages/model.ts";
 import { peerStages } from "./stages/peer.ts";
 import { searchStages } from "./stages/search.ts";
 import { sparsifyStages } from "./stages/sparsify.ts";
+import { structuredStages } from "./stages/structured.ts";
 
 /**
  * Ready definitions, by the function that they wrap.
@@ -43,6 +44,7 @@ export const stages = {
   ...mergeStages,
   ...decomposeStages,
   ...sparsifyStages,
+  ...structuredStages,
   ...modelStages,
   ...finetuneStages,
   ...evaluateStages,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Device } from "../device/device.ts";
+import type { Device, Tensor } from "../device/device.ts";
 import type { Batch } from "./batch.ts";
 import { loadWide } from "./load_wide.ts";
 import type { Model } from "./model.ts";
@@ -26,21 +26,28 @@ export async function tokenLosses(
       const held: Float32Array[] = [];
       using head = await device.load(model.head);
       for (const [batch, hidden] of streams) {
-        const { rows, targets } = batches[batch];
-        if (rows.length === 0) {
-          held.push(new Float32Array());
-          continue;
-        }
-        using picked = device.tensor(rows, [rows.length]);
-        using wanted = device.tensor(targets, [targets.length]);
-        using last = device.gather(hidden, picked);
-        using x = device.rmsNorm(last, norm, model.config.normEpsilon);
-        using loss = device.crossEntropy(x, head, wanted);
-        held.push(await device.read(loss));
+        held.push(await batchLosses(device, model, { norm, head }, batches[batch], hidden));
       }
       return held;
     },
     found: (held) => void losses.push(...held),
   });
   return losses;
+}
+
+/** -log p of every scored token of a batch from its residual stream after the last layer; what the head is and its norm are loaded. */
+export async function batchLosses(
+  device: Device,
+  { config }: Model,
+  { norm, head }: { norm: Tensor; head: Tensor },
+  { rows, targets }: Batch,
+  hidden: Tensor,
+): Promise<Float32Array> {
+  if (rows.length === 0) return new Float32Array();
+  using picked = device.tensor(rows, [rows.length]);
+  using wanted = device.tensor(targets, [targets.length]);
+  using last = device.gather(hidden, picked);
+  using x = device.rmsNorm(last, norm, config.normEpsilon);
+  using loss = device.crossEntropy(x, head, wanted);
+  return await device.read(loss);
 }

@@ -44,6 +44,8 @@ testOnDevices("sizes that do not match are a RangeError with the shapes", async 
     [() => device.add(x, weight), "[4,2] to [2,3]"],
     [() => device.add(x, x), "to itself"],
     [() => device.add(weight, weight, weight), "to itself"],
+    [() => device.multiply(x, weight), "Cannot multiply [2,3] by factors [4,2]"],
+    [() => device.multiply(x, x), "by itself"],
     [() => device.swiglu(x, weight), "[4,2] by [2,3]"],
     [() => device.squares(x, weight), "[4,2] from [2,3]"],
     [() => device.squares(scalar), "at least one dimension"],
@@ -238,6 +240,7 @@ testOnDevices("arrays without elements are arrays like others", async (device) =
   using ranking = device.rank(rows, 2);
   assertEquals((await device.readIndices(ranking.experts)).length, 0);
   device.add(rows, columns);
+  device.multiply(columns, rows);
   const { values, vectors } = await device.eigen(four, 0);
   using _vectors = vectors;
   assertEquals([values.length, vectors.shape], [0, [0, 4]]);

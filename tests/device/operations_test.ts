@@ -170,7 +170,7 @@ testOnDevices("attention() takes heads as wide as DeepSeek-V2's", async (device)
   assertClose(got.subarray((i * heads + h) * width), want, 5e-6);
 });
 
-testOnDevices("swiglu(), add(), softmax(), transpose(), gather() and squares() follow their definitions", async (device) => {
+testOnDevices("swiglu(), add(), multiply(), softmax(), transpose(), gather() and squares() follow their definitions", async (device) => {
   const a = noise(35 * 70), b = noise(35 * 70, 2), g = noise(35, 3).map((v) => 4 * v);
   using x = device.tensor(a, [35, 70]);
   using y = device.tensor(b, [35, 70]);
@@ -184,6 +184,13 @@ testOnDevices("swiglu(), add(), softmax(), transpose(), gather() and squares() f
   using gated = device.tensor(a, [35, 70]);
   device.add(gated, y, gate);
   assertClose(await device.read(gated), a.map((v, i) => v + b[i] / (1 + Math.exp(-g[Math.floor(i / 70)]))), 2e-6, "gated add");
+
+  using scaled = device.tensor(a, [35, 70]);
+  device.multiply(scaled, y);
+  assertEquals(await device.read(scaled), a.map((v, i) => v * b[i]), "multiply");
+  using row = device.tensor(b.slice(0, 70), [70]);
+  device.multiply(scaled, row);
+  assertClose(await device.read(scaled), a.map((v, i) => v * b[i] * b[i % 70]), 1e-6, "multiply by a row");
 
   using p = device.softmax(x);
   const total = (i: number) => sum(70, (j) => Math.exp(a[Math.floor(i / 70) * 70 + j]));

@@ -78,6 +78,8 @@ testSplit("operations on rows and elements are cut", (device) => {
   const sum = device.swiglu(a, b), turned = device.softmax(b);
   device.add(sum, a);
   device.add(sum, b, gate);
+  device.multiply(sum, a);
+  device.multiply(turned, gain);
   const segments = [{ start: 3, length: 200, position: 5 }, { start: 210, length: 100, position: 0 }];
   const heads = { heads: 2, stride: 10, offset: 2, frequencies: Float64Array.of(1, 0.1, 0.01), factor: 1, interleaved: true };
   device.rotary(turned, { segments, ...heads });

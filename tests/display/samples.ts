@@ -12,6 +12,7 @@ import type {
   ReceptionFieldPlan,
   RoutingCounts,
   Shown,
+  UnitValues,
 } from "../../mod.ts";
 import * as winnow from "../../mod.ts";
 
@@ -77,6 +78,16 @@ export const decomposition = [["gate", 0.25], ["up", 0.5], ["down", 0.125]].map(
   relativeOutputError: null,
 }));
 export const history = Array.from({ length: 40 }, (_, i) => ({ step: i + 1, loss: 2 / (i + 1), learningRate: 1e-3, gradientNorm: 1 }));
+export const policy = {
+  history: [3, 2, 2.5, 1].map((loss, i) => ({ step: i + 1, losses: [loss, loss + 0.5, NaN], baseline: loss, learningRate: 0.1 })),
+};
+export const units: UnitValues = {
+  populations: [
+    { kind: "experts", layer: 1, parts: [0, 3].map((id) => ({ of: "expert", id, units: 1 })), values: Float64Array.of(0.25, 0.75) },
+    { kind: "channels", layer: 1, parts: [{ of: "shared", units: 3 }], values: Float64Array.of(0.5, 1, 0) },
+    { kind: "layers", layer: null, parts: [{ of: "layer", id: 1, units: 1 }], values: Float64Array.of(0.5) },
+  ],
+};
 export const points = [
   { name: "dense", parameters: 2e6, accuracy: 0.8, accuracyError: 0.02 },
   { name: "random", parameters: 1e6, accuracy: 0.5, accuracyError: 0.03 },
@@ -130,6 +141,8 @@ export const charts: Record<string, () => Shown> = {
   "lossCurve()": () => winnow.lossCurve({ tuned: history, short: history.slice(0, 5) }),
   "similarityMap()": () => winnow.similarityMap(similarity, { plan: [{ keep: 2, absorb: 4, ratio: 0.75 }] }),
   "influenceBars()": () => winnow.influenceBars(similarity),
+  "policyCurve()": () => winnow.policyCurve({ experts: policy, again: policy }),
+  "policyCurve() of one search": () => winnow.policyCurve({ experts: policy }),
   "rankMap()": () => winnow.rankMap(ranks),
 };
 
@@ -137,6 +150,7 @@ export const charts: Record<string, () => Shown> = {
 export const tables: Record<string, () => Shown> = {
   "table()": () => winnow.table([{ model: "dense", size: 2.5 }]),
   "benchmarkTable()": () => winnow.benchmarkTable({ dense: benchmarks }),
+  "unitTable()": () => winnow.unitTable(units, { plan: { layers: [{ layer: 1, experts: [0] }] } }),
   "candidatesTable()": () => winnow.candidatesTable(candidates),
   "comparisonTable()": () => winnow.comparisonTable({ dense: evaluation }),
   "planTable()": () => winnow.planTable(plan),

@@ -39,6 +39,15 @@ async function definitions(store: string) {
   const clusters = await source(flow, "clusters", { layers: [{ layer: 0, clusters: [[2, 5]] }] });
   const thresholds = await source(flow, "thresholds", { layers: [{ layer: 1, share: 0.3 }] });
   const skipping = flow.stage("skipping", stages.skipExperts({ model, thresholds }));
+  const whole = flow.stage("whole", stages.changeTopK({ model }, { topK: 1 })),
+    kinds = ["experts", "channels", "attention groups"] as const;
+  const initial = flow.stage(
+    "initial",
+    stages.initialProbabilities({ scores: flow.stage("worth", stages.unitScores({ model: whole, tokens }, { kinds })) }),
+  );
+  const plans = await source(flow, "plans", [{
+    layers: [{ layer: 0, groups: [0], channels: [{ of: "expert" as const, id: 1, drop: [3] }] }],
+  }]);
   const few = {
     rank: 1,
     epochs: 1,
@@ -65,6 +74,9 @@ async function definitions(store: string) {
     "perplexity": stages.perplexity({ model: deltas, heldOut: tokens }),
     "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
     "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
+    "unitScores": stages.unitScores({ model: whole, tokens }),
+    "policyGradientSearch": stages.policyGradientSearch({ model: whole, tokens, initial }, { steps: 1 }),
+    "maskedLosses": stages.maskedLosses({ model: whole, tokens, plans }),
     "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
     "trainDecoder, dense": stages.trainDecoder({ tokens }, { shape: shapeWith({ kind: "dense", intermediate: 4 }), steps: 1 }),
     "trainDecoder, moe": stages.trainDecoder({ tokens }, { shape: shapeWith(mixture), steps: 1 }),

@@ -30,6 +30,9 @@ import type { ReceptionFieldPlan } from "../../lib/search/reception_field.ts";
 import type { ZeroCount } from "../../lib/sparsify/count_zeros.ts";
 import type { OutlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";
 import type { SparseModel } from "../../lib/sparsify/sparsify.ts";
+import type { PolicyGradientResult } from "../../lib/structured/policy_gradient_search.ts";
+import type { StructurePlan } from "../../lib/structured/structure_plan.ts";
+import type { UnitValues } from "../../lib/structured/units.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 import { artifactOf, run, stateOf, states, withStore } from "./flows.ts";
@@ -190,6 +193,16 @@ async function everything(flow: Flow) {
   const patterned = flow.stage("patterned", stages.sparsify({ model, tokens, pattern }));
   const zeros: Stage<ZeroCount> = flow.stage("zeros", stages.countZeros({ model: patterned }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
+  const worth: Stage<UnitValues> = flow.stage("worth", stages.unitScores({ model, tokens }, { kinds: ["experts", "attention groups"] }));
+  const likely: Stage<UnitValues> = flow.stage("likely", stages.initialProbabilities({ scores: worth }, { keep: 0.7 }));
+  const learned: Stage<PolicyGradientResult> = flow.stage(
+    "learned",
+    stages.policyGradientSearch({ model, tokens, initial: likely }, { keep: 0.7, steps: 2 }),
+  );
+  const structures: Stage<StructurePlan> = flow.stage("structures", stages.planByUnits({ units: learned }, { keep: 0.7 }));
+  const sliced: Stage<Model> = flow.stage("sliced", stages.sliceModel({ model, plan: structures }));
+  const lists = await source(flow, "lists", [{ layers: [{ layer: 1, groups: [0] }] }]);
+  const losses: Stage<Float64Array> = flow.stage("losses", stages.maskedLosses({ model: sliced, tokens, plans: lists }));
   const evaluation = flow.stage("evaluation", stages.evaluate({ model: tuned, heldOut: held, items: questions }, { limit: 1 }));
   const accepted = flow.stage("accepted", stages.esap({ model, other: pruned, tokens: held }));
   const fewer: Stage<Model> = flow.stage("fewer", stages.changeTopK({ model: pruned }, { topK: 1 }));
@@ -229,6 +242,7 @@ async function everything(flow: Flow) {
     ofShorter,
     sparse,
     zeros,
+    losses,
   };
 }
 
@@ -238,7 +252,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 14, "a ready-made stage is not in this flow"); // eight sources; pruning and sparsity twice, perplexity five times
+    assertEquals(Object.keys(stages).length, lines.length - 15, "a ready-made stage is not in this flow"); // nine sources; pruning and sparsity twice, perplexity five times
 
     const again = await open(),
       { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
@@ -252,6 +266,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
     assertEquals((await again.run(clusters, { onComputed })).layers.length, 4);
     for (const name of ["ofDeltas", "ofMerged", "ofMeans"] as const) assert((await again.run(others[name], { onComputed })).perplexity > 1);
+    assertEquals((await again.run(others.losses, { onComputed })).length, 1);
     const { entries, zeros: count } = await again.run(zeros, { onComputed });
     assert(count > 0.55 * entries && count < 0.9 * entries, `${count} of ${entries}`);
     assertEquals(computed, []);

@@ -45,6 +45,13 @@ export function checkAdd(into: Tensor, x: Tensor, gate?: Tensor): void {
   }
 }
 
+export function checkMultiply(x: Tensor, factors: Tensor): void {
+  if (x === factors) throw new RangeError(`Cannot multiply a tensor [${x.shape}] by itself: copy it first`);
+  if (sizeOf(factors) !== sizeOf(x) && sizeOf(factors) !== x.shape.at(-1)) {
+    throw new RangeError(`Cannot multiply [${x.shape}] by factors [${factors.shape}]: the sizes do not match`);
+  }
+}
+
 export function checkCombine(outputs: Tensor, gates: Tensor): void {
   if (outputs.shape.length !== 3 || sizeOf(gates) !== outputs.shape[0] * outputs.shape[1]) {
     throw new RangeError(`Cannot combine outputs [${outputs.shape}] with gates [${gates.shape}]: the sizes do not match`);

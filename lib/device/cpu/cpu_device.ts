@@ -59,6 +59,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     attention: (query, key, value, options) => attention(cpu, query, key, value, options),
     swiglu: (gate, up) => rows.swiglu(cpu, onCpu(gate), onCpu(up)),
     add: (into, x, gate) => rows.add(onCpu(into), onCpu(x), maybe(gate)),
+    multiply: (x, factors) => rows.multiply(onCpu(x), onCpu(factors)),
     softmax: (x) => rows.softmax(cpu, onCpu(x)),
     rank: (probabilities, ranks, groups?: RouterGroups) => ranking(rank(cpu, onCpu(probabilities), ranks, groups)),
     gates: (ranking, rule) => gates(cpu, onCpu(ranking.probabilities), rule),

@@ -40,6 +40,13 @@ export function add(into: CpuTensor, x: CpuTensor, gate?: CpuTensor): void {
   });
 }
 
+export function multiply(x: CpuTensor, factors: CpuTensor): void {
+  const y = x.f32, by = factors.f32, width = by.length;
+  for (let start = 0; start < y.length; start += width) {
+    for (let i = 0; i < width; i++) y[start + i] *= by[i];
+  }
+}
+
 export function softmax(cpu: Cpu, x: CpuTensor): CpuTensor {
   const result = new CpuTensor(cpu.memory, "F32", x.shape), y = result.f32, data = x.f32, width = x.shape.at(-1)!;
   const powers = new Float64Array(width);

@@ -5,14 +5,16 @@
  */
 
 import addSource from "../../../kernels/add.wgsl" with { type: "text" };
+import multiplySource from "../../../kernels/multiply.wgsl" with { type: "text" };
 import swigluSource from "../../../kernels/swiglu.wgsl" with { type: "text" };
 import widenSource from "../../../kernels/widen.wgsl" with { type: "text" };
 import { BYTES, type DType, type Tensor } from "../device.ts";
 import type { Gpu } from "./gpu.ts";
-import { part, split } from "./ranges.ts";
+import { part, split, whole } from "./ranges.ts";
 import { format, type GpuTensor, onGpu } from "./tensor.ts";
 
 const ADD = { name: "add", source: addSource };
+const MULTIPLY = { name: "multiply", source: multiplySource };
 const SWIGLU = { name: "swiglu", source: swigluSource };
 const WIDEN = { name: "widen", source: widenSource };
 
@@ -40,6 +42,21 @@ export function add(gpu: Gpu, into: Tensor, x: Tensor, gate?: Tensor): void {
       constants: { gated: factor ? 1 : 0 },
       shape: [size, width],
       bindings: [right, factor ? part(factor, 4, run) : right, part(y, width * 4, run)],
+      groups: Math.ceil(size / 256),
+      about: () => `${size} elements`,
+    });
+  }
+}
+
+export function multiply(gpu: Gpu, x: Tensor, factors: Tensor): void {
+  const y = onGpu(x), by = onGpu(factors);
+  if (y.size === 0) return;
+  const rows = y.size / by.size, shared = rows > 1;
+  for (const run of split(gpu, shared ? rows : y.size, shared ? [by.size * 4] : [4, 4])) {
+    const size = shared ? run.count * by.size : run.count;
+    gpu.run(MULTIPLY, {
+      shape: [size, shared ? by.size : size],
+      bindings: [shared ? whole(by) : part(by, 4, run), part(y, shared ? by.size * 4 : 4, run)],
       groups: Math.ceil(size / 256),
       about: () => `${size} elements`,
     });

@@ -10,7 +10,7 @@ import { hostEigen } from "../cpu/eigen.ts";
 import type { Device, Tensor } from "../device.ts";
 import { attention } from "./attention.ts";
 import { crossEntropy } from "./cross_entropy.ts";
-import { add, swiglu, widen } from "./elements.ts";
+import { add, multiply, swiglu, widen } from "./elements.ts";
 import { loadExperts } from "./expert_store.ts";
 import { runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
@@ -65,6 +65,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     attention: (query, key, value, options) => attention(gpu, query, key, value, options),
     swiglu: (gate, up) => swiglu(gpu, gate, up),
     add: (into, x, gate) => add(gpu, into, x, gate),
+    multiply: (x, factors) => multiply(gpu, x, factors),
     softmax: (x) => softmax(gpu, x),
     rank: (probabilities, ranks, groups) => rank(gpu, probabilities, ranks, groups),
     gates: (ranking, rule) => gates(gpu, ranking, rule),

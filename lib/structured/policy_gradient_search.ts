@@ -1,0 +1,139 @@
+/**
+ * Searches for structures to keep by forward passes alone.
+ *
+ * @module
+ */
+
+import { random } from "../calibrate/random.ts";
+import type { Device } from "../device/device.ts";
+import type { Sequences } from "../model/batch.ts";
+import { expect } from "../model/expect.ts";
+import { expectStage } from "../model/expect_stage.ts";
+import type { Model } from "../model/model.ts";
+import { advance, part, type StageOptions } from "../model/stage_options.ts";
+import { budgetsOf } from "./budgets.ts";
+import { maskedLosses } from "./masked_losses.ts";
+import type { BudgetScope } from "./plan_by_units.ts";
+import type { Estimator } from "./policy_gradient.ts";
+import { policyGradientStep, type PolicyState } from "./policy_gradient_step.ts";
+import { projectBudget } from "./project_budget.ts";
+import { sampleMasks } from "./sample_masks.ts";
+import { expectUnits, planOfMask, type UnitValues } from "./units.ts";
+
+export interface PolicyGradientOptions extends StageOptions {
+  /** Share of the units that is to stay: κ. @default 0.7 */
+  keep?: number;
+  /** @default "global" */
+  scope?: BudgetScope;
+  /** @default 1000; the released script takes 15,000 */
+  steps?: number;
+  /** Masks in a step: K. They share one reading of the weights. @default 2 */
+  samples?: number;
+  /** Sequences in a step, drawn anew for each; all masks of a step see the same. @default 8 */
+  batch?: number;
+  /** Of the first step; it falls to 0 by a cosine. @default 2e-3 (released script for LLaMA-2-7B) */
+  learningRate?: number;
+  /** T, steps in which the moving baseline forgets. @default 5 */
+  period?: number;
+  /** @default "released" */
+  estimator?: Estimator;
+  /** `moving` as in the paper; `mean`: the mean loss of the step's own masks, which varies less with the sequences. @default "moving" */
+  baseline?: "moving" | "mean";
+  /** @default 0 */
+  seed?: number;
+}
+
+/** What a step saw. */
+export interface PolicyStep {
+  step: number;
+  /** Under each mask, in nats; what is not finite is passed over. */
+  losses: number[];
+  /** δ after the step; null where no step had two losses yet. */
+  baseline: number | null;
+  learningRate: number;
+}
+
+/** Keep probabilities, and how they came about. */
+export interface PolicyGradientResult extends UnitValues {
+  keep: number;
+  scope: BudgetScope;
+  history: PolicyStep[];
+}
+
+/**
+ * Learns which structures of a model to keep: masks are drawn by keep probabilities, the model runs under them, and the probabilities follow the estimated
+ * gradient of the expected loss, within the budget (Bypass Back-propagation, arXiv 2406.10576). No gradient goes through the model; memory is that of a
+ * forward pass with a residual stream for each mask.
+ *
+ * A step's signal is what one unit changes in the loss, its noise what all others change: many units take many steps, or many masks a step. Units of
+ * probability 0 or 1 have no more say.
+ *
+ * @param sequences Token ids, the model's BOS first where it has one.
+ * @param initial Probabilities to begin with, such as those of `initialProbabilities`; they are projected on the budget.
+ * @returns The same units; `planByUnits` with the same share and scope makes a plan of them.
+ * @throws {TypeError} If these are no sequences or units.
+ * @throws {RangeError} If there is no token to predict, or an option is out of range.
+ * @throws {Error} If experts are constants, skipped, merged, of low rank or differences.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { openModel } from "../model/open_model.ts";
+ * import { initialProbabilities } from "./initial_probabilities.ts";
+ * import { unitScores } from "./unit_scores.ts";
+ * import { assertEquals } from "@std/assert";
+ * using device = await openDevice();
+ * const model = await openModel("notebooks/checkpoints/tiny-mixtral"), tokens = [model.tokenizer.encode("Sum: 12 + 30 = 42.")];
+ * const initial = initialProbabilities(await unitScores(device, model, tokens, { kinds: ["attention groups"] }));
+ * const { history } = await policyGradientSearch(device, model, tokens, initial, { steps: 2 });
+ * assertEquals(history.map(({ losses }) => losses.length), [2, 2]);
+ * ```
+ */
+export async function policyGradientSearch(
+  device: Device,
+  model: Model,
+  sequences: Sequences,
+  initial: UnitValues,
+  options: PolicyGradientOptions = {},
+): Promise<PolicyGradientResult> {
+  const purpose = "search by policy gradient", stage = "policy gradient";
+  expectStage(device, model, purpose, options);
+  const populations = expectUnits(initial, purpose);
+  expect(Array.isArray(sequences), purpose, "an array with the token ids of each sequence", sequences);
+  const { keep = 0.7, scope = "global", steps = 1000, samples = 2, batch = 8, learningRate = 2e-3, seed = 0, signal } = options;
+  for (const [name, value, least] of [["steps", steps, 1], ["samples", samples, 2], ["batch", batch, 1]] as const) {
+    if (Number.isSafeInteger(value) && value >= least) continue;
+    throw new RangeError(`Cannot ${purpose}: "${name}" must be a whole number of at least ${least}, received ${String(value)}`);
+  }
+  const { period, estimator, baseline } = options, budgets = budgetsOf(populations, scope, purpose).map(({ units }) => units);
+  const begin = Float64Array.from(populations.flatMap(({ values }) => [...values]));
+  for (const units of budgets) projectBudget(Float64Array.from(units, (i) => begin[i]), keep).forEach((p, k) => begin[units[k]] = p);
+  let state: PolicyState = { probabilities: begin };
+  const history: PolicyStep[] = [], total = steps, unit = "steps", started = performance.now();
+  let fresh = 0; // steps that no earlier call took
+  for (let step = 1; step <= steps; step++) {
+    const draw = random(seed, `${stage}, step ${step}`), some = draw.sample(sequences, Math.min(batch, sequences.length));
+    const masks = sampleMasks(state.probabilities, samples, draw), plans = masks.map((mask) => planOfMask(populations, mask));
+    const secondsLeft = fresh > 0 ? (performance.now() - started) / 1000 / fresh * (steps - step + 1) : undefined;
+    const losses = await part(options, `step ${step}`, async () => {
+      await advance(options, { stage, done: step - 1, total, unit, secondsLeft });
+      fresh++;
+      return await maskedLosses(device, model, some, plans, { signal });
+    });
+    const rate = learningRate * (1 + Math.cos(Math.PI * (step - 1) / steps)) / 2, seen = masks.filter((_, k) => Number.isFinite(losses[k]));
+    if (seen.length >= 2) {
+      const values = losses.filter(Number.isFinite);
+      state = policyGradientStep(state, seen, values, { keep, learningRate: rate, period, estimator, baseline, budgets });
+    }
+    history.push({ step, losses: [...losses], baseline: state.baseline ?? null, learningRate: rate });
+  }
+  await advance(options, { stage, done: steps, total, unit });
+  let at = 0;
+  return {
+    populations: populations.map((population) => {
+      const { length } = population.values;
+      return { ...population, values: state.probabilities.slice(at, at += length) };
+    }),
+    ...{ keep, scope, history },
+  };
+}

@@ -1,0 +1,43 @@
+/**
+ * Keep probabilities within a budget.
+ *
+ * @module
+ */
+
+import { expect } from "../model/expect.ts";
+import { expectShare } from "./expect_share.ts";
+
+/** Halvings of the interval that holds the shift: as many as float64 has use for. */
+const HALVINGS = 64;
+
+/**
+ * The nearest point of {0 ≤ y ≤ 1, Σ y ≤ κ n}: clip(x - v, 0, 1), with v = 0 where clip(x, 0, 1) is within the budget, else such that the budget is used up,
+ * found by bisection (Bypass Back-propagation, arXiv 2406.10576).
+ *
+ * @param values Any numbers.
+ * @param keep κ.
+ * @throws {TypeError} If these are no numbers.
+ * @throws {RangeError} If a value is not finite, or `keep` no share above 0.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * assertEquals(projectBudget(Float64Array.of(1.25, 0.75, -1, 0.25), 0.375), Float64Array.of(1, 0.5, 0, 0));
+ * ```
+ */
+export function projectBudget(values: Float64Array, keep: number): Float64Array {
+  const purpose = "project probabilities on a budget";
+  expect(values instanceof Float64Array, purpose, "a Float64Array", values);
+  expectShare(keep, "keep", purpose);
+  if (!values.every(Number.isFinite)) throw new RangeError(`Cannot ${purpose}: a value is not finite`);
+  const shifted = (v: number) => values.map((x) => Math.min(1, Math.max(0, x - v)));
+  const sum = (v: number) => shifted(v).reduce((a, b) => a + b, 0), budget = keep * values.length;
+  if (sum(0) <= budget) return shifted(0);
+  let low = 0, high = values.reduce((a, b) => Math.max(a, b), 0); // at the high end nothing is left
+  for (let i = 0; i < HALVINGS; i++) {
+    const middle = (low + high) / 2;
+    if (sum(middle) > budget) low = middle;
+    else high = middle;
+  }
+  return shifted(high);
+}

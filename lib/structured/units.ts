@@ -1,0 +1,131 @@
+/**
+ * Structures of a model as units that are kept or go.
+ *
+ * @module
+ */
+
+import { isObject } from "../checkpoint/parse_json_object.ts";
+import { denseMatrices } from "../model/dense_matrices.ts";
+import { expect } from "../model/expect.ts";
+import { expectNoBiases, expectOwnExperts } from "../model/expect_stage.ts";
+import { ownerOf } from "../model/kept_layers.ts";
+import { type Model, moeLayers } from "../model/model.ts";
+import { groupsOf, type LayerStructures, networksOf, type StructurePlan } from "./structure_plan.ts";
+
+/**
+ * What is kept or goes as one: a routed expert; a channel of a network; an attention group (a key and value head with the query heads that read it, a
+ * head of latent attention); a decoder layer.
+ */
+export type UnitKind = "experts" | "channels" | "attention groups" | "layers";
+
+/** Units that lie beside each other in one part of the model. */
+export interface UnitPart {
+  of: "attention" | "expert" | "dense" | "shared" | "layer";
+  /** Of an expert its id in the original model, of a layer its index. */
+  id?: number;
+  /** How many units; an expert or layer that is a unit itself is one. */
+  units: number;
+}
+
+/** Units that are compared with each other, and a number for each. */
+export interface UnitPopulation {
+  kind: UnitKind;
+  /** Index of the decoder layer; null where layers are the units. */
+  layer: number | null;
+  parts: UnitPart[];
+  /** In the order of the parts. */
+  values: Float64Array;
+}
+
+/** Scores or keep probabilities of units. */
+export interface UnitValues {
+  populations: UnitPopulation[];
+}
+
+export const UNIT_KINDS: readonly UnitKind[] = ["experts", "channels", "attention groups", "layers"];
+
+/**
+ * All units of some kinds, their values zero. Routed experts' channels are one population in a layer, those of a dense network or a shared expert another.
+ *
+ * @throws {TypeError} If a kind is none.
+ * @throws {Error} If a form of the model leaves no such units: experts that are constants, skipped, merged, of low rank or differences.
+ */
+export function populationsOf(model: Model, kinds: readonly UnitKind[], purpose: string): UnitPopulation[] {
+  expect(Array.isArray(kinds) && kinds.length > 0, purpose, 'a list of kinds of units as "kinds"', kinds);
+  for (const kind of kinds) expect(UNIT_KINDS.includes(kind), purpose, `one of ${UNIT_KINDS.map((k) => `"${k}"`).join(", ")}`, kind);
+  expectStructures(model, purpose);
+  const population = (kind: UnitKind, layer: number | null, parts: UnitPart[]): UnitPopulation => ({
+    ...{ kind, layer, parts },
+    values: new Float64Array(parts.reduce((sum, { units }) => sum + units, 0)),
+  });
+  const populations: UnitPopulation[] = [];
+  for (const layer of model.layers) {
+    const { index, block } = layer;
+    if (kinds.includes("attention groups")) {
+      populations.push(population("attention groups", index, [{ of: "attention", units: groupsOf(model.config, layer) }]));
+    }
+    if (kinds.includes("channels")) {
+      const parts = networksOf(layer).map(({ of, id, channels }) => ({ of, ...(id === undefined ? {} : { id }), units: channels }));
+      for (const some of Map.groupBy(parts, ({ of }) => of).values()) populations.push(population("channels", index, some));
+    }
+    if (kinds.includes("experts") && block.kind === "moe") {
+      populations.push(population("experts", index, block.experts.map(({ id }) => ({ of: "expert", id, units: 1 }))));
+    }
+  }
+  if (kinds.includes("layers")) {
+    populations.push(population("layers", null, model.layers.map(({ index }) => ({ of: "layer", id: index, units: 1 }))));
+  }
+  return populations;
+}
+
+/** @throws {Error} If experts are constants, skipped, merged, of low rank, biased or differences, or attention is of low rank. */
+export function expectStructures(model: Model, purpose: string): void {
+  expectOwnExperts(model, purpose);
+  expectNoBiases(model, purpose);
+  for (const { index, attention } of model.layers) {
+    const factored = Object.keys(attention).find((name) => "left" in attention[name]);
+    if (factored) throw new Error(`Cannot ${purpose}: ${factored} of layer ${index} has low rank; do this before it is decomposed`);
+  }
+  for (const { index, block: { experts } } of moeLayers(model)) {
+    for (const expert of experts) denseMatrices(expert, index, purpose);
+    const shared = experts.find((expert, i) => ownerOf(expert, experts) < i);
+    if (shared) throw new Error(`Cannot ${purpose}: expert ${shared.id} of layer ${index} shares its matrices with another one`);
+  }
+}
+
+/** The plan under which the units whose entry is 0 go: entries in the order of the populations. */
+export function planOfMask(populations: readonly UnitPopulation[], mask: ArrayLike<number>): StructurePlan {
+  const layers = new Map<number, LayerStructures>();
+  const entry = (layer: number) => {
+    const found = layers.get(layer) ?? { layer };
+    layers.set(layer, found);
+    return found;
+  };
+  let at = 0;
+  for (const { kind, layer, parts } of populations) {
+    for (const { of, id, units } of parts) {
+      const drop: number[] = [];
+      for (let i = 0; i < units; i++) if (mask[at++] === 0) drop.push(i);
+      if (drop.length === 0) continue;
+      if (kind === "layers") entry(id!).whole = true;
+      else if (kind === "experts") (entry(layer!).experts ??= []).push(id!);
+      else if (kind === "attention groups") entry(layer!).groups = drop;
+      else (entry(layer!).channels ??= []).push({ of: of as "expert", ...(id === undefined ? {} : { id }), drop });
+    }
+  }
+  return { layers: [...layers.values()].sort((a, b) => a.layer - b.layer) };
+}
+
+/** Populations that somebody hands in. @throws {TypeError} If they are none. @throws {RangeError} If a value is not finite. */
+export function expectUnits(values: UnitValues, purpose: string): readonly UnitPopulation[] {
+  const what = 'units with their "populations", such as unitScores() gives';
+  expect(isObject(values) && Array.isArray(values.populations) && values.populations.length > 0, purpose, what, values);
+  for (const population of values.populations) {
+    const { kind, parts, values: numbers } = population ?? {}, counts = Array.isArray(parts) ? parts.map((part) => part?.units) : [NaN];
+    const fits = UNIT_KINDS.includes(kind) && counts.every((n) => Number.isSafeInteger(n) && n >= 0) && numbers instanceof Float64Array;
+    expect(fits && numbers.length === counts.reduce((a, b) => a + b, 0), purpose, `${what}, a Float64Array for their parts`, population);
+    const bad = numbers.find((value) => !Number.isFinite(value));
+    if (bad !== undefined) throw new RangeError(`Cannot ${purpose}: a value of ${kind} is ${bad}, expected finite numbers`);
+  }
+  return values.populations;
+}
