@@ -31,7 +31,7 @@ export interface FactoredLinear {
   entries: { before: number; after: number };
 }
 
-/** The same for a ratio of 0.5 and less: `layers` and `factorization` of a model, and the share of the numbers of all linears that is left. */
+/** Parts of a factored model. */
 export interface Factored {
   layers: DecoderLayer[];
   factorization: FactoredLinear[];
@@ -52,15 +52,13 @@ export function factoredLayers(
   const made = model.layers.map((layer) => {
     const products = new Map<string, Product>();
     for (const features of layers.get(layer.index)!) {
-      const { role, linear: { name, weight: { shape } }, tokens, values, energy } = features, [out, into] = shape;
-      const ratio = each.get(layer.index)![role], wanted = ratio < 1 ? rankFor(out, into, ratio, multiple) : null;
-      const before = biasOf(layer, name), rank = Math.min(wanted ?? 0, values.length), bias = features.mean && !before ? out : 0;
-      const after = rank * (out + into) + bias, dense = rank === 0 || after >= out * into;
-      if (!dense) products.set(name, productOf(features, rank, before));
+      const { role, linear: { name, weight: { shape: [out, into] } }, tokens, values, energy } = features;
+      const before = biasOf(layer, name), ratio = each.get(layer.index)![role];
+      const { wanted, rank, after } = cutAt(ratio, { out, into, most: values.length, bias: features.mean && !before ? out : 0 }, multiple);
+      if (rank !== null) products.set(name, productOf(features, rank, before));
       factorization.push({
-        ...{ layer: layer.index, linear: name, role, tokens, wanted, rank: dense ? null : rank },
-        retained: dense ? 1 : values.subarray(0, rank).reduce((a, b) => a + b, 0) / energy,
-        entries: { before: out * into, after: dense ? out * into : after },
+        ...{ layer: layer.index, linear: name, role, tokens, wanted, rank, entries: { before: out * into, after } },
+        retained: rank === null ? 1 : values.subarray(0, rank).reduce((a, b) => a + b, 0) / energy,
       });
     }
     return withProducts(layer, products);
@@ -68,11 +66,42 @@ export function factoredLayers(
   return { layers: made, factorization };
 }
 
-/** Share of the numbers of all linears of decoder layers that is left: of attention, dense networks, shared and routed experts. */
-export function keptShare(model: Pick<Model, "layers">, factorization: readonly FactoredLinear[]): number {
-  const sizeOf = ({ weight: { shape: [out, into] } }: { weight: TensorSource }) => out * into;
-  const total = model.layers.reduce((sum, layer) => linearsOf(layer).reduce((n, linear) => n + sizeOf(linear), sum), 0);
-  return 1 - factorization.reduce((sum, { entries: { before, after } }) => sum + before - after, 0) / total;
+/** What a ratio makes of a linear of this size. */
+export interface Size {
+  out: number;
+  into: number;
+  /** Directions that its outputs vary in. */
+  most: number;
+  /** Numbers of the bias that factors bring. */
+  bias: number;
+}
+
+/** The rank that a ratio asks for, the one that the factors have, null where the linear stays dense, and how many numbers there are then. */
+export function cutAt(
+  ratio: number,
+  { out, into, most, bias }: Size,
+  multiple: number,
+): { wanted: number | null; rank: number | null; after: number } {
+  const wanted = ratio < 1 ? rankFor(out, into, ratio, multiple) : null,
+    rank = Math.min(wanted ?? 0, most),
+    after = rank * (out + into) + bias;
+  return rank === 0 || after >= out * into ? { wanted, rank: null, after: out * into } : { wanted, rank, after };
+}
+
+/** Sizes of the linears that can be factored, by layer and kind. */
+export function sizesOf(model: Pick<Model, "layers">, { layers }: ModelFeatures): { layer: number; role: Role; size: Size }[] {
+  return model.layers.flatMap((layer) =>
+    layers.get(layer.index)!.map(({ role, linear: { name, weight: { shape: [out, into] } }, values, mean }) => ({
+      ...{ layer: layer.index, role },
+      size: { out, into, most: values.length, bias: mean && !biasOf(layer, name) ? out : 0 },
+    }))
+  );
+}
+
+/** Numbers of all linears of the decoder layers: of attention, dense networks, shared and routed experts. */
+export function linearEntries(model: Pick<Model, "layers">): number {
+  const sizes = model.layers.flatMap((layer) => linearsOf(layer).map(({ weight: { shape: [out, into] } }) => out * into));
+  return sizes.reduce((a, b) => a + b, 0);
 }
 
 /** Two factors and a bias in the place of a matrix. */
