@@ -6,7 +6,7 @@
 // low-rank ones share a layer: an expert of rank r is one dispatch of rights (r outputs), then one of lefts (r columns).
 //
 // Rows come from the token of a slot (gathered through order) or from the row of the position; they go to the row of the slot (scattered) or of the
-// position. With `gated`, y ← silu(y) * sum, which joins SwiGLU to the second of its two products.
+// position. With `biased`, the expert's bias is added to each sum. With `gated`, y ← silu(y) * sum, which joins SwiGLU to the second of its two products.
 //
 // 2 · positions · outputs · columns FLOPs. Each expert's weights are read once for 64 of its positions. Workgroup memory 9.3 KiB. Any sizes.
 
@@ -18,7 +18,10 @@ struct Shape {
   tiles: u32,
   scattered: u32,
   gated: u32,
+  bias_stride: u32, // elements from one expert's bias to the next
 }
+
+override biased: bool = false;
 
 struct Matrix {
   start: u32,       // its first element in the buffer, counted in elements of its format
@@ -34,7 +37,8 @@ struct Matrix {
 @group(0) @binding(3) var<storage, read> matrices: array<Matrix>;  // [experts + 1]: the last is for slots without an expert
 @group(0) @binding(4) var<storage, read> x: array<vec4f>;          // [tokens or positions, x_stride]
 @group(0) @binding(5) var<storage, read> weight: array<vec2u>;     // the matrices, as stored
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;      // [slots or positions, y_stride]
+@group(0) @binding(6) var<storage, read> bias: array<f32>;     // [experts, bias_stride] where biased
+@group(0) @binding(7) var<storage, read_write> y: array<f32>;      // [slots or positions, y_stride]
 
 // Four rows (or outputs) and the four that lie 32 further on.
 struct Fours {
@@ -140,10 +144,18 @@ fn row(tile: vec4u, matrix: Matrix, i: u32, n: u32, sums: vec4f) {
   if (i >= tile.z) { return; }
   let to = select(tile.y + i, slots[i], shape.scattered == 1);
   let at = to * shape.y_stride + matrix.first + n;
-  if (n < matrix.outputs) { put(at, sums.x); }
-  if (n + 1 < matrix.outputs) { put(at + 1, sums.y); }
-  if (n + 2 < matrix.outputs) { put(at + 2, sums.z); }
-  if (n + 3 < matrix.outputs) { put(at + 3, sums.w); }
+  var b = vec4f();
+  if (biased && matrix.columns > 0) { b = bias_at(tile.x * shape.bias_stride + matrix.first + n); } // without columns it is no expert
+  if (n < matrix.outputs) { put(at, sums.x + b.x); }
+  if (n + 1 < matrix.outputs) { put(at + 1, sums.y + b.y); }
+  if (n + 2 < matrix.outputs) { put(at + 2, sums.z + b.z); }
+  if (n + 3 < matrix.outputs) { put(at + 3, sums.w + b.w); }
+}
+
+// Four elements from element i on; those beyond the last expert's are not used.
+fn bias_at(i: u32) -> vec4f {
+  let e = min(vec4u(i) + vec4u(0, 1, 2, 3), vec4u(arrayLength(&bias) - 1));
+  return vec4f(bias[e.x], bias[e.y], bias[e.z], bias[e.w]);
 }
 
 fn put(at: u32, sum: f32) {

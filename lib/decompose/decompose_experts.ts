@@ -9,8 +9,9 @@ import { scratchSource } from "../checkpoint/scratch_source.ts";
 import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, DType, MatrixSource } from "../device/device.ts";
+import { matrixShape } from "../device/matrix_shape.ts";
 import { expect, expectLayers } from "../model/expect.ts";
-import { expectNoSkipping, expectStage } from "../model/expect_stage.ts";
+import { expectNoBiases, expectNoSkipping, expectStage } from "../model/expect_stage.ts";
 import { ownerOf } from "../model/kept_layers.ts";
 import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -82,7 +83,7 @@ export async function decomposeExperts(
   expectNoSkipping(model, "decompose");
   checkRanks(model, ranks, "decompose");
   const { whiten, ridge = 0.03 } = options;
-  if (whiten !== undefined) checkTrace(model, whiten, "decompose");
+  if (whiten !== undefined) checkTrace(model, whiten, "decompose"), expectNoBiases(model, "decompose by outputs");
   if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot decompose: "ridge" must be above 0 and finite, received ${ridge}`);
   const scratch = new Scratch();
   try {
@@ -105,9 +106,12 @@ async function decomposed(
   scratch: Scratch,
   options: DecomposeExpertsOptions,
 ): Promise<DecomposedModel> {
-  const { hidden, moe: { intermediate } } = model.config, largest = largestRank(hidden, intermediate);
   const rankOf = ({ index }: DecoderLayer, { id }: Expert) =>
     ranks.layers.find((l) => l.layer === index)?.experts.find((e) => e.expert === id)?.rank ?? Infinity;
+  const largestOf = ({ gate }: Expert) => {
+    const [rows, columns] = matrixShape(gate);
+    return largestRank(rows, columns);
+  };
   /** Experts that share their matrices share the products: those of the first of them. */
   const ownerIn = ({ block: { experts } }: MoeLayer, expert: Expert) => experts[ownerOf(expert, experts)];
   for (const layer of moeLayers(model)) {
@@ -120,7 +124,7 @@ async function decomposed(
   }
   const low = moeLayers(model).map((layer) => ({
     layer,
-    experts: layer.block.experts.filter((e) => rankOf(layer, e) <= largest && ownerIn(layer, e) === e),
+    experts: layer.block.experts.filter((e) => rankOf(layer, e) <= largestOf(e) && ownerIn(layer, e) === e),
   }));
   const parts = eachMatrix(device, model, low, { ...options, stage: "decompose" }, async (dense, responses, { layer, expert }) => {
     const rank = rankOf(layer, expert);
@@ -148,7 +152,7 @@ async function decomposed(
       decomposition.push({ layer: layer.index, expert: expert.id, matrix, rank: factors ? planned : null, ...errors });
       return factors ?? expert[matrix];
     };
-    return { id: expert.id, gate: replacement("gate"), up: replacement("up"), down: replacement("down") };
+    return { ...expert, gate: replacement("gate"), up: replacement("up"), down: replacement("down") };
   };
   const layers = model.layers.map((layer) => {
     if (layer.block.kind === "dense") return layer;

@@ -13,7 +13,7 @@ import type { Device, TensorSource } from "../device/device.ts";
 import { averagedSource } from "../model/averaged_source.ts";
 import { basedSource } from "../model/based_source.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
-import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
+import { expectEqualWidths, expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Expert, type FeedForward, type Model, type MoeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import type { RankPlan } from "./allocate_ranks.ts";
@@ -64,7 +64,7 @@ export async function deltaExperts(
 ): Promise<DecomposedModel> {
   const purpose = "take differences of experts";
   expectStage(device, model, purpose, options);
-  expectOwnExperts(model, purpose);
+  expectOwnExperts(model, purpose), expectEqualWidths(model, purpose);
   checkTrace(model, trace, purpose);
   const { ridge = 0.03 } = options, rankOf = plannedRanks(model, options);
   if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot ${purpose}: "ridge" must be above 0 and finite, received ${ridge}`);

@@ -7,7 +7,7 @@
 import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectNoBiases, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
 import { eachMatrix } from "./each_matrix.ts";
@@ -54,7 +54,7 @@ export interface ExpertSpectraOptions extends StageOptions, WhitenedSvdOptions {
 export async function expertSpectra(device: Device, model: Model, options: ExpertSpectraOptions = {}): Promise<ExpertSpectra> {
   const purpose = "take spectra", { whiten } = options ?? {}, { hidden, moe: { intermediate } } = model?.config ?? { moe: {} };
   expectStage(device, model, purpose, options);
-  if (whiten !== undefined) checkTrace(model, whiten, purpose);
+  if (whiten !== undefined) checkTrace(model, whiten, purpose), expectNoBiases(model, purpose);
   const layers = moeLayers(model).map(({ index, block }) => ({
     layer: index,
     experts: block.experts.map(({ id }) => ({ expert: id, shares: new Float64Array(Math.min(hidden, intermediate)) })),

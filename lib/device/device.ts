@@ -41,7 +41,7 @@ export interface Device extends Training, Neurons, Disposable {
   tensor(values: Float32Array | Uint32Array, shape: readonly number[]): Tensor;
   /** Reads a weight and keeps it in its stored type. */
   load(source: TensorSource): Promise<Tensor>;
-  /** Reads the experts of a layer and keeps them in their stored types; all have one hidden and one intermediate size, ranks may differ. */
+  /** Reads the experts of a layer and keeps them in their stored types; all have one hidden size; intermediate sizes and ranks may differ. */
   loadExperts(experts: readonly ExpertSource[]): Promise<Experts>;
   /** The numbers of an F32 tensor, in row-major order. Waits for all work before it. */
   read(tensor: Tensor): Promise<Float32Array>;

@@ -54,8 +54,14 @@ export class StoredExperts implements Experts {
   #disposed = false;
   #tensors: readonly Disposable[];
 
-  constructor(readonly home: Home, readonly shapes: readonly ExpertShapes[], readonly hidden: number, tensors: readonly Disposable[]) {
-    this.#tensors = tensors;
+  constructor(
+    readonly home: Home,
+    readonly shapes: readonly ExpertShapes[],
+    readonly hidden: number,
+    readonly biases: Experts["biases"],
+    tensors: readonly Disposable[],
+  ) {
+    this.#tensors = [...tensors, ...Object.values(biases)];
   }
 
   get count(): number {

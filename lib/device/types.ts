@@ -29,7 +29,7 @@ export interface TensorSource {
 /** A weight matrix `[out, in]`, or the product of two: `left [out, rank] · right [rank, in]`. */
 export type MatrixSource = TensorSource | { readonly left: TensorSource; readonly right: TensorSource };
 
-/** The three matrices of a SwiGLU expert: `down · (silu(gate · x) * (up · x))`. */
+/** The three matrices of a SwiGLU expert: `down · (silu(gate · x) * (up · x))`, each product with a bias where there is one. */
 export interface ExpertSource {
   /** `[intermediate, hidden]` */
   readonly gate: MatrixSource;
@@ -37,6 +37,8 @@ export interface ExpertSource {
   readonly up: MatrixSource;
   /** `[hidden, intermediate]` */
   readonly down: MatrixSource;
+  /** As long as the matrix of that name has rows. */
+  readonly biases?: Readonly<Partial<Record<"gate" | "up" | "down", TensorSource>>>;
 }
 
 /** Rows and columns of the stored matrices of an expert: of a dense matrix, or of its two factors. */
@@ -49,6 +51,8 @@ export interface Experts extends Disposable {
   readonly count: number;
   readonly hidden: number;
   readonly shapes: readonly ExpertShapes[];
+  /** Of each product where some expert has one: `[count, rows of the tallest matrix]`, F32, zeros for the others. */
+  readonly biases: Readonly<Partial<Record<"gate" | "up" | "down", Tensor>>>;
 }
 
 /** A run of consecutive token rows that attend causally to each other and, before that, to every row of `prefix`. */

@@ -6,6 +6,8 @@
 
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import { BYTES, type MatrixSource, type TensorSource } from "../device/device.ts";
+import { matrixParts } from "../device/matrix_parts.ts";
+import { matrixShape } from "../device/matrix_shape.ts";
 import { largestRank, type RankPlan } from "../decompose/allocate_ranks.ts";
 import { checkRanks } from "../decompose/decompose_experts.ts";
 import type { BasedSource } from "../model/based_source.ts";
@@ -52,7 +54,7 @@ export function countedWeights(
   if (typeof pruning !== "number" && pruning !== undefined) checkPlan(model, pruning, purpose);
   if (typeof ranks !== "number" && ranks !== undefined) checkRanks(model, ranks, purpose);
   if (typeof ranks === "number" && !(ranks >= 1)) throw new RangeError(`Cannot ${purpose}: "ranks" must be at least 1, received ${ranks}`);
-  const largest = largestRank(hidden, moe.intermediate), counted: CountedWeights[] = [];
+  const counted: CountedWeights[] = [];
   const add = (part: ModelPart, parameters: number, bytes: number, share = 1) => counted.push({ part, parameters, bytes, share });
   for (const [part, tensor] of plainTensors(model)) add(part, sizeOf(tensor), bytesOf(tensor));
   for (const { index, block } of moeLayers(model)) {
@@ -60,9 +62,16 @@ export function countedWeights(
     const kept = block.experts.filter((e) => !dropped.has(e.id));
     if (kept.length === 0) throw new RangeError(`Cannot ${purpose}: "pruning" leaves layer ${index} without experts`);
     const choices = kept.length + (block.constants?.ids.length ?? 0), share = Math.min(1, moe.topK / choices), users = usersOf(kept);
+    /** What several experts have is counted with the first of them. */
+    const countOnce = (part: TensorSource) => {
+      const count = users.get(part);
+      if (count !== undefined) add("experts", sizeOf(part), bytesOf(part), Math.min(1, share * count));
+      users.delete(part);
+    };
     add("routers", choices * hidden, choices * bytesOf(block.router) / block.router.shape[0]);
     if (block.constants) add("experts", sizeOf(block.constants.outputs), bytesOf(block.constants.outputs), share);
-    for (const { id, gate, up, down } of kept) {
+    for (const { id, gate, up, down, biases } of kept) {
+      for (const bias of Object.values(biases ?? {})) countOnce(bias);
       const rank = typeof ranks === "number"
         ? ranks
         : ranks?.layers.find((l) => l.layer === index)?.experts.find((e) => e.expert === id)?.rank;
@@ -70,15 +79,12 @@ export function countedWeights(
         const parts = partsOf(matrix),
           count = parts.reduce((n, part) => n + sizeOf(part), 0),
           bytes = parts.reduce((n, part) => n + bytesOf(part), 0);
-        if (rank !== undefined && rank <= largest) {
-          const factored = rank * (hidden + moe.intermediate);
+        const [rows, columns] = matrixShape(matrix);
+        if (rank !== undefined && rank <= largestRank(rows, columns)) {
+          const factored = rank * (rows + columns);
           add("experts", factored, bytes / count * factored, share);
         } else {
-          for (const part of parts) {
-            if (users.get(part) === undefined) continue; // it was counted with the first expert that has it
-            add("experts", sizeOf(part), bytesOf(part), Math.min(1, share * users.get(part)!));
-            users.delete(part);
-          }
+          parts.forEach(countOnce);
         }
       }
     }
@@ -99,7 +105,7 @@ function plainTensors({ embedding, norm, head, layers }: DescribedModel): [Model
         scale = block.kind === "moe" ? block.shared?.scale : undefined;
       return [
         ...named("norms", [inputNorm, outputNorm]),
-        ...named("attention", Object.values(attention)),
+        ...named("attention", Object.values(attention).flatMap(matrixParts)),
         ...named(block.kind === "dense" ? "dense layers" : "shared experts", [gate, up, down, scale]),
       ];
     }),
@@ -117,15 +123,14 @@ function droppedOf(pruning: Compression["pruning"], layer: number, ids: number[]
 }
 
 /** What a matrix is stored as. */
-function partsOf(matrix: MatrixSource): TensorSource[] {
-  if ("terms" in matrix) return Object.values((matrix as BasedSource).terms);
-  return "left" in matrix ? [matrix.left, matrix.right] : [matrix];
+function partsOf(matrix: MatrixSource): readonly TensorSource[] {
+  return "terms" in matrix ? Object.values((matrix as BasedSource).terms) : matrixParts(matrix);
 }
 
-/** How many experts have each stored matrix. */
+/** How many experts have each stored matrix or bias. */
 function usersOf(experts: readonly Expert[]): Map<TensorSource, number> {
   const users = new Map<TensorSource, number>();
-  for (const part of experts.flatMap(({ gate, up, down }) => [gate, up, down].flatMap(partsOf))) {
+  for (const part of experts.flatMap(({ gate, up, down, biases = {} }) => [gate, up, down, ...Object.values(biases)].flatMap(partsOf))) {
     users.set(part, (users.get(part) ?? 0) + 1);
   }
   return users;

@@ -8,6 +8,7 @@ import { SEARCH_TOKENS, TRACE_MEMORY } from "../calibrate/calibrate.ts";
 import { SCRATCH_MEMORY } from "../checkpoint/scratch.ts";
 import { largestRank } from "../decompose/allocate_ranks.ts";
 import { BYTES, type MatrixSource } from "../device/device.ts";
+import { matrixParts } from "../device/matrix_parts.ts";
 import { adapterSites } from "../finetune/adapter_sites.ts";
 import { adapterShapes, sizeOf } from "../finetune/adapters.ts";
 import { ACTIVATIONS, RESIDENT } from "../finetune/finetune.ts";
@@ -115,7 +116,7 @@ function withWideFactors(model: DescribedModel): DescribedModel {
   };
   const layers = model.layers.map((layer) => {
     if (layer.block.kind === "dense") return layer;
-    const experts = layer.block.experts.map(({ id, gate, up, down }) => ({ id, gate: wide(gate), up: wide(up), down: wide(down) }));
+    const experts = layer.block.experts.map((e) => ({ ...e, gate: wide(e.gate), up: wide(e.up), down: wide(e.down) }));
     return { ...layer, block: { ...layer.block, experts } };
   });
   return { ...model, layers };
@@ -125,13 +126,16 @@ function withWideFactors(model: DescribedModel): DescribedModel {
 export function loadedBytes({ attention, inputNorm, outputNorm, block }: DecoderLayer): number {
   const feedForward = block.kind === "dense" ? [block] : [...block.experts, ...(block.shared ? [block.shared] : [])];
   const routing = block.kind === "dense" ? [] : [block.router, ...(block.shared?.scale ? [block.shared.scale] : [])];
-  const [vectors, matrices] = [1, 2].map((dimensions) => Object.values(attention).filter(({ shape }) => shape.length === dimensions));
+  const [vectors, matrices] = [1, 2].map((dimensions) =>
+    Object.values(attention).flatMap(matrixParts).filter(({ shape }) => shape.length === dimensions)
+  );
+  const biases = block.kind === "dense" ? [] : block.experts.flatMap((e) => Object.values(e.biases ?? {}));
   return bytesOf([...matrices, ...routing, ...feedForward.flatMap(({ gate, up, down }): MatrixSource[] => [gate, up, down])]) +
-    [inputNorm, outputNorm, ...vectors].reduce((sum, { shape: [count] }) => sum + 4 * count, 0);
+    [inputNorm, outputNorm, ...vectors, ...biases].reduce((sum, { shape: [count] }) => sum + 4 * count, 0);
 }
 
 function bytesOf(tensors: readonly MatrixSource[]): number {
-  return [...new Set(tensors.flatMap((tensor) => "left" in tensor ? [tensor.left, tensor.right] : [tensor]))]
+  return [...new Set(tensors.flatMap(matrixParts))]
     .reduce((sum, { dtype, shape }) => sum + BYTES[dtype] * shape.reduce((a, b) => a * b, 1), 0);
 }
 

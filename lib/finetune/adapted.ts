@@ -6,6 +6,7 @@
 
 import type { Experts, Tensor } from "../device/device.ts";
 import type { ExpertPart, MatrixStack, SlotOrder } from "../device/vjp.ts";
+import { sortedBiases } from "../model/sorted_biases.ts";
 import { expertParts, partShapes } from "./expert_parts.ts";
 import type { Tape } from "./tape.ts";
 
@@ -53,11 +54,23 @@ export function adaptedExperts(tape: Tape, adapters: LayerAdapters | undefined, 
     using ones = device.tensor(new Float32Array(order.tokens * order.ranks).fill(1), [order.tokens, order.ranks]);
     tape.push(x, device.combine(slots, ones));
   });
-  const product = (kind: ExpertPart["kind"], x: Tensor) => expertProduct(tape, adapters, x, order, experts, kind);
+  const product = (kind: ExpertPart["kind"], x: Tensor) => {
+    using biases = sortedBiases(device, experts, kind, table, order);
+    return plusFixed(tape, expertProduct(tape, adapters, x, order, experts, kind), biases);
+  };
   const output = product("down", recordSwiglu(tape, product("gate", rows), product("up", rows)));
   const y = tape.keep(device.unsortRows(output, order));
   tape.record(y, [output], (dy) => tape.push(output, device.sortRows(dy, order)));
   return y;
+}
+
+/** y + what is not trained, if there is any. */
+function plusFixed(tape: Tape, y: Tensor, fixed?: Tensor): Tensor {
+  if (!fixed) return y;
+  const sum = tape.keep(tape.device.widen(y));
+  tape.device.add(sum, fixed);
+  tape.record(sum, [y], (dy) => tape.push(y, tape.device.widen(dy)));
+  return sum;
 }
 
 /** Sorted rows times one of the three matrices of their experts: dense ones, and those that are products of two factors. */

@@ -52,14 +52,18 @@ export function adapterSites({ config }: Pick<Model, "config">, { attention, blo
   const sites: Site[] = [];
   const add = (target: Target, key: string, columns: number, ...pieces: LinearSite["pieces"]) =>
     sites.push({ kind: "linear", target, key, columns, pieces });
-  for (const [name, { shape: [rows, columns] }] of Object.entries(attention)) {
-    if (columns === undefined) continue; // a gain or a bias
-    const key = `attention/${name.replace(/\.weight$/, "")}`,
-      tensor = (of: string) => (weights: LoadedLayer) => weights.attention.tensors[of];
-    if (config.attention.kind === "latent" && name === "kv_a_proj_with_mqa.weight") {
-      const { rank, rotated } = config.attention;
-      add("attention", key, columns, { rows: rank, find: tensor("latent.weight") }, { rows: rotated, find: tensor("rotated.weight") });
-    } else add("attention", key, columns, { rows, find: tensor(name) });
+  const tensor = (of: string) => (weights: LoadedLayer) => weights.attention.tensors[of];
+  for (const [name, matrix] of Object.entries(attention)) {
+    const module = name.replace(/\.weight$/, "");
+    const factors = "left" in matrix ? [["right", matrix.right], ["left", matrix.left]] as const : [["", matrix]] as const;
+    for (const [factor, { shape: [rows, columns] }] of factors) {
+      if (columns === undefined) continue; // a gain or a bias
+      const key = `attention/${module}${factor && `/${factor}`}`, weight = factor === "" ? "weight" : `${factor}.weight`;
+      if (config.attention.kind === "latent" && module === "kv_a_proj_with_mqa" && factor !== "right") {
+        const { rank, rotated } = config.attention, parts = [["latent", rank], ["rotated", rotated]] as const;
+        add("attention", key, columns, ...parts.map(([part, rows]) => ({ rows, find: tensor(`${part}.${weight}`) })));
+      } else add("attention", key, columns, { rows, find: tensor(`${module}.${weight}`) });
+    }
   }
   if (block.kind === "dense") {
     for (const kind of KINDS) {

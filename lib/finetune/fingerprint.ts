@@ -6,6 +6,7 @@
 
 import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
+import { matrixParts } from "../device/matrix_parts.ts";
 import { ownerOf } from "../model/kept_layers.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import type { TokenizedExample } from "./examples.ts";
@@ -24,11 +25,12 @@ export async function modelFingerprint(model: Model): Promise<string> {
   const { attention, block } = model.layers.at(-1)!,
     shape = JSON.stringify([model.config.architecture, model.config.moe.topK, model.layers.map(expertsOf)]);
   const { gate, up, down } = block.kind === "moe" ? block.experts[0] : block;
-  const matrices = [gate, up, down].flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
+  const biases = block.kind === "moe" ? Object.values(block.experts[0].biases ?? {}) : [];
   const sources: TensorSource[] = [
-    ...Object.values(attention),
+    ...Object.values(attention).flatMap(matrixParts),
     ...(block.kind === "moe" ? [block.router, ...(block.constants ? [block.constants.outputs] : [])] : []),
-    ...matrices,
+    ...[gate, up, down].flatMap(matrixParts),
+    ...biases,
   ];
   return await sha256(new TextEncoder().encode(shape + await weightsFingerprint(sources)));
 }

@@ -6,6 +6,7 @@
 
 import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import type { Device, MatrixSource } from "../device/device.ts";
+import { matrixParts } from "../device/matrix_parts.ts";
 import { type LoadedLayer, loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 
@@ -46,6 +47,6 @@ export function layerBytes({ attention, block }: DecoderLayer): number {
   const matrices: MatrixSource[] = block.kind === "dense"
     ? [block.gate, block.up, block.down]
     : [...block.experts, ...(block.shared ? [block.shared] : [])].flatMap(({ gate, up, down }): MatrixSource[] => [gate, up, down]);
-  const all = [...Object.values(attention), ...matrices].flatMap((m) => "left" in m ? [m.left, m.right] : [m]);
+  const all = [...Object.values(attention), ...matrices].flatMap(matrixParts);
   return [...new Set(all)].reduce((n, source) => n + tensorBytes(source), 0);
 }

@@ -28,11 +28,13 @@ interface Update {
  *
  * @example
  * ```ts
+ * import type { TensorSource } from "../device/device.ts";
  * import { openModel } from "../model/open_model.ts";
  * import { assertEquals } from "@std/assert";
  * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
  * const values = new Map([["0/attention/q_proj/down", new Float32Array(128)], ["0/attention/q_proj/up", new Float32Array(128)]]);
- * assertEquals(mergeAdapters(model, { rank: 1, alpha: 2, values }).layers[0].attention["q_proj.weight"].dtype, "F32");
+ * const { attention } = mergeAdapters(model, { rank: 1, alpha: 2, values }).layers[0];
+ * assertEquals((attention["q_proj.weight"] as TensorSource).dtype, "F32");
  * ```
  */
 export function mergeAdapters(model: Model, adapters: Adapters): Model {
@@ -71,18 +73,17 @@ function mergeLayer(model: Model, layer: DecoderLayer, adapters: Adapters, used:
 /** The layer with the weights of a site changed; `index` is the expert's position. */
 function replace(layer: DecoderLayer, site: Site, change: (source: TensorSource, index: number) => TensorSource): DecoderLayer {
   const { block } = layer, [group, name, role] = site.key.split("/");
+  const factor = (source: MatrixSource, index: number): MatrixSource =>
+    "left" in source ? { ...source, [role]: change(source[role as "left" | "right"], index) } : change(source, index);
   if (group === "attention") {
     const weight = `${name}.weight`;
-    return { ...layer, attention: { ...layer.attention, [weight]: change(layer.attention[weight], 0) } };
+    return { ...layer, attention: { ...layer.attention, [weight]: factor(layer.attention[weight], 0) } };
   }
   const kind = name as "gate" | "up" | "down";
   if (block.kind === "dense") return { ...layer, block: { ...block, [kind]: change(block[kind], 0) } };
   if (group === "router") return { ...layer, block: { ...block, router: change(block.router, 0) } };
   if (group === "shared") return { ...layer, block: { ...block, shared: { ...block.shared!, [kind]: change(block.shared![kind], 0) } } };
-  const matrix = (source: MatrixSource, index: number): MatrixSource => {
-    if ("left" in source) return role === "dense" ? source : { ...source, [role]: change(source[role as "left" | "right"], index) };
-    return role === "dense" ? change(source, index) : source;
-  };
+  const matrix = (source: MatrixSource, index: number) => ("left" in source) === (role !== "dense") ? factor(source, index) : source;
   return { ...layer, block: { ...block, experts: block.experts.map((e, index) => ({ ...e, [kind]: matrix(e[kind], index) })) } };
 }
 

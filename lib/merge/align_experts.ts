@@ -7,7 +7,7 @@
 import { linearSumAssignment } from "npm:linear-sum-assignment@1.0.9";
 import { denseMatrix } from "../decompose/dense_matrix.ts";
 import type { Device, Tensor } from "../device/device.ts";
-import { expectStage } from "../model/expect_stage.ts";
+import { expectEqualWidths, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayer } from "../model/model.ts";
 import { eachPart, type StageOptions } from "../model/stage_options.ts";
 import { checkClusters, type ExpertClusters } from "./expert_clusters.ts";
@@ -48,7 +48,7 @@ export async function alignExperts(
 ): Promise<ExpertAlignment> {
   const purpose = "align experts";
   expectStage(device, model, purpose, options);
-  checkClusters(model, clusters, purpose);
+  checkClusters(model, clusters, purpose), expectEqualWidths(model, purpose);
   const pairs = clusters.layers.flatMap(({ layer, clusters }) => {
     const { experts } = moeLayer(model, layer).block;
     const matricesOf = (id: number) => denseMatrices(experts.find((e) => e.id === id)!, layer, purpose);

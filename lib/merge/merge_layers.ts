@@ -74,25 +74,31 @@ function checkMerge(merge: LayerMerge, left: ReadonlyMap<number, DecoderLayer>):
 
 function mergePair(kept: DecoderLayer, absorbed: DecoderLayer, ratio: number): DecoderLayer {
   if (ratio === 1) return kept;
+  const fail = (why: string): never => {
+    throw new Error(`Cannot merge layers ${kept.index} and ${absorbed.index}: ${why}; ratio 1 drops layer ${absorbed.index}`);
+  };
   const known = new Map<TensorSource, Map<TensorSource, TensorSource>>(); // experts that share matrices in both layers share them again
-  const mix = (a: TensorSource, b: TensorSource) => {
+  const mix: Mix = (a, b, what) => {
+    if (!a || !b) return fail(`one of them alone has ${what}`);
+    if ("left" in a || "left" in b) return fail(`${what} has low rank, and the mean of two products is no such product`);
+    if (a.shape.join() !== b.shape.join()) return fail(`${what} is [${a.shape}] in the one, [${b.shape}] in the other`);
     const others = known.get(a) ?? new Map<TensorSource, TensorSource>(), made = others.get(b) ?? interpolated(a, b, ratio);
     known.set(a, others.set(b, made));
     return made;
   };
-  const attention = Object.entries(kept.attention).map(([name, weight]) =>
-    [name, name.endsWith("norm.weight") ? weight : mix(weight, absorbed.attention[name])] as const
-  );
-  return { ...kept, attention: Object.fromEntries(attention), block: mergeBlocks(kept, absorbed, mix) };
+  const names = new Set([...Object.keys(kept.attention), ...Object.keys(absorbed.attention)]);
+  const attention = [...names].map((name) => {
+    const own = kept.attention[name];
+    return [name, name.endsWith("norm.weight") ? own : mix(own, absorbed.attention[name], `"${name}" of attention`)] as const;
+  });
+  return { ...kept, attention: Object.fromEntries(attention), block: mergeBlocks(kept, absorbed, mix, fail) };
 }
 
-type Mix = (a: TensorSource, b: TensorSource) => TensorSource;
+/** The mean of two weights. @param what For the error, where there is none. */
+type Mix = (a: MatrixSource | undefined, b: MatrixSource | undefined, what: string) => TensorSource;
 
-function mergeBlocks(kept: DecoderLayer, absorbed: DecoderLayer, mix: Mix): DecoderLayer["block"] {
-  const [a, b] = [kept.block, absorbed.block],
-    fail = (why: string) => {
-      throw new Error(`Cannot merge layers ${kept.index} and ${absorbed.index}: ${why}; ratio 1 drops layer ${absorbed.index}`);
-    };
+function mergeBlocks(kept: DecoderLayer, absorbed: DecoderLayer, mix: Mix, fail: (why: string) => never): DecoderLayer["block"] {
+  const [a, b] = [kept.block, absorbed.block];
   if (a.kind === "dense") {
     return b.kind === "dense" ? { ...a, ...mergeFeedForward(a, b, mix) } : fail(`layer ${absorbed.index} alone has experts`);
   }
@@ -100,19 +106,20 @@ function mergeBlocks(kept: DecoderLayer, absorbed: DecoderLayer, mix: Mix): Deco
   if (a.constants || b.constants) return fail("experts of one of them are constants");
   const [ids, others] = [a, b].map(({ experts }) => experts.map((e) => e.id).join(", "));
   if (ids !== others) return fail(`the experts ${ids} are left of the one, ${others} of the other`);
-  const matrix = (x: MatrixSource, y: MatrixSource, id: number): TensorSource =>
-    "left" in x || "left" in y ? fail(`expert ${id} has low rank, and the mean of two products is no such product`) : mix(x, y);
   const experts = a.experts.map((x, i) => {
-    const y = b.experts[i], merged = (name: "gate" | "up" | "down") => matrix(x[name], y[name], x.id);
+    const y = b.experts[i], merged = (name: "gate" | "up" | "down") => mix(x[name], y[name], `expert ${x.id}`);
+    if (x.biases || y.biases) return fail(`expert ${x.id} has biases`);
     return { ...x, gate: merged("gate"), up: merged("up"), down: merged("down") };
   });
-  return { ...a, router: mix(a.router, b.router), experts, ...(a.shared ? { shared: mergeShared(a.shared, b.shared!, mix) } : {}) };
+  const router = mix(a.router, b.router, "a router");
+  return { ...a, router, experts, ...(a.shared ? { shared: mergeShared(a.shared, b.shared!, mix) } : {}) };
 }
 
 function mergeShared(a: NonNullable<MoeBlock["shared"]>, b: NonNullable<MoeBlock["shared"]>, mix: Mix): MoeBlock["shared"] {
-  return { ...mergeFeedForward(a, b, mix), ...(a.scale ? { scale: mix(a.scale, b.scale!) } : {}) };
+  return { ...mergeFeedForward(a, b, mix), ...(a.scale ? { scale: mix(a.scale, b.scale, "a gate of shared experts") } : {}) };
 }
 
 function mergeFeedForward(a: FeedForward, b: FeedForward, mix: Mix): FeedForward {
-  return { gate: mix(a.gate, b.gate), up: mix(a.up, b.up), down: mix(a.down, b.down) };
+  const mean = (name: "gate" | "up" | "down") => mix(a[name], b[name], `"${name}" of the network that every token meets`);
+  return { gate: mean("gate"), up: mean("up"), down: mean("down") };
 }

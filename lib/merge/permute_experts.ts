@@ -4,7 +4,8 @@
  * @module
  */
 
-import { BYTES, type TensorSource } from "../device/device.ts";
+import { matrixShape } from "../device/matrix_shape.ts";
+import { selectColumns } from "../model/column_selection.ts";
 import { expect, expectLayers } from "../model/expect.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import { type Expert, type Model, moeLayer } from "../model/model.ts";
@@ -33,15 +34,16 @@ import { denseMatrices } from "../model/dense_matrices.ts";
 export function permuteExperts(model: Model, alignment: ExpertAlignment): Model {
   const purpose = "permute experts";
   expectModel(model, purpose);
-  const units = model.config.moe.intermediate, listed = expectLayers(alignment, 'what alignExperts() gives, which lists "layers"', purpose);
+  const listed = expectLayers(alignment, 'what alignExperts() gives, which lists "layers"', purpose);
   const orders = new Map(listed.map(({ layer, experts }) => {
-    const ids = moeLayer(model, layer).block.experts.map((e) => e.id);
+    const own = moeLayer(model, layer).block.experts, ids = own.map((e) => e.id);
     expect(Array.isArray(experts), purpose, `a list of experts and their orders for layer ${layer}`, experts);
     return [
       layer,
       new Map(experts.map((entry) => {
         expect(ids.includes(entry?.expert), purpose, `an expert of layer ${layer} with its "order"`, entry);
         const order = Array.from(Object.values(entry.order ?? {}), Number); // JSON makes an object of a typed array
+        const [units] = matrixShape(own[ids.indexOf(entry.expert)].gate);
         const areUnits = order.length === units && new Set(order).size === units &&
           order.every((u) => Number.isInteger(u) && u >= 0 && u < units);
         expect(
@@ -67,21 +69,5 @@ export function permuteExperts(model: Model, alignment: ExpertAlignment): Model 
       });
       return { ...layer, block: { ...layer.block, experts } };
     }),
-  };
-}
-
-/** The columns `picked` of a stored matrix, in that order. */
-function selectColumns(source: TensorSource, picked: readonly number[]): TensorSource {
-  const [rows, columns] = source.shape, { dtype, origin } = source;
-  return {
-    ...{ dtype, origin, shape: [rows, picked.length] },
-    read: async (into) => {
-      const kind = BYTES[dtype] === 2 ? Uint16Array : Uint32Array,
-        whole = new kind(rows * columns),
-        chosen = new kind(rows * picked.length);
-      await source.read(new Uint8Array(whole.buffer));
-      for (let row = 0, at = 0; row < rows; row++) for (const column of picked) chosen[at++] = whole[row * columns + column];
-      into.set(new Uint8Array(chosen.buffer));
-    },
   };
 }

@@ -39,8 +39,21 @@ export function attend(
   using mixed = config.attention.kind === "latent"
     ? latentAttention(device, config, config.attention, weights, x, segments)
     : groupedAttention(device, config, config.attention, weights, x, segments);
-  using output = device.linear(mixed, weights.tensors["o_proj.weight"], weights.tensors["o_proj.bias"]);
+  using output = project(device, weights, "o_proj", mixed);
   device.add(hidden, output);
+}
+
+/** A product with an attention projection, or with its two factors one after the other, plus its bias if it has one. */
+function project(device: LayerDevice, { tensors }: LoadedAttention, name: string, x: Tensor): Tensor {
+  const right = tensors[`${name}.right.weight`], bias = tensors[`${name}.bias`];
+  if (!right) return device.linear(x, tensors[`${name}.weight`], bias);
+  using low = device.linear(x, right);
+  return device.linear(low, tensors[`${name}.left.weight`], bias);
+}
+
+/** Heads of this layer: as many as its projection gives vectors of this width. */
+function headsOf({ shape }: Tensor, width: number): number {
+  return shape.at(-1)! / width;
 }
 
 function groupedAttention(
@@ -51,22 +64,22 @@ function groupedAttention(
   x: Tensor,
   segments: readonly Segment[],
 ) {
-  const { heads, keyHeads, width, scale } = shape, { frequencies, factor } = config.rotary;
-  const project = (name: string) => device.linear(x, weights.tensors[`${name}_proj.weight`], weights.tensors[`${name}_proj.bias`]);
+  const { width, scale } = shape, { frequencies, factor } = config.rotary;
   /** A projection with its norm and position. */
-  const placed = (name: "q" | "k", count: number) => {
+  const placed = (name: "q" | "k") => {
     const gain = weights.tensors[`${name}_norm.weight`];
-    let y = project(name);
+    let y = project(device, weights, `${name}_proj`, x);
     if (gain) {
       using plain = y;
       y = device.rmsNorm(plain, gain, config.normEpsilon); // a gain as wide as a head works head by head
     }
-    const turn = { segments, heads: count, stride: width, offset: 0, frequencies, factor, interleaved: false };
+    const turn = { segments, heads: headsOf(y, width), stride: width, offset: 0, frequencies, factor, interleaved: false };
     return changed(y, () => device.rotary(y, turn));
   };
-  using query = placed("q", heads);
-  using key = placed("k", keyHeads);
-  using value = project("v");
+  using query = placed("q");
+  using key = placed("k");
+  using value = project(device, weights, "v_proj", x);
+  const heads = headsOf(query, width), keyHeads = headsOf(key, width);
   const part = (tensor: Tensor, count: number) => ({ tensor, row: count * width, stride: width, offset: 0, width });
   return device.attention([part(query, heads)], [part(key, keyHeads)], part(value, keyHeads), { segments, heads, keyHeads, scale });
 }
@@ -80,21 +93,26 @@ function latentAttention(
   x: Tensor,
   segments: readonly Segment[],
 ) {
-  const { heads, plain, rotated, value, scale, queryRank } = shape, { tensors } = weights, { frequencies, factor } = config.rotary;
-  const normed = (name: string, bias: string, gain: string) => {
-    using low = device.linear(x, tensors[name], tensors[bias]);
+  const { plain, rotated, value, scale, queryRank } = shape, { tensors } = weights, { frequencies, factor } = config.rotary;
+  const normed = (plain: Tensor, gain: string) => {
+    using low = plain;
     return device.rmsNorm(low, tensors[gain], LATENT_EPSILON);
   };
   const projectQuery = () => {
-    if (queryRank === null) return device.linear(x, tensors["q_proj.weight"]);
-    using low = normed("q_a_proj.weight", "q_a_proj.bias", "q_a_layernorm.weight");
-    return device.linear(low, tensors["q_b_proj.weight"]);
+    if (queryRank === null) return project(device, weights, "q_proj", x);
+    using low = normed(project(device, weights, "q_a_proj", x), "q_a_layernorm.weight");
+    return project(device, weights, "q_b_proj", low);
   };
+  // Both parts of the joint projection have one right factor, if it has factors.
+  const right = tensors["kv_a_proj_with_mqa.right.weight"];
+  using joint = right && device.linear(x, right);
+  const part = (name: "latent" | "rotated") =>
+    device.linear(joint ?? x, tensors[joint ? `${name}.left.weight` : `${name}.weight`], tensors[`${name}.bias`]);
   using query = projectQuery();
-  using latent = normed("latent.weight", "latent.bias", "kv_a_layernorm.weight");
-  using pair = device.linear(latent, tensors["kv_b_proj.weight"]);
-  using shared = device.linear(x, tensors["rotated.weight"], tensors["rotated.bias"]);
-  const head = plain + rotated, turn = { segments, frequencies, factor, interleaved: true };
+  using latent = normed(part("latent"), "kv_a_layernorm.weight");
+  using pair = project(device, weights, "kv_b_proj", latent);
+  using shared = part("rotated");
+  const head = plain + rotated, heads = headsOf(query, head), turn = { segments, frequencies, factor, interleaved: true };
   device.rotary(query, { ...turn, heads, stride: head, offset: plain });
   device.rotary(shared, { ...turn, heads: 1, stride: rotated, offset: 0 });
 

@@ -6,6 +6,7 @@
 
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { Device } from "../device/device.ts";
+import { matrixShape } from "../device/matrix_shape.ts";
 import { expect } from "./expect.ts";
 import { type Model, moeLayers } from "./model.ts";
 import type { StageOptions } from "./stage_options.ts";
@@ -46,6 +47,26 @@ export function expectOwnExperts(model: Pick<Model, "layers">, purpose: string):
       `Cannot ${purpose}: layer ${layer.index} has experts that are constants (${
         layer.block.constants!.ids.join(", ")
       }); do this before it is given them`,
+    );
+  }
+}
+
+/** @throws {Error} If an expert has biases (as feature-based factors have): what reads an expert by its matrices alone would miss them. */
+export function expectNoBiases(model: Pick<Model, "layers">, purpose: string): void {
+  for (const { index, block } of moeLayers(model)) {
+    const biased = block.experts.find(({ biases }) => biases);
+    if (biased) throw new Error(`Cannot ${purpose}: expert ${biased.id} of layer ${index} has biases; do this before it is given them`);
+  }
+}
+
+/** @throws {Error} If experts of one layer have different intermediate sizes: their channels cannot be paired. */
+export function expectEqualWidths(model: Pick<Model, "layers">, purpose: string): void {
+  for (const { index, block: { experts } } of moeLayers(model)) {
+    const [first, ...others] = experts.map(({ id, gate }) => ({ id, width: matrixShape(gate)[0] }));
+    const odd = others.find(({ width }) => width !== first.width);
+    if (!odd) continue;
+    throw new Error(
+      `Cannot ${purpose}: expert ${first.id} of layer ${index} has ${first.width} channels and expert ${odd.id} ${odd.width}; do this before they are sliced`,
     );
   }
 }

@@ -52,6 +52,8 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);
 }
 
+const KINDS = ["gate", "up", "down"] as const;
+
 /**
  * What is left of each layer of a model: the same, from the model itself.
  *
@@ -72,10 +74,11 @@ export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
   });
 }
 
-/** Position of the first expert with the same three matrices. */
-export function ownerOf({ gate, up, down }: Omit<Expert, "id">, experts: readonly Expert[]): number {
+/** Position of the first expert with the same three matrices, and the same biases if it has any. */
+export function ownerOf({ gate, up, down, biases }: Omit<Expert, "id">, experts: readonly Expert[]): number {
+  const sameBiases = ({ biases: others }: Expert) => KINDS.every((kind) => biases?.[kind] === others?.[kind]);
   const same = (a: MatrixSource, b: MatrixSource) => a === b || ("left" in a && "left" in b && a.left === b.left && a.right === b.right);
-  return experts.findIndex((other) => same(other.gate, gate) && same(other.up, up) && same(other.down, down));
+  return experts.findIndex((other) => same(other.gate, gate) && same(other.up, up) && same(other.down, down) && sameBiases(other));
 }
 
 /** Are the matrices of all experts differences from the same three? */

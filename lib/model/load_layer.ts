@@ -32,7 +32,10 @@ export interface LoadedMoe extends Disposable {
 
 export interface LoadedAttention extends Disposable {
   norm: Tensor;
-  /** By name below `self_attn`; vectors are widened, and the joint projection of latent attention is split in its two parts. */
+  /**
+   * By name below `self_attn`; vectors are widened, factors are named as `q_proj.left.weight` and `q_proj.right.weight`, and the joint projection of latent
+   * attention, or the left factor of it, is split in its two parts.
+   */
   tensors: Record<string, Tensor>;
 }
 
@@ -57,13 +60,17 @@ export async function loadLayer(device: Device, config: ModelConfig, layer: Deco
 export async function loadAttention(device: Device, config: ModelConfig, layer: DecoderLayer): Promise<LoadedAttention> {
   using stack = new DisposableStack();
   const norm = stack.use(await loadWide(device, layer.inputNorm)), tensors: Record<string, Tensor> = {};
-  for (const [name, source] of Object.entries(layer.attention)) {
-    if (config.attention.kind === "latent" && name.startsWith("kv_a_proj_with_mqa")) {
-      const { rank, rotated } = config.attention, rest = name.slice("kv_a_proj_with_mqa".length);
-      for (const [part, first, count] of [["latent", 0, rank], ["rotated", rank, rotated]] as const) {
-        tensors[part + rest] = stack.use(await load(device, selectRows(source, Array.from({ length: count }, (_, i) => first + i))));
-      }
-    } else tensors[name] = stack.use(await load(device, source));
+  for (const [name, matrix] of Object.entries(layer.attention)) {
+    for (const [factor, source] of Object.entries("left" in matrix ? matrix : { "": matrix })) {
+      const place = factor === "" ? name : name.replace(/weight$/, `${factor}.weight`);
+      if (config.attention.kind === "latent" && name.startsWith("kv_a_proj_with_mqa") && factor !== "right") {
+        const { rank, rotated } = config.attention, rest = place.slice("kv_a_proj_with_mqa".length);
+        for (const [part, first, count] of [["latent", 0, rank], ["rotated", rank, rotated]] as const) {
+          const rows = Array.from({ length: count }, (_, i) => first + i);
+          tensors[part + rest] = stack.use(await load(device, selectRows(source, rows)));
+        }
+      } else tensors[place] = stack.use(await load(device, source));
+    }
   }
   return owned({ norm, tensors }, stack);
 }
@@ -91,7 +98,9 @@ async function summedExperts(device: Device, { experts }: MoeBlock): Promise<Exp
     return sum;
   };
   const list: ExpertSource[] = [];
-  for (const { gate, up, down } of experts) list.push({ gate: await summed(gate), up: await summed(up), down: await summed(down) });
+  for (const { gate, up, down, biases } of experts) {
+    list.push({ gate: await summed(gate), up: await summed(up), down: await summed(down), biases });
+  }
   return list;
 }
 

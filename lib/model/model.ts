@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { ExpertSource, TensorSource } from "../device/device.ts";
+import type { ExpertSource, MatrixSource, TensorSource } from "../device/device.ts";
 import type { Checkpoint } from "../checkpoint/open_checkpoint.ts";
 import type { Tokenizer } from "../checkpoint/open_tokenizer.ts";
 import { expect } from "./expect.ts";
@@ -16,7 +16,7 @@ export interface RowSource extends TensorSource {
   readRows(rows: Uint32Array, into: Uint8Array): Promise<void>;
 }
 
-/** A routed expert. Its matrices are dense, or products of two factors. */
+/** A routed expert. Its matrices are dense, or products of two factors; it may be narrower than others of its layer, and have biases. */
 export interface Expert extends ExpertSource {
   /** Index in the original model. */
   readonly id: number;
@@ -51,8 +51,11 @@ export interface DecoderLayer {
   readonly index: number;
   readonly inputNorm: TensorSource;
   readonly outputNorm: TensorSource;
-  /** By name below `self_attn`, such as `q_proj.weight`. */
-  readonly attention: Readonly<Record<string, TensorSource>>;
+  /**
+   * By name below `self_attn`, such as `q_proj.weight`: weights, or products of two factors, and vectors. A layer may have fewer heads than the config
+   * says: the sizes of the weights tell.
+   */
+  readonly attention: Readonly<Record<string, MatrixSource>>;
   readonly block: DenseBlock | MoeBlock;
 }
 

@@ -8,6 +8,7 @@ import type { Device, Experts, Tensor } from "../device/device.ts";
 import type { ExpertPart, SlotOrder } from "../device/vjp.ts";
 import { changed, type LayerDevice } from "../model/decoder_layer.ts";
 import type { LoadedLayer } from "../model/load_layer.ts";
+import { sortedBiases } from "../model/sorted_biases.ts";
 import { attentionName } from "./linears.ts";
 
 /** What some linears met in a batch. */
@@ -82,12 +83,16 @@ export class InputWatch implements Disposable {
     /** Output of gate or up projections, and what left factors meet. */
     const project = (kind: "gate" | "up") => {
       const dense = has(kind, "dense") ? device.expertLinear(rows, order, { experts, kind, role: "dense" }) : undefined;
-      if (!has(kind, "right")) return dense!;
+      using biases = sortedBiases(device, experts, kind, table, order);
+      if (!has(kind, "right")) return changed(dense!, () => biases && device.add(dense!, biases));
       using _ = dense;
       const middle = this.#keep(device.expertLinear(rows, order, { experts, kind, role: "right" }));
       see(middle, [[kind, "left"]]);
       const output = device.expertLinear(middle, order, { experts, kind, role: "left" });
-      return changed(output, () => dense && device.add(output, dense)); // each row is zero in one of the two
+      return changed(output, () => {
+        if (dense) device.add(output, dense); // each row is zero in one of the two
+        if (biases) device.add(output, biases);
+      });
     };
     const rows = this.#keep(device.sortRows(x, order));
     see(rows, [["gate", "dense"], ["gate", "right"], ["up", "dense"], ["up", "right"]]);

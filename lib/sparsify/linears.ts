@@ -50,8 +50,8 @@ export function mapLinears(layer: DecoderLayer, change: (linear: Linear) => Tens
     up: matrix(`${name}/up`, network.up),
     down: matrix(`${name}/down`, network.down),
   });
-  const attention = Object.entries(layer.attention).map(([name, weight]): [string, TensorSource] =>
-    weight.shape.length === 2 ? [name, change({ name: attentionName(name), weight })] : [name, weight]
+  const attention = Object.entries(layer.attention).map(([name, weight]): [string, MatrixSource] =>
+    "left" in weight || weight.shape.length === 2 ? [name, matrix(attentionName(name), weight)] : [name, weight]
   );
   const { block } = layer;
   return {
@@ -65,9 +65,9 @@ export function mapLinears(layer: DecoderLayer, change: (linear: Linear) => Tens
   };
 }
 
-/** Name of an attention projection, from that of its weight below `self_attn`. */
+/** Name of an attention projection or of a factor of one, from that of its weight below `self_attn`. */
 export function attentionName(weight: string): string {
-  return `attention/${weight.replace(/\.weight$/, "")}`;
+  return `attention/${weight.replace(/\.weight$/, "").replace(".", "/")}`;
 }
 
 /** @throws {Error} If experts are constants or skipped, or their matrices differences from a shared one: zeros of a difference are none of the matrix. */

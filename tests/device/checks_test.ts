@@ -140,7 +140,12 @@ testOnDevices("routing, experts and sets of them must name what exists", async (
     [() => device.fitness({ ...inputs, along: x }, [[0]]), "along a vector are [2,4], expected [2,2]"],
     [() => device.fitness({ ...inputs, rule: { ...rule, groups: { of: [0, 1], keep: 1 } } }, [[0]]), "3 experts by groups [0,1]"],
     [() => device.loadExperts([]), "the layer has none"],
-    [() => device.loadExperts([expert(4, 3), expert(4, 2)]), 'expert 1: "gate" is [2,4], expected [3,4]'],
+    [() => device.loadExperts([expert(4, 3), expert(5, 3)]), 'expert 1: "gate" is [3,5], expected [3,4]'],
+    [() => device.loadExperts([expert(4, 3), { ...expert(4, 2), up: source([3, 4]) }]), 'expert 1: "up" is [3,4], expected [2,4]'],
+    [
+      () => device.loadExperts([{ ...expert(4, 3), biases: { down: source([3]) } }]),
+      'Cannot load expert 0: the bias of "down" is [3], expected [4]',
+    ],
     [() => device.loadExperts([{ ...expert(4, 3), up: { left: source([3, 2]), right: source([1, 4]) } }]), "with ranks 2 and 1"],
     [() => device.loadExperts([{ ...expert(4, 3), up: source([3]) }]), 'expert 0: "up" is [3]'],
   ]);

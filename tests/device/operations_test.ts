@@ -273,10 +273,11 @@ testOnDevices("skip() keeps the fewest experts beside which the others hold at m
   }
 });
 
-/** Dense and low-rank experts of ragged ranks, with their dense matrices. */
-function someExperts(count: number, hidden: number, intermediate: number, dtype: DType) {
-  const dense: { gate: Float32Array; up: Float32Array; down: Float32Array }[] = [];
+/** Dense and low-rank experts of ragged ranks, with their dense matrices; `varied` ones also differ in size, and some have biases. */
+function someExperts(count: number, hidden: number, most: number, dtype: DType, varied = false) {
+  const dense: Record<"gate" | "up" | "down" | "gateBias" | "upBias" | "downBias", Float32Array>[] = [];
   const sources = Array.from({ length: count }, (_, e) => {
+    const intermediate = varied ? most - 3 * (e % 4) : most;
     const matrix = (rows: number, columns: number, seed: number) => {
       if (e % 3 !== 1) {
         const { source, values } = stored(noise(rows * columns, seed), [rows, columns], dtype);
@@ -292,16 +293,30 @@ function someExperts(count: number, hidden: number, intermediate: number, dtype:
     const gate = matrix(intermediate, hidden, 10 * e),
       up = matrix(intermediate, hidden, 10 * e + 3),
       down = matrix(hidden, intermediate, 10 * e + 6);
-    dense.push({ gate: gate.values, up: up.values, down: down.values });
-    return { gate: gate.source, up: up.source, down: down.source };
+    const bias = (rows: number, seed: number, there: boolean) =>
+      varied && there ? stored(noise(rows, 10 * e + seed), [rows], dtype) : { source: undefined, values: new Float32Array(rows) };
+    const opened = bias(intermediate, 1, e !== 2), raised = bias(intermediate, 4, e % 2 === 0), last = bias(hidden, 7, e > 0);
+    dense.push({
+      ...{ gate: gate.values, up: up.values, down: down.values },
+      ...{ gateBias: opened.values, upBias: raised.values, downBias: last.values },
+    });
+    const biases = varied ? { biases: { gate: opened.source, up: raised.source, down: last.source } } : {};
+    return { gate: gate.source, up: up.source, down: down.source, ...biases };
   });
   return { sources, dense };
 }
 
-for (const dtype of ["F32", "BF16"] as const) {
-  testOnDevices(`experts() runs each token through its own ${dtype} experts, dense or low-rank`, async (device) => {
-    const count = 5, hidden = 33, intermediate = 21, tokens = 70, ranks = 3;
-    const { sources, dense } = someExperts(count, hidden, intermediate, dtype), x = noise(tokens * hidden, 99);
+for (
+  const [dtype, varied, what] of [
+    ["F32", false, "dense or low-rank"],
+    ["BF16", false, "dense or low-rank"],
+    ["F32", true, "of several sizes, with biases"],
+    ["F16", true, "of several sizes, with biases"],
+  ] as const
+) {
+  testOnDevices(`experts() runs each token through its own ${dtype} experts, ${what}`, async (device) => {
+    const count = 5, hidden = 33, tokens = 70, ranks = 3;
+    const { sources, dense } = someExperts(count, hidden, 21, dtype, varied), x = noise(tokens * hidden, 99);
     // Expert 3 is never used, expert 0 by nearly everybody, some slots are empty.
     const table = Uint32Array.from(
       { length: tokens * ranks },
@@ -316,9 +331,12 @@ for (const dtype of ["F32", "BF16"] as const) {
     const want = new Float64Array(tokens * ranks * hidden);
     table.forEach((e, slot) => {
       if (e === NO_EXPERT) return;
-      const row = x.subarray(Math.floor(slot / ranks) * hidden).subarray(0, hidden), { gate, up, down } = dense[e];
-      const opened = product(row, gate, 1, hidden, intermediate), raised = product(row, up, 1, hidden, intermediate);
-      want.set(product(opened.map((v, i) => silu(v) * raised[i]), down, 1, intermediate, hidden), slot * hidden);
+      const row = x.subarray(Math.floor(slot / ranks) * hidden).subarray(0, hidden), { gate, up, down, ...biases } = dense[e];
+      const intermediate = gate.length / hidden, plus = (y: Float64Array, bias: Float32Array) => y.map((v, i) => v + bias[i]);
+      const opened = plus(product(row, gate, 1, hidden, intermediate), biases.gateBias),
+        raised = plus(product(row, up, 1, hidden, intermediate), biases.upBias);
+      const output = product(opened.map((v, i) => silu(v) * raised[i]), down, 1, intermediate, hidden);
+      want.set(plus(output, biases.downBias), slot * hidden);
     });
     assertClose(await device.read(outputs), want, 1e-5);
 

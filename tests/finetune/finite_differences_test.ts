@@ -26,7 +26,7 @@ function sourcesOf({ embedding, layers, norm, head, config }: Model): Map<string
     const set = (name: string, ...sources: TensorSource[]) => found.set(`model.layers.${index}.${name}`, sources);
     set("input_layernorm.weight", inputNorm);
     set("post_attention_layernorm.weight", outputNorm);
-    for (const [name, source] of Object.entries(attention)) set(`self_attn.${name}`, source);
+    for (const [name, source] of Object.entries(attention)) set(`self_attn.${name}`, source as TensorSource);
     if (block.kind === "moe") set("mlp.gate.weight", block.router);
     for (const kind of ["gate", "up", "down"] as const) {
       if (block.kind === "dense") set(`mlp.${kind}_proj.weight`, block[kind]);

@@ -1,4 +1,5 @@
 import { assert } from "@std/assert";
+import { matrixParts } from "../../lib/device/matrix_parts.ts";
 import { finetune, type FinetuneOptions } from "../../lib/finetune/finetune.ts";
 import type { Model } from "../../lib/model/model.ts";
 import { peakOf } from "../peak_of.ts";
@@ -20,7 +21,7 @@ async function peakOfStep(layers: number, residentBytes: number): Promise<{ peak
 Deno.test("finetune() holds one layer and the residual stream at a time, however many layers there are", async () => {
   const few = await peakOfStep(3, 0), many = await peakOfStep(15, 0), { hidden } = many.model.config, tokens = 96;
   // Beside its input, a further layer has its adapters: value, gradient and two moments of down and up of four projections.
-  const projections = Object.values(many.model.layers[0].attention).filter(({ shape }) => shape.length === 2);
+  const projections = Object.values(many.model.layers[0].attention).flatMap(matrixParts).filter(({ shape }) => shape.length === 2);
   const adapters = projections.reduce((n, { shape: [rows, columns] }) => n + rows + columns, 0);
   const further = (many.peak - few.peak) / 12, allowed = 4 * tokens * hidden + 4 * 4 * adapters;
   assert(further <= 1.05 * allowed, `a further layer takes ${further} bytes, its input and adapters have ${allowed}`);

@@ -42,7 +42,7 @@ Deno.test("saveAdapters() writes matrices that PEFT multiplies to what mergeAdap
         }));
         return {
           ...layer,
-          attention: { ...layer.attention, "q_proj.weight": empty(layer.attention["q_proj.weight"]) },
+          attention: { ...layer.attention, "q_proj.weight": empty(layer.attention["q_proj.weight"] as TensorSource) },
           block: { ...layer.block, experts },
         };
       }),
@@ -69,7 +69,7 @@ Deno.test("saveAdapters() writes matrices that PEFT multiplies to what mergeAdap
       for (let k = 0; k < 3; k++) sum += 2 * B.values[Math.floor(at / 128) * 3 + k] * A.values[k * 128 + at % 128];
       return sum;
     });
-    assertClose(await added(tuned.layers[1].attention["q_proj.weight"]), product, 1e-5, "q_proj");
+    assertClose(await added(tuned.layers[1].attention["q_proj.weight"] as TensorSource), product, 1e-5, "q_proj");
     // einsum "o r e, e r i -> e o i" of lora_B as [out, rank, experts] and lora_A as [experts, rank, in], times alpha / rank.
     for (const [name, ranks, matrices] of [["mlp.experts.base_layer", 6, ["gate", "up"]], ["mlp.experts", 3, ["down"]]] as const) {
       const [A, B] = [await read(`${name}.lora_A`), await read(`${name}.lora_B`)], expert = 5, columns = A.shape[1], rows = B.shape[0];

@@ -5,13 +5,14 @@
  */
 
 import { expertSizes } from "../checks/expert_sizes.ts";
-import type { ExpertShapes, ExpertSource, MatrixSource, TensorSource } from "../device.ts";
+import type { Experts, ExpertShapes, ExpertSource, MatrixSource, TensorSource } from "../device.ts";
+import { expertBiases } from "../expert_biases.ts";
 import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
 import { type Cpu, type CpuMatrix, multiply } from "./linear.ts";
 import type { Memory } from "./memory.ts";
 import { swiglu } from "./rows.ts";
-import { CpuTensor } from "./tensor.ts";
+import { CpuTensor, onCpu } from "./tensor.ts";
 
 interface CpuExpert {
   gate: CpuMatrix;
@@ -26,9 +27,10 @@ export class CpuExperts extends StoredExperts {
     shapes: readonly ExpertShapes[],
     hidden: number,
     readonly experts: readonly CpuExpert[],
+    biases: Experts["biases"],
     tensors: readonly CpuTensor[],
   ) {
-    super(memory, shapes, hidden, tensors);
+    super(memory, shapes, hidden, biases, tensors);
   }
 }
 
@@ -46,33 +48,41 @@ export async function loadExperts(
   };
   const matrix = async (source: MatrixSource): Promise<CpuMatrix> =>
     "left" in source ? { left: await read(source.left), right: await read(source.right) } : await read(source);
-  const experts: CpuExpert[] = [];
+  const experts: CpuExpert[] = [], biases: Partial<Record<"gate" | "up" | "down", CpuTensor>> = {};
   try {
     for (const { gate, up, down } of sources) {
       experts.push({ gate: await matrix(gate), up: await matrix(up), down: await matrix(down) });
     }
+    for (const [kind, { shape, values }] of await expertBiases(sources)) {
+      biases[kind] = new CpuTensor(memory, "F32", shape);
+      biases[kind].f32.set(values);
+    }
   } catch (error) {
-    for (const tensor of tensors.values()) tensor[Symbol.dispose]();
+    for (const tensor of [...tensors.values(), ...Object.values(biases)]) tensor[Symbol.dispose]();
     throw error;
   }
-  return new CpuExperts(memory, expertShapes(sources), hidden, experts, [...tensors.values()]);
+  return new CpuExperts(memory, expertShapes(sources), hidden, experts, biases, [...tensors.values()]);
 }
 
 /** Tokens that one expert works on at a time. */
 const ROWS = 2048;
 
 /**
- * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r].
+ * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r], each product with the expert's bias where there is one.
  *
  * Slots (t, r) are gathered expert by expert, so that each weight is widened once and multiplied with all its tokens.
  */
-export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, experts }: CpuExperts): CpuTensor {
+export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, experts, biases }: CpuExperts): CpuTensor {
   const listed = table.u32, ranks = table.shape[1];
   const outputs = new CpuTensor(cpu.memory, "F32", [...table.shape, hidden]);
   const { slots, starts } = byExpert(listed, experts.length);
   for (let slot = 0; slot < listed.length; slot++) {
     if (listed[slot] >= experts.length) outputs.f32.fill(0, slot * hidden, (slot + 1) * hidden);
   }
+  const biasOf = (kind: keyof typeof biases, e: number) => {
+    const rows = biases[kind] && onCpu(biases[kind]);
+    return rows?.f32.subarray(e * rows.shape[1], (e + 1) * rows.shape[1]);
+  };
   experts.forEach(({ gate, up, down }, e) => {
     for (let start = starts[e]; start < starts[e + 1]; start += ROWS) {
       const mine = slots.subarray(start, Math.min(starts[e + 1], start + ROWS)), rows = mine.length;
@@ -81,20 +91,24 @@ export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, e
         const token = Math.floor(mine[i] / ranks);
         gathered.f32.set(x.f32.subarray(token * hidden, (token + 1) * hidden), i * hidden);
       }
-      using opened = product(cpu, gathered, gate);
-      using raised = product(cpu, gathered, up);
+      using opened = product(cpu, gathered, gate, biasOf("gate", e));
+      using raised = product(cpu, gathered, up, biasOf("up", e));
       using inner = swiglu(cpu, opened, raised);
-      using output = product(cpu, inner, down);
+      using output = product(cpu, inner, down, biasOf("down", e));
       for (let i = 0; i < rows; i++) outputs.f32.set(output.f32.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
     }
   });
   return outputs;
 }
 
-function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix): CpuTensor {
+/** x · matrixᵀ + the first elements of `bias`, which is as long as the longest of the layer. */
+function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix, bias?: Float32Array): CpuTensor {
   const [rows, columns] = x.shape, out = ("left" in matrix ? matrix.left : matrix).shape[0];
   const y = new CpuTensor(cpu.memory, "F32", [rows, out]);
-  multiply(cpu, rows, { data: x.f32, stride: columns }, matrix, 0, { data: y.f32, stride: out });
+  if (bias) {
+    for (let i = 0; i < rows; i++) y.f32.set(bias.subarray(0, out), i * out);
+  }
+  multiply(cpu, rows, { data: x.f32, stride: columns }, matrix, bias ? 1 : 0, { data: y.f32, stride: out });
   return y;
 }
 

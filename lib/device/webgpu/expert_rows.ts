@@ -78,8 +78,9 @@ function apply(gpu: Gpu, x: Tensor, order: GpuOrder, matrices: ExpertPart | Matr
       };
       if (outputs === 0) {
         gpu.run(PRODUCT, {
-          shape: [0, width, wide, across, count, 0, 0],
-          bindings: [whole(tiles), whole(order.slots), whole(table), from, binding, to],
+          constants: { biased: 0 },
+          shape: [0, width, wide, across, count, 0, 0, 0],
+          bindings: [whole(tiles), whole(order.slots), whole(table), from, binding, from, to],
           ...rest,
         });
       } else {

@@ -5,7 +5,8 @@
  */
 
 import { expertSizes } from "../checks/expert_sizes.ts";
-import { BYTES, type ExpertShapes, type ExpertSource, type TensorSource } from "../device.ts";
+import { BYTES, type Experts, type ExpertShapes, type ExpertSource, type TensorSource } from "../device.ts";
+import { expertBiases } from "../expert_biases.ts";
 import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
 import { expertMatrices, type ExpertMatrix, type Kind, type Role } from "./expert_matrices.ts";
@@ -42,6 +43,7 @@ const BUFFER = 2 ** 29;
 /** Experts in their stored types, matrices of all experts side by side in as few buffers as bindings allow. */
 export class GpuExperts extends StoredExperts {
   /**
+   * @param intermediate Of the widest expert.
    * @param rank Rank of the widest pair of factors, 0 where all experts are dense.
    * @param stacks In the order in which they are applied.
    */
@@ -52,8 +54,9 @@ export class GpuExperts extends StoredExperts {
     readonly intermediate: number,
     readonly rank: number,
     readonly stacks: readonly Stack[],
+    biases: Experts["biases"],
   ) {
-    super(gpu, shapes, hidden, stacks.flatMap(({ buffer, table }) => [buffer, table]));
+    super(gpu, shapes, hidden, biases, stacks.flatMap(({ buffer, table }) => [buffer, table]));
   }
 }
 
@@ -63,8 +66,9 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
   for (const { buffer, offset, matrix, count } of pieces) {
     ends[buffer] = Math.max(ends[buffer] ?? 0, offset + count * rowBytes(matrix.source)); // shared ones come again
   }
-  const tensors: GpuTensor[] = [];
+  const tensors: GpuTensor[] = [], biases: Partial<Record<Kind, GpuTensor>> = {};
   try {
+    for (const [kind, { shape, values }] of await expertBiases(experts)) biases[kind] = gpu.upload("F32", shape, values);
     for (const bytes of ends) tensors.push(new GpuTensor(gpu, "U32", [Math.ceil(bytes / 4)], true));
     for (const [source, mine] of Map.groupBy(pieces, ({ matrix }) => matrix.source)) {
       await loader.read(source, async (bytes) => {
@@ -75,9 +79,9 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
       });
     }
     const stacks = stack(gpu, experts.length, hidden, pieces, tensors);
-    return new GpuExperts(gpu, expertShapes(experts), hidden, intermediate, rank, stacks);
+    return new GpuExperts(gpu, expertShapes(experts), hidden, intermediate, rank, stacks, biases);
   } catch (error) {
-    for (const tensor of tensors) tensor[Symbol.dispose]();
+    for (const tensor of [...tensors, ...Object.values(biases)]) tensor[Symbol.dispose]();
     throw error;
   }
 }

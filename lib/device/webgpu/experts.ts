@@ -24,14 +24,14 @@ const SCRATCH = 2 ** 28;
 export const EXPERTS = 1023;
 
 /**
- * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r].
+ * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r], each product with the expert's bias where there is one.
  *
  * Slots (t, r) are sorted by expert on the GPU and cut into tiles; then each stack of matrices is one dispatch over all tiles. Tokens go in chunks that
  * bound the intermediate activations.
  */
 export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts): GpuTensor {
   const input = onGpu(x), listed = onGpu(table), [tokens, ranks] = table.shape;
-  const { count, hidden, intermediate, rank, stacks } = weights as GpuExperts;
+  const { count, hidden, intermediate, rank, stacks, biases } = weights as GpuExperts;
   if (count > EXPERTS) throw new RangeError(`Cannot run ${count} experts: at most ${EXPERTS} are allowed in a layer`);
   const outputs = gpu.tensor("F32", [tokens, ranks, hidden]), widest = Math.max(intermediate, rank) * ranks * 4;
   const runs = [...split(gpu, tokens, [hidden * 4, ranks * 4, ranks * hidden * 4, widest], Math.max(1, Math.floor(SCRATCH / widest)))];
@@ -56,13 +56,19 @@ export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts)
       outputs: part(outputs, ranks * hidden * 4, run),
     };
     for (const stack of stacks) {
-      const { from, to, gated } = route(stack), across = Math.ceil(stack.outputs / TILE);
+      const { from, to, gated } = route(stack),
+        across = Math.ceil(stack.outputs / TILE),
+        bias = stack.role === "right" ? undefined : biases[stack.kind];
       gpu.run(PRODUCT, {
+        constants: { biased: bias ? 1 : 0 },
         shape: [
           ...[from === "x" ? ranks : 0, strides[from], strides[to], across, tilesOf(used, count)],
-          ...[to === "outputs" ? 1 : 0, gated ? 1 : 0],
+          ...[to === "outputs" ? 1 : 0, gated ? 1 : 0, bias?.shape[1] ?? 0],
         ],
-        bindings: [whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], whole(stack.buffer), views[to]],
+        bindings: [
+          ...[whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], whole(stack.buffer)],
+          ...[bias ? whole(onGpu(bias)) : views[from], views[to]],
+        ],
         groups: tilesOf(used, count) * across,
         about: () => `${used} slots, the ${stack.role} matrices of "${stack.kind}" of ${count} experts`,
         work: used * stack.work,
