@@ -6,8 +6,9 @@
 
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
-import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
+import { expectFactorable } from "./expect_factorable.ts";
 import type { Linear } from "../sparsify/linears.ts";
 import { factoredLayers, type FactoredLinear } from "./factored_layers.ts";
 import { linearFeatures, type LinearFeaturesOptions } from "./linear_features.ts";
