@@ -95,8 +95,9 @@ export async function allocateRatios(
   validation: Sequences,
   options: AllocateRatiosOptions = {},
 ): Promise<RatioAllocation> {
-  const purpose = "allocate ratios", { evaluations, initial, candidates, seed, multiple = 8, signal } = options;
+  const purpose = "allocate ratios";
   expectStage(device, model, purpose, options);
+  const { evaluations, initial, candidates, seed, multiple = 8, signal } = options;
   expectFactorable(model, purpose);
   const { share, slack, least, divergenceWeight, groups } = checked(model, options, purpose);
   const batches = batchSequences(model.config, validation, batchTokens(model.config, model.config.moe.topK));

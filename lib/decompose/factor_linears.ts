@@ -62,8 +62,9 @@ export async function factorLinears(
   sequences: Sequences,
   options: FactorLinearsOptions = {},
 ): Promise<FactoredModel> {
-  const purpose = "factor linears", { ratios = 0.8, multiple = 8 } = options;
+  const purpose = "factor linears";
   expectStage(device, model, purpose, options);
+  const { ratios = 0.8, multiple = 8 } = options;
   expectFactorable(model, purpose);
   const each = ratiosOf(model, ratios, purpose);
   const rankOf = ({ weight: { shape: [out, into] } }: Linear, role: Role, { index }: DecoderLayer) =>

@@ -226,7 +226,8 @@ Deno.test("sparsify() says what it cannot do", async () => {
     ];
     for (const [options, message] of cases) await assertRejects(() => sparsify(device, model, sequences, options), Error, message);
     await assertRejects(() => sparsify(device, model, []), RangeError, "Cannot sparsify: there are no tokens");
-    const broken = { ...model.layers[1], attention: { ...model.layers[1].attention } }, { shape } = broken.attention["k_proj.weight"] as TensorSource;
+    const broken = { ...model.layers[1], attention: { ...model.layers[1].attention } },
+      { shape } = broken.attention["k_proj.weight"] as TensorSource;
     broken.attention["k_proj.weight"] = { dtype: "F32", shape, read: (into) => Promise.resolve(void into.fill(255)) };
     await assertRejects(
       () => sparsify(device, { ...model, layers: [model.layers[0], broken] }, sequences, { carrier: "magnitude" }),
