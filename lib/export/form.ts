@@ -5,11 +5,12 @@
  */
 
 import type { KeptLayer } from "../model/assemble_model.ts";
+import { keptPartsOf } from "../model/kept_parts.ts";
 import type { Model } from "../model/model.ts";
 
 /**
  * `native`: an ordinary checkpoint of its architecture, for transformers and whatever else reads those. `remote-code`: uneven layers, low-rank, merged or
- * constant experts and thresholds of skipping as they are, with the Python classes that load them.
+ * constant experts, thresholds of skipping, lost heads and channels as they are, with the Python classes that load them.
  */
 export type Form = "native" | "remote-code";
 
@@ -36,7 +37,7 @@ export type Form = "native" | "remote-code";
  * assertThrows(() => formOf(model, kept, "native"), Error, 'use the form "remote-code"');
  * ```
  */
-export function formOf(model: Pick<Model, "config">, kept: readonly KeptLayer[], wanted?: Form): Form {
+export function formOf(model: Pick<Model, "config" | "layers">, kept: readonly KeptLayer[], wanted?: Form): Form {
   const obstacle = obstacleTo(model, kept);
   switch (wanted) {
     case undefined:
@@ -52,9 +53,20 @@ export function formOf(model: Pick<Model, "config">, kept: readonly KeptLayer[],
 }
 
 /** Why a config of the architecture cannot describe the model: it has one number of experts for all layers, and groups of equal size. */
-function obstacleTo({ config: { moe } }: Pick<Model, "config">, kept: readonly KeptLayer[]): string | undefined {
+function obstacleTo(model: Pick<Model, "config" | "layers">, kept: readonly KeptLayer[]): string | undefined {
+  const { moe } = model.config, [part] = keptPartsOf(model);
+  if (part) {
+    const { layer, heads, keyHeads, channels } = part, sliced = heads ?? keyHeads ?? channels;
+    return `layer ${layer} has ${
+      sliced === undefined ? "attention with factors or biases" : "lost heads or channels"
+    }; use the form "remote-code"`;
+  }
   const lowRank = kept.find((k) => k.ranks);
   if (lowRank) return `layer ${lowRank.layer} has experts of low rank; use the form "remote-code"`;
+  const sliced = kept.find((k) => k.channels);
+  if (sliced) return `layer ${sliced.layer} has experts with fewer channels; use the form "remote-code"`;
+  const biased = kept.find((k) => k.biases);
+  if (biased) return `layer ${biased.layer} has experts with biases; use the form "remote-code"`;
   const constant = kept.find((k) => k.constants);
   if (constant) return `layer ${constant.layer} has experts that are constants; use the form "remote-code"`;
   const skipping = kept.find((k) => k.skip !== undefined);

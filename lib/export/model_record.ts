@@ -5,7 +5,7 @@
  */
 
 import type { RankPlan } from "../decompose/allocate_ranks.ts";
-import type { KeptLayer } from "../model/assemble_model.ts";
+import type { KeptLayer, KeptParts } from "../model/assemble_model.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import type { LayerMerge } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
@@ -38,8 +38,13 @@ export interface ModelRecord extends Provenance {
   plan: PruningPlan;
   /** Every MoE layer listed, with the experts that have low rank; absent where none has. `target` is the sum itself: the weights do not show what was aimed at. */
   ranks?: RankPlan;
-  /** Every MoE layer as the config's `winnow` lists it, where experts were merged, are constants or differences from a shared one, or are skipped; else absent. */
+  /**
+   * Every MoE layer as the config's `winnow` lists it, where experts were merged, are constants or differences from a shared one, are skipped, have lost
+   * channels, or have biases or matrices of different ranks; else absent.
+   */
   forms?: KeptLayer[];
-  /** SHA-256 over canonical JSON of `original`, `merges`, `plan`, `ranks`, `forms`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
+  /** Layers that have lost heads or channels that every token meets, or whose attention has factors or further biases; absent where none has. */
+  parts?: KeptParts[];
+  /** SHA-256 over canonical JSON of `original`, `merges`, `plan`, `ranks`, `forms`, `parts`, `options` and `seed`: 64 hexadecimal digits, equal for models that were made alike. */
   recipe: string;
 }

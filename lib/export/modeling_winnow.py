@@ -1,12 +1,16 @@
-"""Models that Winnow made smaller, for transformers 5: layers have different numbers of experts, which may have low rank, share weights or be constant.
+"""Models that Winnow made smaller, for transformers 5: layers have different numbers of experts, which may have low rank, share weights, be constant or
+have lost channels, and may have lost heads.
 
     AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
 
 config.json's "winnow" says what is left: {"experts": experts of a layer at first, "layers": [{"layer": index, "experts": ids of those that
-stayed, "ranks": the rank of each, null where it is dense; absent where all are}, ...]}. A layer may also have "merged": for each expert the position
+stayed, "ranks": the rank of each, null where it is dense, or those of its three matrices; absent where all are dense}, ...]}. A layer may also have
+"channels": the intermediate size of each expert; "biases": for each expert which of "gate", "up" and "down" have one; "merged": for each expert the position
 of the first one with the same weights; "constants": ids of experts that give the same vector whatever their input, last in the router; "based": true
 where low rank is that of the difference from weights that all experts of the layer share; "skip": the share of a token's weights that is left out,
-least first. Everything else is the architecture's own class.
+least first. What else of a layer is not as the rest of the config says is listed in "parts": [{"layer": index, "heads", "keyHeads": heads that are
+left, "channels": the intermediate size of the dense network or shared expert, "ranks": of attention projections that are products of two factors, by
+name, "biases": names of attention projections that have got one}, ...]. Everything else is the architecture's own class.
 """
 
 import copy
@@ -29,23 +33,33 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 
-def projection(inputs, outputs, rank):
-    """A matrix [outputs, inputs], or the product of left [outputs, rank] and right [rank, inputs]."""
-    if rank is None:
-        return nn.Linear(inputs, outputs, bias=False)
-    right, left = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
-    return nn.Sequential(OrderedDict(right=right, left=left))
+class Product(nn.Sequential):
+    """The product of left [outputs, rank] and right [rank, inputs], with a bias or without."""
+
+    def __init__(self, inputs, outputs, rank, bias):
+        super().__init__(OrderedDict(right=nn.Linear(inputs, rank, bias=False), left=nn.Linear(rank, outputs, bias=False)))
+        self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if self.bias is None else y + self.bias
+
+
+def projection(inputs, outputs, rank, bias=False):
+    """A matrix [outputs, inputs], or the product of two."""
+    return nn.Linear(inputs, outputs, bias=bias) if rank is None else Product(inputs, outputs, rank, bias)
 
 
 class Expert(nn.Module):
     """With `base`, whose weights come on top, the matrices are differences."""
 
-    def __init__(self, config, rank):
+    def __init__(self, config, ranks=None, channels=None, biases=()):
         super().__init__()
-        hidden, intermediate = config.hidden_size, getattr(config, "moe_intermediate_size", config.intermediate_size)
-        self.gate_proj = projection(hidden, intermediate, rank)
-        self.up_proj = projection(hidden, intermediate, rank)
-        self.down_proj = projection(intermediate, hidden, rank)
+        hidden, usual = config.hidden_size, getattr(config, "moe_intermediate_size", config.intermediate_size)
+        intermediate, (gate, up, down) = channels or usual, ranks if isinstance(ranks, list) else [ranks] * 3
+        self.gate_proj = projection(hidden, intermediate, gate, "gate" in biases)
+        self.up_proj = projection(hidden, intermediate, up, "up" in biases)
+        self.down_proj = projection(intermediate, hidden, down, "down" in biases)
         self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states, base=None):
@@ -69,13 +83,15 @@ class Experts(nn.ModuleList):
     """The experts of a layer one by one, in place of the stacked tensors of transformers, which must all have one shape."""
 
     def __init__(self, config, kept):
-        merged, ranks = kept.get("merged"), kept.get("ranks") or [None] * len(kept["experts"])
-        owners = [i for i in range(len(ranks)) if merged is None or merged[i] == i]
-        super().__init__(Expert(config, ranks[i]) for i in owners)
+        count, merged = len(kept["experts"]), kept.get("merged")
+        owners = [i for i in range(count) if merged is None or merged[i] == i]
+        ranks, channels = (kept.get(key) or [None] * count for key in ("ranks", "channels"))
+        biases = kept.get("biases") or [()] * count
+        super().__init__(Expert(config, ranks[i], channels[i], biases[i]) for i in owners)
         # Which of the modules each position of the router stands for.
-        self.module_of = [owners.index(i if merged is None else merged[i]) for i in range(len(ranks))]
+        self.module_of = [owners.index(i if merged is None else merged[i]) for i in range(count)]
         if kept.get("based"):
-            self.base = Expert(config, None)
+            self.base = Expert(config, None, channels[0])
         if kept.get("constants"):
             self.constants = nn.Parameter(torch.zeros(len(kept["constants"]), config.hidden_size))
         self.skip = kept.get("skip")
@@ -136,6 +152,36 @@ def moe_block(block_class, config, kept):
     return block
 
 
+def resize(layer, config, part):
+    """Gives a layer the heads, channels, factors and biases that are listed for it; every module keeps its name."""
+    attention, ranks, biases = layer.self_attn, part.get("ranks", {}), part.get("biases", [])
+    whole, key_whole = config.num_attention_heads, config.num_key_value_heads
+    heads, key_heads = part.get("heads", whole), part.get("keyHeads", key_whole)
+    outputs = {"q_proj": (heads, whole), "q_b_proj": (heads, whole), "kv_b_proj": (heads, whole)}
+    outputs |= {"k_proj": (key_heads, key_whole), "v_proj": (key_heads, key_whole)}
+    for name, linear in list(attention.named_children()):
+        left, before = outputs.get(name, (1, 1))
+        if isinstance(linear, nn.Linear):
+            rows, columns = linear.out_features * left // before, linear.in_features
+            if name == "o_proj":
+                columns = columns * heads // whole
+            setattr(attention, name, projection(columns, rows, ranks.get(name), linear.bias is not None or name in biases))
+    if "kv_b_proj" not in attention._modules:
+        attention.num_key_value_groups = heads // key_heads
+    # Norms over all heads at once; those of each head by itself stay.
+    for name, (left, before) in {"q_norm": (heads, whole), "k_norm": (key_heads, key_whole)}.items():
+        norm = getattr(attention, name, None)
+        if norm is not None and len(norm.weight) != getattr(attention, "head_dim", None):
+            norm.weight = nn.Parameter(torch.ones(len(norm.weight) * left // before))
+    if "channels" in part:
+        network = layer.mlp
+        for name in ("shared_expert", "shared_experts"):
+            network = getattr(layer.mlp, name, network)
+        network.gate_proj = nn.Linear(config.hidden_size, part["channels"], bias=False)
+        network.up_proj = nn.Linear(config.hidden_size, part["channels"], bias=False)
+        network.down_proj = nn.Linear(part["channels"], config.hidden_size, bias=False)
+
+
 class WinnowConfig:
     # transformers' plans for several devices cut up stacked experts.
     base_model_tp_plan = None
@@ -143,13 +189,15 @@ class WinnowConfig:
 
 
 class WinnowForCausalLM:
-    """The architecture's own model with other MoE blocks. output_router_logits stays off: the loss that goes with it needs even layers."""
+    """The architecture's own model with other MoE blocks and attention. output_router_logits stays off: the loss that goes with it needs even layers."""
 
     def __init__(self, config):
         super().__init__(config)
         for kept in config.winnow["layers"]:
             layer = self.model.layers[kept["layer"]]
             layer.mlp = moe_block(type(layer.mlp), config, kept)
+        for part in config.winnow.get("parts", []):
+            resize(self.model.layers[part["layer"]], config, part)
         self.post_init()
 
 

@@ -29,7 +29,7 @@ const EXPERTS = 65_536;
  */
 export async function parseRecord(json: string, where: string): Promise<ModelRecord> {
   const record = parseJsonObject(json, where) as unknown as ModelRecord,
-    { format, versions, original, merges, plan, ranks, forms, options, seed } = record;
+    { format, versions, original, merges, plan, ranks, forms, parts, options, seed } = record;
   const check = (holds: boolean, key: keyof ModelRecord, wanted: string) => {
     if (holds) return;
     const found = record[key] === undefined ? "absent" : JSON.stringify(record[key]).slice(0, 60);
@@ -63,6 +63,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
     "a rank for experts that are left",
   );
   check(forms === undefined || listsLayers(forms && { layers: forms }), "forms", "a list of layers");
+  check(parts === undefined || listsLayers(parts && { layers: parts }), "parts", "a list of layers");
   check(options === undefined || isObject(options), "options", "an object");
   check(seed === undefined || Number.isSafeInteger(seed), "seed", "a whole number");
   const candidates = record.candidates;
@@ -77,7 +78,7 @@ export async function parseRecord(json: string, where: string): Promise<ModelRec
   );
   const scores = checkedScores(record, "scores", all, where), rankScores = checkedScores(record, "rankScores", left, where);
   check(
-    record.recipe === await recipeHash({ original, merges, plan, ranks, forms, options, seed }),
+    record.recipe === await recipeHash({ original, merges, plan, ranks, forms, parts, options, seed }),
     "recipe",
     "the hash of what stands beside it",
   );

@@ -10,6 +10,7 @@ import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { RankPlan } from "../decompose/allocate_ranks.ts";
 import type { KeptLayer } from "../model/assemble_model.ts";
 import { expect } from "../model/expect.ts";
+import { keptPartsOf } from "../model/kept_parts.ts";
 import type { Model } from "../model/model.ts";
 import type { ModelRecord, Provenance } from "./model_record.ts";
 import { parseRecord } from "./parse_record.ts";
@@ -46,7 +47,7 @@ export async function recordOf(
 ): Promise<{ record: ModelRecord; json: string }> {
   expect(isObject(given) && !(given instanceof Promise), "save", "a record, such as { scores, seed }", given);
   const { experts } = model.config.moe, before = await recordBefore(model), plan = planOf(kept, experts), ranks = ranksOf(kept);
-  const forms = kept.some((k) => k.merged || k.constants || k.based || k.skip !== undefined) ? kept : undefined;
+  const forms = kept.some(isFormed) ? kept : undefined, parts = keptPartsOf(model);
   const merges = [...before?.merges ?? [], ...model.merges ?? []];
   // Scores of what was left then say nothing about ranks once more is gone.
   const same = before && JSON.stringify(before.plan) === JSON.stringify(plan);
@@ -64,6 +65,7 @@ export async function recordOf(
     plan,
     ranks,
     forms,
+    parts: parts.length > 0 ? parts : undefined,
     options,
     seed,
   });
@@ -108,11 +110,20 @@ function planOf(kept: readonly KeptLayer[], experts: number): PruningPlan {
   return { layers: kept.map(({ layer, experts }) => ({ layer, drop: all.filter((id) => !experts.includes(id)) })) };
 }
 
+/** Does a layer have experts of which plan and ranks do not tell all? */
+function isFormed({ merged, constants, based, skip, channels, biases, ranks }: KeptLayer): boolean {
+  return Boolean(merged || constants || based || skip !== undefined || channels || biases || ranks?.some((rank) => Array.isArray(rank)));
+}
+
+/** Those of experts whose three matrices have one rank: no plan tells of others. */
 function ranksOf(kept: readonly KeptLayer[]): RankPlan | undefined {
-  if (kept.every(({ ranks }) => !ranks)) return undefined;
+  if (!kept.some(({ ranks }) => ranks?.some((rank) => typeof rank === "number"))) return undefined;
   return {
     layers: kept.map(({ layer, experts, ranks }) => {
-      const low = experts.flatMap((expert, i) => ranks?.[i] ? [{ expert, rank: ranks[i] }] : []);
+      const low = experts.flatMap((expert, i) => {
+        const rank = ranks?.[i];
+        return typeof rank === "number" ? [{ expert, rank }] : [];
+      });
       const sum = low.reduce((total, { rank }) => total + rank, 0);
       return { layer, experts: low, sum, target: sum };
     }),

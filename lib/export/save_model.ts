@@ -16,6 +16,7 @@ import { assembleModel, type KeptLayer } from "../model/assemble_model.ts";
 import { expect } from "../model/expect.ts";
 import { expectModel, expectOptions } from "../model/expect_stage.ts";
 import { keptOf, type WinnowConfig } from "../model/kept_layers.ts";
+import { keptPartsOf } from "../model/kept_parts.ts";
 import type { Model, RowSource } from "../model/model.ts";
 import { parseConfig } from "../model/parse_config.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -120,9 +121,9 @@ async function configOf(source: Source): Promise<string> {
 }
 
 /** What the config has to say differently; undefined removes a key. */
-function changesOf({ config, checkpoint }: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
-  const { architecture, moe, raw } = config, { loader } = ARCHITECTURES[architecture];
-  const winnow: WinnowConfig = { experts: moe.experts, layers: kept };
+function changesOf(model: Model, kept: KeptLayer[], form: Form, dtype?: DType): Record<string, unknown> {
+  const { config, checkpoint } = model, { architecture, moe, raw } = config, { loader } = ARCHITECTURES[architecture];
+  const parts = keptPartsOf(model), winnow: WinnowConfig = { experts: moe.experts, layers: kept, ...(parts.length > 0 ? { parts } : {}) };
   // Merged layers change the config itself.
   const own = Object.fromEntries(Object.entries(raw).filter(([key, value]) => value !== checkpoint.config[key]));
   const present = (keys: string[], value: unknown) =>
@@ -157,10 +158,16 @@ function changesOf({ config, checkpoint }: Model, kept: KeptLayer[], form: Form,
 
 /** Every tensor of a model with the name it has in a checkpoint with this config: the same assembly that opens one, asked only for names. */
 function namedTensors(model: Model, raw: Record<string, unknown>, kept: KeptLayer[]): { name: string; source: TensorSource }[] {
-  const named = assembleModel(parseConfig(raw), (name, shape) => ({ name, shape }) as unknown as RowSource, kept);
+  const named = assembleModel(parseConfig(raw), (name, shape) => ({ name, shape }) as unknown as RowSource, kept, keptPartsOf(model));
   const found = new Map<string, TensorSource>();
   const pair = (names: object, tensors: object) => {
-    if ("name" in names) return void found.set(names.name as string, tensors as TensorSource);
+    if ("name" in names) {
+      const { name, shape } = names as { name: string; shape: number[] }, tensor = tensors as TensorSource;
+      if (`${tensor.shape}` !== `${shape}`) {
+        throw new Error(`Cannot save tensor "${name}": it is [${tensor.shape}], expected [${shape}] beside the others of its layer`);
+      }
+      return void found.set(name, tensor);
+    }
     for (const [key, value] of Object.entries(names)) {
       if (typeof value === "object" && value !== null) pair(value, (tensors as Record<string, object>)[key]);
     }

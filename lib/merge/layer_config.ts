@@ -26,7 +26,11 @@ export function layerConfig(config: ModelConfig, layers: readonly Pick<DecoderLa
     num_hidden_layers: kept.length,
     ...(Array.isArray(types) ? { layer_types: kept.map((place) => types[place]) } : {}),
     ...(Array.isArray(dense) ? { mlp_only_layers: kept.flatMap((place, i) => dense.includes(place) ? [i] : []) } : {}),
-    ...(winnow ? { winnow: { ...winnow, layers: kept.flatMap((place, layer) => renumbered(winnow, place, layer)) } } : {}),
+    ...(winnow
+      ? {
+        winnow: { ...winnow, layers: renumbered(winnow.layers, kept), ...(winnow.parts ? { parts: renumbered(winnow.parts, kept) } : {}) },
+      }
+      : {}),
   };
   const without = sparse.flatMap((isSparse, i) => isSparse ? [] : [i]);
   // DeepSeek's configs tell how many layers without experts come first, Qwen's list them, in place of any rule.
@@ -43,7 +47,7 @@ export function layerConfig(config: ModelConfig, layers: readonly Pick<DecoderLa
   );
 }
 
-/** What a config that Winnow wrote says about one layer. */
-function renumbered({ layers }: WinnowConfig, place: number, layer: number): WinnowConfig["layers"] {
-  return layers.filter((kept) => kept.layer === place).map((kept) => ({ ...kept, layer }));
+/** What a config that Winnow wrote says about the layers at some places, which are numbered anew. */
+function renumbered<T extends { layer: number }>(layers: readonly T[], places: readonly number[]): T[] {
+  return places.flatMap((place, layer) => layers.filter((kept) => kept.layer === place).map((kept) => ({ ...kept, layer })));
 }

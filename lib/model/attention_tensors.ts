@@ -4,16 +4,21 @@
  * @module
  */
 
+import type { KeptParts } from "./assemble_model.ts";
 import type { ModelConfig } from "./parse_config.ts";
 
-/** Shapes of the tensors below `self_attn`, by name. */
-export function attentionTensors({ hidden, attention }: ModelConfig): Record<string, number[]> {
+/**
+ * Shapes of the tensors below `self_attn`, by name.
+ *
+ * @param part What of the layer is not as the config says: numbers of heads, and further biases.
+ */
+export function attentionTensors({ hidden, attention }: ModelConfig, part?: KeptParts): Record<string, number[]> {
   const linear = (name: string, out: number, input: number, bias: boolean): Record<string, number[]> => ({
     [`${name}.weight`]: [out, input],
-    ...(bias ? { [`${name}.bias`]: [out] } : {}),
+    ...(bias || part?.biases?.includes(name) ? { [`${name}.bias`]: [out] } : {}),
   });
   if (attention.kind === "grouped") {
-    const { heads, keyHeads, width, bias, norm } = attention;
+    const { width, bias, norm } = attention, { heads = attention.heads, keyHeads = attention.keyHeads } = part ?? {};
     const gain = (count: number): number[] => [norm === "head" ? width : count * width];
     return {
       ...linear("q_proj", heads * width, hidden, bias.input),
@@ -23,7 +28,9 @@ export function attentionTensors({ hidden, attention }: ModelConfig): Record<str
       ...(norm === "none" ? {} : { "q_norm.weight": gain(heads), "k_norm.weight": gain(keyHeads) }),
     };
   }
-  const { heads, queryRank, rank, plain, rotated, value, bias } = attention, query = heads * (plain + rotated);
+  const { queryRank, rank, plain, rotated, value, bias } = attention,
+    { heads = attention.heads } = part ?? {},
+    query = heads * (plain + rotated);
   return {
     ...(queryRank === null ? linear("q_proj", query, hidden, false) : {
       ...linear("q_a_proj", queryRank, hidden, bias.input),

@@ -7,6 +7,7 @@
 import type { DType } from "../device/device.ts";
 import { assembleModel, type KeptLayer } from "./assemble_model.ts";
 import { keptLayers } from "./kept_layers.ts";
+import { keptParts } from "./kept_parts.ts";
 import type { Model } from "./model.ts";
 import { parseConfig } from "./parse_config.ts";
 
@@ -32,10 +33,11 @@ const TYPES: Readonly<Record<string, DType>> = { float32: "F32", bfloat16: "BF16
 export function describedModel(raw: Readonly<Record<string, unknown>>, kept?: readonly KeptLayer[]): DescribedModel {
   const config = parseConfig(raw),
     layers = kept ?? keptLayers(config, "the config"),
+    parts = keptParts(config, "the config"),
     dtype = TYPES[`${raw.dtype ?? raw.torch_dtype}`] ?? "BF16";
   const none = () => Promise.reject(new Error("Cannot read a weight of a model that is only described by its config"));
   return {
     config,
-    ...assembleModel(config, (_, shape) => ({ dtype, shape, read: none, readRows: none }), layers),
+    ...assembleModel(config, (_, shape) => ({ dtype, shape, read: none, readRows: none }), layers, parts),
   };
 }

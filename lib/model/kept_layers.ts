@@ -5,16 +5,21 @@
  */
 
 import type { MatrixSource } from "../device/device.ts";
-import type { KeptLayer } from "./assemble_model.ts";
+import { matrixShape } from "../device/matrix_shape.ts";
+import type { KeptLayer, KeptParts, Rank } from "./assemble_model.ts";
 import type { BasedSource } from "./based_source.ts";
 import { type Expert, type Model, moeLayers } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
+
+const KINDS = ["gate", "up", "down"] as const;
 
 /** The value of config.json's `winnow`. */
 export interface WinnowConfig {
   /** Experts in a layer of the original model. */
   experts: number;
   layers: KeptLayer[];
+  /** What is not as the rest of the config says beside that; absent where all is. */
+  parts?: KeptParts[];
 }
 
 /**
@@ -34,14 +39,18 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   };
   if (!Array.isArray(layers)) return fail(raw.winnow);
   for (const kept of layers) {
-    const { layer, experts, ranks, merged, constants, based, skip } = kept ?? {}, count = experts?.length;
+    const { layer, experts, ranks, merged, constants, based, skip, channels, biases } = kept ?? {}, count = experts?.length;
     const areIds = (list: unknown) =>
       Array.isArray(list) && list.length > 0 &&
       list.every((id, i) => Number.isSafeInteger(id) && id >= 0 && id < moe.experts && (i === 0 || id > list[i - 1]));
     const ids = areIds(experts) && (constants === undefined || (areIds(constants) && !constants.some((id) => experts!.includes(id))));
     const each = <T>(list: T[] | undefined, holds: (value: T, i: number) => boolean) =>
       list === undefined || (Array.isArray(list) && list.length === count && list.every(holds));
-    const sized = each(ranks, (r) => r === null ? !based : Number.isSafeInteger(r) && r > 0) && (!based || ranks !== undefined);
+    const isRank = (r: Rank) => r === null ? !based : isSize(r),
+      areRanks = (r: unknown) => Array.isArray(r) && r.length === 3 && r.every(isRank);
+    const sized = each(ranks, (r) => areRanks(r) || isRank(r as Rank)) && (!based || ranks !== undefined) &&
+      each(channels, (c) => isSize(c) && (!based || c === channels![0])) &&
+      each(biases, (names) => Array.isArray(names) && !based && KINDS.filter((kind) => names.includes(kind)).join() === names.join());
     // The first of those that share is its own.
     const shared = each(merged, (owner, i) => Number.isSafeInteger(owner) && owner >= 0 && owner <= i && merged![owner] === owner);
     const once = layers.filter((other) => other?.layer === layer).length === 1;
@@ -52,20 +61,22 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
   return missing < 0 ? layers : fail(`nothing for layer ${missing}`);
 }
 
-const KINDS = ["gate", "up", "down"] as const;
-
 /**
  * What is left of each layer of a model: the same, from the model itself.
  *
- * @throws {Error} If the matrices of an expert have different ranks, or differ from a shared one beside experts whose matrices do not.
+ * @throws {Error} If the matrices of an expert differ from a shared one beside experts whose matrices do not.
  */
-export function keptOf(model: Pick<Model, "layers">): KeptLayer[] {
+export function keptOf(model: Pick<Model, "config" | "layers">): KeptLayer[] {
   return moeLayers(model).map(({ index, block: { experts, constants, skip } }) => {
-    const ranks = experts.map((expert) => rankOf(expert, index)), merged = experts.map((expert) => ownerOf(expert, experts));
+    const channels = experts.map(({ gate }) => matrixShape(gate)[0]);
+    const biases = experts.map((expert) => KINDS.filter((kind) => expert.biases?.[kind]));
+    const ranks = experts.map(rankOf), merged = experts.map((expert) => ownerOf(expert, experts));
     return {
       layer: index,
       experts: experts.map((e) => e.id),
       ...(ranks.some((r) => r !== null) ? { ranks } : {}),
+      ...(channels.some((count) => count !== model.config.moe.intermediate) ? { channels } : {}),
+      ...(biases.some((names) => names.length > 0) ? { biases } : {}),
       ...(merged.some((owner, i) => owner < i) ? { merged } : {}),
       ...(constants ? { constants: [...constants.ids] } : {}),
       ...(areBased(experts, index) ? { based: true as const } : {}),
@@ -94,12 +105,11 @@ function areBased(experts: readonly Expert[], layer: number): boolean {
   return [...bases].some((base) => typeof base !== "number");
 }
 
-function rankOf({ id, gate, up, down }: Expert, layer: number): number | null {
+function rankOf({ gate, up, down }: Expert): NonNullable<KeptLayer["ranks"]>[number] {
   const factor = (matrix: MatrixSource) =>
     "left" in matrix ? matrix.right : "terms" in matrix ? (matrix as BasedSource).terms.right : undefined;
-  const [rank, ...others] = [gate, up, down].map((matrix) => factor(matrix)?.shape[0] ?? null);
-  if (others.every((other) => other === rank)) return rank;
-  throw new Error(
-    `Cannot describe expert ${id} of layer ${layer}: its matrices have the ranks ${[rank, ...others].join(", ")}, expected the same`,
-  );
+  const rank = (matrix: MatrixSource): Rank => factor(matrix)?.shape[0] ?? null, [first, second, third] = [gate, up, down].map(rank);
+  return first === second && second === third ? first : [first, second, third];
 }
+
+const isSize = (value: unknown) => Number.isSafeInteger(value) && (value as number) > 0;

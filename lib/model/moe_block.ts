@@ -6,7 +6,7 @@
 
 import type { MatrixSource } from "../device/device.ts";
 import { moduleNames } from "./architectures.ts";
-import { feedForward, type Find, type KeptLayer } from "./assemble_model.ts";
+import { factors, feedForward, type Find, type KeptLayer, type Rank } from "./assemble_model.ts";
 import { basedSource } from "./based_source.ts";
 import type { Expert, MoeBlock } from "./model.ts";
 import type { ModelConfig } from "./parse_config.ts";
@@ -16,24 +16,39 @@ import type { ModelConfig } from "./parse_config.ts";
  *
  * @param path Of the layer.
  * @param kept What is left of it.
+ * @param shared Intermediate size of the shared expert. @default that of the config
  */
-export function moeBlock(config: ModelConfig, find: Find, path: string, kept: KeptLayer = whole(config)): MoeBlock {
+export function moeBlock(
+  config: ModelConfig,
+  find: Find,
+  path: string,
+  kept: KeptLayer = whole(config),
+  shared: number = config.moe.shared,
+): MoeBlock {
   const { hidden, moe } = config, names = moduleNames(config.architecture, config.raw.model_type), at = `${path}.${names.moe}`;
-  const { experts: ids, ranks, merged, constants, based, skip } = kept;
-  const each = <T>(make: (name: string, outputs: number, inputs: number) => T) => ({
-    gate: make(names.gate, moe.intermediate, hidden),
-    up: make(names.up, moe.intermediate, hidden),
-    down: make(names.down, hidden, moe.intermediate),
-  });
-  const bases = based && each((name, outputs, inputs) => find(`${at}.experts.base.${name}.weight`, [outputs, inputs]));
-  const stored = (number: number, rank: number | null): Omit<Expert, "id"> => {
-    const expert = `${at}.experts.${number}`;
-    const matrices = each((name, outputs, inputs): MatrixSource =>
-      rank === null ? find(`${expert}.${name}.weight`, [outputs, inputs]) : {
-        left: find(`${expert}.${name}.left.weight`, [outputs, rank]),
-        right: find(`${expert}.${name}.right.weight`, [rank, inputs]),
-      }
+  const { experts: ids, ranks, merged, constants, based, skip, channels, biases } = kept;
+  const each = <T>(position: number, make: (kind: Kind, path: string, shape: [outputs: number, inputs: number]) => T) => {
+    const width = channels?.[position] ?? moe.intermediate;
+    return {
+      gate: make("gate", names.gate, [width, hidden]),
+      up: make("up", names.up, [width, hidden]),
+      down: make("down", names.down, [hidden, width]),
+    };
+  };
+  const bases = based && each(0, (_, name, shape) => find(`${at}.experts.base.${name}.weight`, shape));
+  /** What stands at a position, and is the so manieth that is stored. */
+  const stored = (position: number, number: number): Omit<Expert, "id"> => {
+    const expert = `${at}.experts.${number}`, own = ranksOf(ranks?.[position] ?? null);
+    const matrices = each(position, (kind, name, shape): MatrixSource => {
+      const rank = own[kind];
+      return rank === null ? find(`${expert}.${name}.weight`, shape) : factors(find, `${expert}.${name}`, shape, rank);
+    });
+    const vectors = each(
+      position,
+      (kind, name, [outputs]) => biases?.[position].includes(kind) ? [[kind, find(`${expert}.${name}.bias`, [outputs])] as const] : [],
     );
+    const biased = [...vectors.gate, ...vectors.up, ...vectors.down];
+    if (biased.length > 0) return { ...matrices, biases: Object.fromEntries(biased) };
     if (!bases) return matrices;
     const sum = (kind: "gate" | "up" | "down") =>
       basedSource({ base: bases[kind], ...matrices[kind] as Extract<MatrixSource, { left: unknown }> });
@@ -43,7 +58,7 @@ export function moeBlock(config: ModelConfig, find: Find, path: string, kept: Ke
   let count = 0;
   ids.forEach((id, position) => {
     const owner = merged?.[position] ?? position;
-    experts.push({ ...(owner < position ? experts[owner] : stored(count++, ranks?.[position] ?? null)), id });
+    experts.push({ ...(owner < position ? experts[owner] : stored(position, count++)), id });
   });
   return {
     kind: "moe",
@@ -51,15 +66,22 @@ export function moeBlock(config: ModelConfig, find: Find, path: string, kept: Ke
     experts,
     ...(constants ? { constants: { ids: constants, outputs: find(`${at}.experts.constants`, [constants.length, hidden]) } } : {}),
     ...(skip === undefined ? {} : { skip }),
-    ...(names.shared && moe.shared > 0
+    ...(names.shared && shared > 0
       ? {
         shared: {
-          ...feedForward(config, find, `${at}.${names.shared}`, moe.shared),
+          ...feedForward(config, find, `${at}.${names.shared}`, shared),
           ...(names.sharedGate ? { scale: find(`${at}.${names.sharedGate}.weight`, [1, hidden]) } : {}),
         },
       }
       : {}),
   };
+}
+
+type Kind = "gate" | "up" | "down";
+
+function ranksOf(rank: NonNullable<KeptLayer["ranks"]>[number]): Record<Kind, Rank> {
+  const [gate, up, down] = typeof rank === "object" && rank !== null ? rank : [rank, rank, rank];
+  return { gate, up, down };
 }
 
 function whole({ moe }: ModelConfig): KeptLayer {

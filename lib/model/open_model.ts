@@ -12,6 +12,7 @@ import { assembleModel } from "./assemble_model.ts";
 import { expect } from "./expect.ts";
 import { expectOptions } from "./expect_stage.ts";
 import { keptLayers } from "./kept_layers.ts";
+import { keptParts } from "./kept_parts.ts";
 import type { Model } from "./model.ts";
 import { type ModelConfig, parseConfig } from "./parse_config.ts";
 
@@ -45,7 +46,7 @@ export async function openModel(location: string, options: OpenOptions = {}): Pr
     used.add(name);
     return requireTensor(checkpoint, name, shape);
   };
-  const assembly = assembleModel(config, find, keptLayers(config, checkpoint.source.location));
+  const { location: from } = checkpoint.source, assembly = assembleModel(config, find, keptLayers(config, from), keptParts(config, from));
   refuseUnknown(checkpoint, config, used);
   return { config, checkpoint, tokenizer: await openTokenizer(checkpoint), ...assembly };
 }
