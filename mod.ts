@@ -82,6 +82,15 @@ export { type DecomposedModel, decomposeExperts, type DecomposeExpertsOptions } 
 export { recommended, type RecommendedModel, type RecommendedOptions } from "./lib/decompose/recommended.ts";
 export { deltaExperts, type DeltaExpertsOptions } from "./lib/decompose/delta_experts.ts";
 
+// Low-rank linears
+export { rankFor } from "./lib/decompose/rank_for.ts";
+export type { LinearRatios, RatioPlan } from "./lib/decompose/linear_ratios.ts";
+export type { FactoredLinear } from "./lib/decompose/factored_layers.ts";
+export { type FactoredModel, factorLinears, type FactorLinearsOptions } from "./lib/decompose/factor_linears.ts";
+export { allocateRatios, type AllocateRatiosOptions, type RatioAllocation, type TriedRatios } from "./lib/decompose/allocate_ratios.ts";
+export { type BayesianSearch, bayesianSearch, type BayesianSearchOptions, type Evaluated } from "./lib/search/bayesian_search.ts";
+export type { SearchSpace } from "./lib/search/feasible_points.ts";
+
 // Merging
 export type { ExpertClusters } from "./lib/merge/expert_clusters.ts";
 export { clusterExperts, type ExpertFeatures } from "./lib/merge/cluster_experts.ts";
@@ -226,7 +235,9 @@ export { influenceBars } from "./lib/display/influence_bars.ts";
 export { similarityMap, type SimilarityMapOptions } from "./lib/display/similarity_map.ts";
 export { policyCurve } from "./lib/display/policy_curve.ts";
 export { rankMap } from "./lib/display/rank_map.ts";
+export { ratioSearch } from "./lib/display/ratio_search.ts";
 export { receptionTree } from "./lib/display/reception_tree.ts";
+export { retainedVariance } from "./lib/display/retained_variance.ts";
 export { report } from "./lib/display/report.ts";
 export type { Run, RunSection } from "./lib/display/report_page.ts";
 export { type RoutingCounts, routingLoad } from "./lib/display/routing_load.ts";

@@ -86,6 +86,13 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const features = { layers: scores.layers.map(({ layer, experts, scores }) => ({ layer, experts, means: scores })) };
   const fewRanks = { layers: [{ layer: 0, experts: scores.layers[0].experts.map((expert) => ({ expert, rank: 1 })), sum: 8, target: 8 }] };
   const outliers = await winnow.outlierDistribution(device, model, tokens);
+  const space: winnow.SearchSpace = { bounds: [[0, 1]], cost: ([x]) => x, costs: [0, 0.5] };
+  const search = (objective: (point: readonly number[]) => number, space: winnow.SearchSpace) =>
+    winnow.bayesianSearch(objective, space, { evaluations: 2 });
+  const allocate = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, validation: winnow.Sequences) =>
+    winnow.allocateRatios(device, model, tokens, validation, { evaluations: 1 });
+  const allocation = await allocate(device, model, tokens, tokens);
+  using factored = await winnow.factorLinears(device, model, tokens);
   const block = { layers: [0], choice: [0], loss: 1, firstChoices: 1, combinations: 3 },
     stage: winnow.StageStatus = { name: "plan", state: "fresh", stored: true, inputs: [] };
   const run = {
@@ -166,6 +173,18 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.decomposeExperts, [device, model, small]],
     [winnow.expertSpectra, [device, model]],
     [winnow.deltaExperts, [device, model, trace, { ranks: fewRanks }]],
+    [winnow.rankFor, [64, 128, 0.5, 8]],
+    [winnow.factorLinears, [device, model, tokens]],
+    [(ratios: winnow.RatioPlan) => winnow.factorLinears(device, model, tokens, { ratios }), [allocation]],
+    [(ratios: winnow.LinearRatios) => winnow.factorLinears(device, model, tokens, { ratios }), [allocation.tried[0].ratios[0]]],
+    [allocate, [device, model, tokens, tokens]],
+    [search, [([x]: readonly number[]) => x, space]],
+    ...(["bounds", "cost", "costs"] as const).map((name) =>
+      [(value: never) => search(([x]) => x, { ...space, [name]: value }), [space[name]]] as (typeof calls)[number]
+    ),
+    [winnow.retainedVariance, [factored.factorization]],
+    [winnow.ratioSearch, [{ search: allocation }]],
+    [(tried: winnow.TriedRatios[]) => winnow.ratioSearch({ search: { ...allocation, tried } }), [allocation.tried]],
     [winnow.clusterExperts, [features, budget]],
     [winnow.routerSimilarity, [device, model, tokens]],
     [winnow.dominantClusters, [scores, await winnow.routerSimilarity(device, model, tokens), { ratio: 0.5 }]],
@@ -416,6 +435,9 @@ Deno.test("every function that takes options says what is none: a number, a prom
     expertSpectra: [(o) => winnow.expertSpectra(device, model, o)],
     recommended: [(o) => winnow.recommended(device, model, tokens, o)],
     deltaExperts: [(o) => winnow.deltaExperts(device, model, trace, o), { share: 0.02 }],
+    factorLinears: [(o) => winnow.factorLinears(device, model, tokens, o)],
+    allocateRatios: [(o) => winnow.allocateRatios(device, model, tokens, tokens, o), { evaluations: 1 }],
+    bayesianSearch: [(o) => winnow.bayesianSearch(([x]) => x, { bounds: [[0, 1]] }, o), { evaluations: 2 }],
     routerSimilarity: [(o) => winnow.routerSimilarity(device, model, tokens, o)],
     dominantClusters: [(o) => winnow.dominantClusters(scores, similarity, o)],
     alignExperts: [(o) => winnow.alignExperts(device, model, { layers: [] }, o)],

@@ -99,6 +99,12 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         unitScores: (d, o) => winnow.unitScores(d, model, sequences, { ...o, kinds: ["experts", "channels", "layers"] }),
         maskedLosses: (d, o) => winnow.maskedLosses(d, model, sequences, structures, o),
         policyGradientSearch: (d, o) => winnow.policyGradientSearch(d, model, sequences, units, { ...o, steps: 2 }),
+        factorLinears: async (d, o) =>
+          (await winnow.factorLinears(d, model, sequences, { ...o, ratios: 0.5, multiple: 2, group: 2 }))[Symbol.dispose](),
+        allocateRatios: (d, o) => {
+          const few = { share: 0.6, slack: 0.4, evaluations: 3, initial: 1, candidates: 5, multiple: 2 };
+          return winnow.allocateRatios(d, model, sequences, sequences.slice(0, 2), { ...o, ...few });
+        },
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),
         blockOutputLoss: (d, o) => winnow.blockOutputLoss(d, model, winnow.pruneExperts(model, { layers: [] }), sequences, o),

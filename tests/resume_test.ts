@@ -4,6 +4,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import * as winnow from "../mod.ts";
 import { readWide } from "../lib/checkpoint/read_wide.ts";
 import type { Device, MatrixSource, TensorSource } from "../lib/device/device.ts";
+import { matrixParts } from "../lib/device/matrix_parts.ts";
 import { openDevice } from "../lib/device/open_device.ts";
 import { measure } from "../lib/evaluate/measure.ts";
 import { type Batch, batchSequences } from "../lib/model/batch.ts";
@@ -228,6 +229,35 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     "sparsify, SparseGPT": async (d, o) => {
       using made = await winnow.sparsify(d, less, sequences, { ...o, carrier: "sparsegpt", scope: "experts", blockSize: 16 });
       return await linearsIn(made);
+    },
+    factorLinears: async (d, o) => {
+      using made = await winnow.factorLinears(d, less, sequences, { ...o, ratios: 0.5, group: 2 });
+      const weights = [];
+      for (const { attention, block } of made.layers) {
+        const matrices = block.kind === "dense"
+          ? []
+          : block.experts.flatMap(({ gate, up, down, biases }) => [gate, up, down, ...Object.values(biases ?? {})]);
+        for (const matrix of [...Object.values(attention), ...matrices]) {
+          for (const part of matrixParts(matrix)) weights.push(await readWide(part));
+        }
+      }
+      return [made.factorization, weights];
+    },
+    allocateRatios: (d, o) => {
+      const few = { share: 0.7, slack: 0.5, evaluations: 4, initial: 1, candidates: 10 };
+      return winnow.allocateRatios(d, less, sequences, sequences.slice(1), { ...o, ...few });
+    },
+    bayesianSearch: async (d, o) => {
+      const { best, evaluated } = await winnow.bayesianSearch(
+        async ([x, y]) => {
+          using point = d.tensor(Float32Array.of(x, y), [1, 2]);
+          using squares = d.squares(point);
+          return (await d.read(squares))[0];
+        },
+        { bounds: [[-1, 2], [-2, 1]] },
+        { ...o, evaluations: 6, initial: 2, candidates: 10 },
+      );
+      return [best, evaluated];
     },
     outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
     unitScores: (d, o) => winnow.unitScores(d, model, sequences, { ...o, kinds: ["experts", "channels", "attention groups", "layers"] }),

@@ -11,7 +11,8 @@ import { expectModel, expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
 import { passStreams } from "../model/pass_streams.ts";
-import { loadPredictor, predictionOverlaps } from "../model/prediction_overlaps.ts";
+import { predictionOverlaps } from "../model/prediction_overlaps.ts";
+import { loadPredictor } from "../model/prediction_pairs.ts";
 import { pause, type StageOptions } from "../model/stage_options.ts";
 
 /** Agreement of two models. */

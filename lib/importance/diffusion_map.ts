@@ -4,7 +4,8 @@
  * @module
  */
 
-import { EigenvalueDecomposition, Matrix } from "npm:ml-matrix@6.15.1";
+import { Matrix } from "npm:ml-matrix@6.15.1";
+import { symmetricEigen } from "../device/cpu/symmetric_eigen.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import { median } from "./median.ts";
@@ -64,18 +65,17 @@ export function diffusionMap(points: ArrayLike<number>, width: number, options: 
   if (n <= dims) throw new RangeError(`Cannot make a diffusion map of ${n} points: expected at least ${dims + 1} for ${dims} coordinates`);
   const squares = squaredDistances(points, n, width), kernelWidth = sigma === "median" ? medianDistance(squares, n) : sigma;
   const walk = symmetricWalk(squares, n, kernelWidth, alpha);
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(walk, { assumeSymmetric: true });
-  const order = [...realEigenvalues.keys()].sort((a, b) => realEigenvalues[b] - realEigenvalues[a]);
-  const column = (i: number) => eigenvectorMatrix.getColumn(order[i]), constant = column(0), coordinates = new Float64Array(n * dims);
+  const { values: eigenvalues, vectors } = symmetricEigen(Float64Array.from(walk.to1DArray()), n, n);
+  const column = (i: number) => vectors.subarray(i * n, (i + 1) * n), constant = column(0), coordinates = new Float64Array(n * dims);
   for (let d = 0; d < dims; d++) {
-    const values = column(d + 1).map((value, i) => value / constant[i]);
+    const values = Array.from(column(d + 1), (value, i) => value / constant[i]);
     const sign = Math.sign(values.reduce((most, value) => Math.abs(value) > Math.abs(most) ? value : most, 0));
     values.forEach((value, i) => coordinates[i * dims + d] = sign * value);
   }
   if (!coordinates.every(Number.isFinite)) {
     throw new RangeError(`Cannot make a diffusion map of ${n} points: to a kernel as narrow as ${kernelWidth}, they are not connected`);
   }
-  return { sigma: kernelWidth, eigenvalues: Float64Array.from(order, (i) => realEigenvalues[i]), coordinates };
+  return { sigma: kernelWidth, eigenvalues, coordinates };
 }
 
 /** `[n, n]` */

@@ -10,7 +10,8 @@ import { attend, blockInput, blockOutput } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { Model } from "../model/model.ts";
-import { loadPredictor, predictionOverlaps } from "../model/prediction_overlaps.ts";
+import { predictionOverlaps } from "../model/prediction_overlaps.ts";
+import { loadPredictor } from "../model/prediction_pairs.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
 import { pause } from "../model/stage_options.ts";
 

@@ -5,10 +5,9 @@
  */
 
 import type { Device, Tensor } from "../device/device.ts";
-import { forwardLayer } from "../model/decoder_layer.ts";
 import type { LoadedLayer } from "../model/load_layer.ts";
-import { pause } from "../model/stage_options.ts";
-import { InputWatch, type MetInput, type RoutedInput } from "./input_watch.ts";
+import { eachInput } from "./each_input.ts";
+import type { RoutedInput } from "./input_watch.ts";
 import type { Linear } from "./linears.ts";
 import type { ResidualStreams } from "./residual_streams.ts";
 
@@ -41,56 +40,30 @@ export async function inputSums(
   kind: SumKind,
   stack: DisposableStack,
 ): Promise<Map<string, InputSums>> {
-  const { device, model: { config }, signal } = streams, sums = new Map<string, InputSums>();
-  const columns = new Map(linears.map(({ name, weight }) => [name, weight.shape[1]]));
-  /** The sums of linears that meet the same, and how many inputs they have. */
-  const entry = (names: Iterable<string>): { sum: InputSums; width: number } | undefined => {
-    const wanted = [...names].filter((name) => columns.has(name));
-    if (wanted.length === 0) return undefined;
-    const width = columns.get(wanted[0])!;
-    const sum = sums.get(wanted[0]) ?? { tokens: 0, ...(kind === "products" ? {} : { squares: new Float64Array(width) }) };
-    for (const name of wanted) sums.set(name, sum);
-    return { sum, width };
-  };
-  const addProducts = (sum: InputSums, product: () => Tensor) => {
-    if (!sum.products) return void (sum.products = stack.use(product()));
-    using more = product();
-    device.add(sum.products, more);
-  };
-  const addPlain = async ({ input, names }: MetInput) => {
-    const found = entry(names);
-    if (!found) return;
-    found.sum.tokens += input.shape[0];
-    if (kind === "products") return addProducts(found.sum, () => device.vjp.linearWeight(input, input));
-    addSquares(found.sum.squares!, await device.read(input), found.width, 0, input.shape[0]);
-  };
-  const addRouted = async (input: Tensor, routed: RoutedInput) => {
-    const entries = routed.names.map(entry);
-    if (!entries.some((found) => found)) return;
-    const counts = new Float64Array(entries.length), wide = input.shape[1];
-    for (const e of await device.readIndices(routed.table)) if (e < counts.length) counts[e]++;
-    const values = kind === "products" ? undefined : await device.read(input);
-    const shares = kind === "gated squares" ? await sharesOf(device, routed) : undefined;
-    let first = 0;
-    for (const [e, found] of entries.entries()) {
-      const count = counts[e], start = first;
-      first += count;
-      if (!found || count === 0) continue;
-      await pause(signal);
-      found.sum.tokens += count;
-      if (values) addSquares(found.sum.squares!, values, wide, start, count, shares);
-      else {
-        const shapes = entries.map((_, i): [number, number] => i === e ? [found.width, found.width] : [0, 0]);
-        addProducts(found.sum, () => device.vjp.expertMatrices(input, input, routed.order, shapes));
+  const { device } = streams, sums = new Map<string, InputSums>();
+  /** The numbers of the latest input, and the shares of its rows: neighbours meet the same. */
+  let latest: { input: Tensor; values: Float32Array; shares?: Float32Array } | undefined;
+  await eachInput(streams, weights, linears, async ({ names, width, input, first, count, routed }) => {
+    const sum = sums.get(names[0]) ?? { tokens: 0, ...(kind === "products" ? {} : { squares: new Float64Array(width) }) };
+    for (const name of names) sums.set(name, sum);
+    sum.tokens += count;
+    if (count === 0) return;
+    if (kind !== "products") {
+      if (latest?.input !== input) {
+        const shares = routed && kind === "gated squares" ? await sharesOf(device, routed.by) : undefined;
+        latest = { input, values: await device.read(input), shares };
       }
+      return addSquares(sum.squares!, latest.values, input.shape[1], first, count, latest.shares);
     }
-  };
-  for await (const { hidden, segments } of streams.each()) {
-    using watch = new InputWatch(device, weights);
-    forwardLayer(watch.device, config, weights, hidden, segments);
-    for (const met of watch.met) await (met.routed ? addRouted(met.input, met.routed) : addPlain(met));
-    await device.sync();
-  }
+    const add = (product: Tensor) => {
+      if (!sum.products) return void (sum.products = stack.use(product));
+      using more = product;
+      device.add(sum.products, more);
+    };
+    if (!routed) return add(device.vjp.linearWeight(input, input));
+    const shapes = routed.by.names.map((_, i): [number, number] => i === routed.position ? [width, width] : [0, 0]);
+    add(device.vjp.expertMatrices(input, input, routed.by.order, shapes));
+  });
   return sums;
 }
 

@@ -19,17 +19,24 @@ export class ResidualStreams implements Disposable {
   #taken = 0;
   #scratch = new Scratch();
   #stored: Stored[] = [];
-  readonly #batches: readonly Batch[];
+  readonly #batches: readonly (Batch & { group: number })[];
 
   /**
    * @param sequences Token ids.
+   * @param signal Stops what goes through the streams.
+   * @param group So many consecutive sequences are a group; no batch holds tokens of two. By default all are one.
    * @throws {TypeError} If these are no sequences.
    * @throws {RangeError} If an id is outside the vocabulary.
    */
-  constructor(readonly device: Device, readonly model: Model, sequences: Sequences, readonly signal?: AbortSignal) {
+  constructor(readonly device: Device, readonly model: Model, sequences: Sequences, readonly signal?: AbortSignal, group = Infinity) {
     // What experts work with is as large as their outputs, or as wide as they are.
     const { hidden, moe } = model.config, width = Math.max(1, moe.intermediate / hidden);
-    this.#batches = batchSequences(model.config, sequences, batchTokens(model.config, moe.topK * width));
+    const batchesOf = (some: Sequences) => batchSequences(model.config, some, batchTokens(model.config, moe.topK * width)),
+      all = batchesOf(sequences);
+    const groups = Array.from({ length: Math.ceil(sequences.length / group) }, (_, g) => sequences.slice(g * group, (g + 1) * group));
+    this.#batches = groups.length > 1
+      ? groups.flatMap((some, group) => batchesOf(some).map((batch) => ({ ...batch, group })))
+      : all.map((batch) => ({ ...batch, group: 0 }));
   }
 
   /** In all batches. */
@@ -62,14 +69,14 @@ export class ResidualStreams implements Disposable {
   }
 
   /** Copies of the streams, batch by batch; they are given back when the next one is asked for. */
-  async *each(): AsyncGenerator<{ hidden: Tensor; segments: readonly Segment[] }> {
+  async *each(): AsyncGenerator<{ hidden: Tensor; segments: readonly Segment[]; group: number }> {
     const width = this.model.config.hidden;
-    for (const [b, { ids, segments }] of this.#batches.entries()) {
+    for (const [b, { ids, segments, group }] of this.#batches.entries()) {
       await pause(this.signal);
       const values = new Float32Array(ids.length * width);
       await this.#stored[b].read(0, values);
       using hidden = this.device.tensor(values, [ids.length, width]);
-      yield { hidden, segments };
+      yield { hidden, segments, group };
     }
   }
 

@@ -5,13 +5,14 @@
  */
 
 import { Scratch } from "../checkpoint/scratch.ts";
-import type { Device, TensorSource } from "../device/device.ts";
+import { BYTES, type Device, type TensorSource } from "../device/device.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Sequences } from "../model/batch.ts";
 import { loadLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { advance } from "../model/stage_options.ts";
 import { type InputSums, inputSums } from "./input_sums.ts";
+import { linearRuns } from "./linear_runs.ts";
 import { expectWholeMatrices, type Linear, mapLinears } from "./linears.ts";
 import { maskLinear, type PrunedLinear, prunedSource, updateLinear } from "./prune_linear.ts";
 import { ResidualStreams } from "./residual_streams.ts";
@@ -145,7 +146,7 @@ async function* prunedLinears(
   await streams.takeThrough(before);
   using weights = await loadLayer(device, model.config, layer);
   const kind = ({ "wanda": "squares", "moe-pruner": "gated squares", "sparsegpt": "products" } as const)[carrier];
-  for (const run of kind === "products" ? runsOf(linears) : [linears]) {
+  for (const run of kind === "products" ? linearRuns(linears, BYTES.F32) : [linears]) {
     using stack = new DisposableStack();
     const sums = await inputSums(streams, weights, run, kind, stack);
     let latest: { sum: InputSums; curvature: InputCurvature } | undefined; // neighbours meet the same
@@ -162,20 +163,4 @@ async function* prunedLinears(
       }
     }
   }
-}
-
-/** Bytes of sums of products held at a time; those of a single linear may be more. */
-const HELD = 2 ** 30;
-
-/** Consecutive linears whose sums of products may be held together, at most: many share theirs. */
-function runsOf(linears: readonly Linear[]): Linear[][] {
-  const runs: Linear[][] = [];
-  let held = Infinity;
-  for (const linear of linears) {
-    const bytes = 4 * linear.weight.shape[1] ** 2;
-    if (held + bytes > HELD) runs.push([]), held = 0;
-    runs.at(-1)!.push(linear);
-    held += bytes;
-  }
-  return runs;
 }

@@ -147,6 +147,18 @@ Deno.test("decompositionErrors() shows the error that was minimised, and counts 
   assertMatch(shown["text/plain"], /error of outputs, mean over experts; 1 matrices stayed dense/);
 });
 
+Deno.test("retainedVariance() shows what factors lose by kind, and counts ranks for want of tokens and dense linears", () => {
+  const shown = winnow.retainedVariance(sample.factorization), { data } = specOf(shown);
+  assertEquals(data.filter(({ x }) => x.length > 0).map(({ name, y }) => [name, y]), [["queries and keys", [0.25]], ["gate", [0.125]]]);
+  assertMatch(shown["text/plain"], /of a kind; 1 of smaller rank, for want of tokens; 1 stayed dense\nlayer 1: queries and keys 0.25/);
+});
+
+Deno.test("ratioSearch() draws the least so far, and what was tried where there is one search", () => {
+  const one = specOf(sample.charts["ratioSearch()"]()).data, two = specOf(sample.charts["ratioSearch() of two"]()).data;
+  assertEquals(one.map(({ y }) => y), [[4, 2, 3], [4, 2, 2]]);
+  assertEquals(two.map(({ name, y }) => [name, y]), [["5×1", [4, 2, 2]], ["random", [4, 2, 2]]]);
+});
+
 Deno.test("charts of next to nothing are drawn all the same", () => {
   const one = { layers: [{ layer: 0, experts: [0], scores: Float64Array.of(0) }] };
   checkChart(winnow.expertImportance({ ...sample.scores, ...one, unseen: [] }));
@@ -165,6 +177,8 @@ Deno.test("charts of next to nothing are drawn all the same", () => {
       winnow.rankMap({ layers: [] }),
       winnow.layerBudgets({ layers: [] }),
       winnow.decompositionErrors([]),
+      winnow.retainedVariance([]),
+      winnow.ratioSearch({}),
       winnow.receptionTree({ layers: [], blocks: [] }),
     ]
   ) {

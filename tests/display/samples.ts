@@ -9,6 +9,7 @@ import type {
   Lineage,
   PruningBudget,
   RankPlan,
+  RatioAllocation,
   ReceptionFieldPlan,
   RoutingCounts,
   Shown,
@@ -77,6 +78,27 @@ export const decomposition = [["gate", 0.25], ["up", 0.5], ["down", 0.125]].map(
   ...{ layer: 1, expert: 2, matrix: matrix as "gate", rank: 3 as number | null, relativeError: relativeError as number },
   relativeOutputError: null,
 }));
+export const factorization = [["attention/q_proj", "qk", 0.75, 8], ["experts/2/gate", "gate", 0.875, 3], ["experts/2/up", "up", 1, null]]
+  .map((
+    [linear, role, retained, rank],
+  ) => ({
+    ...{
+      layer: 1,
+      linear: linear as string,
+      role: role as "qk",
+      tokens: 40,
+      wanted: 8,
+      rank: rank as number | null,
+      retained: retained as number,
+    },
+    entries: { before: 512, after: 400 },
+  }));
+const RATIOS = { qk: 0.5, o: 0.5, gate: 0.75, up: 0.75, down: 0.75 };
+export const allocation: RatioAllocation = {
+  layers: [{ layer: 1, ...RATIOS }],
+  best: 1,
+  tried: [4, 2, 3].map((objective) => ({ ratios: [RATIOS], share: 0.75, perplexity: objective - 0.5, divergence: 500, objective })),
+};
 export const history = Array.from({ length: 40 }, (_, i) => ({ step: i + 1, loss: 2 / (i + 1), learningRate: 1e-3, gradientNorm: 1 }));
 export const policy = {
   history: [3, 2, 2.5, 1].map((loss, i) => ({ step: i + 1, losses: [loss, loss + 0.5, NaN], baseline: loss, learningRate: 0.1 })),
@@ -136,6 +158,9 @@ export const charts: Record<string, () => Shown> = {
   "singularSpectra()": () => winnow.singularSpectra(spectra, ranks),
   "singularSpectra() of a layer": () => winnow.singularSpectra(spectra, ranks, { layer: 1 }),
   "decompositionErrors()": () => winnow.decompositionErrors(decomposition),
+  "retainedVariance()": () => winnow.retainedVariance(factorization),
+  "ratioSearch()": () => winnow.ratioSearch({ "5×1": allocation }),
+  "ratioSearch() of two": () => winnow.ratioSearch({ "5×1": allocation, random: { ...allocation, best: 0 } }),
   "routingLoad()": () => winnow.routingLoad(before, after),
   "accuracyAgainstSize()": () => winnow.accuracyAgainstSize(points),
   "lossCurve()": () => winnow.lossCurve({ tuned: history, short: history.slice(0, 5) }),

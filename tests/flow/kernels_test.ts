@@ -73,6 +73,8 @@ async function definitions(store: string) {
     "alignExperts": stages.alignExperts({ model, clusters }),
     "perplexity": stages.perplexity({ model: deltas, heldOut: tokens }),
     "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
+    "factorLinears": stages.factorLinears({ model, tokens }, { ratios: 0.5 }),
+    "allocateRatios": stages.allocateRatios({ model, tokens, validation: tokens }, { evaluations: 1 }),
     "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
     "unitScores": stages.unitScores({ model: whole, tokens }),
     "policyGradientSearch": stages.policyGradientSearch({ model: whole, tokens, initial }, { steps: 1 }),

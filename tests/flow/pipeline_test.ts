@@ -3,7 +3,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
 import { allocateRanks, type RankPlan } from "../../lib/decompose/allocate_ranks.ts";
+import type { RatioAllocation } from "../../lib/decompose/allocate_ratios.ts";
 import type { DecomposedModel } from "../../lib/decompose/decompose_experts.ts";
+import type { FactoredModel } from "../../lib/decompose/factor_linears.ts";
 import type { RecommendedModel } from "../../lib/decompose/recommended.ts";
 import type { TunedModel } from "../../lib/finetune/finetune.ts";
 import type { Flow } from "../../lib/flow/flow.ts";
@@ -186,6 +188,12 @@ async function everything(flow: Flow) {
     flow.stage(`surprise ${i}`, stages.perplexity({ model, heldOut: held }))
   );
   const best: Stage<RecommendedModel> = flow.stage("best", stages.recommended({ model, tokens }, { share: 0.3 }));
+  const ratios: Stage<RatioAllocation> = flow.stage(
+    "ratios",
+    stages.allocateRatios({ model, tokens, validation: held }, { share: 0.7, slack: 0.5, evaluations: 3, initial: 1 }),
+  );
+  const factored: Stage<FactoredModel> = flow.stage("factored", stages.factorLinears({ model, tokens, ratios }, { multiple: 4 }));
+  const ofFactored = flow.stage("perplexity of factored", stages.perplexity({ model: factored, heldOut: held }));
   const outliers: Stage<OutlierDistribution> = flow.stage("outliers", stages.outlierDistribution({ model, tokens }, { threshold: 6 }));
   const sparsity = flow.stage("sparsity", stages.owlSparsity({ outliers }, { sparsity: 0.6 }));
   const pattern = flow.stage("pattern", stages.owlPattern({ outliers }));
@@ -240,6 +248,7 @@ async function everything(flow: Flow) {
     ofMeans,
     influence,
     ofShorter,
+    ofFactored,
     sparse,
     zeros,
     losses,
@@ -252,7 +261,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 15, "a ready-made stage is not in this flow"); // nine sources; pruning and sparsity twice, perplexity five times
+    assertEquals(Object.keys(stages).length, lines.length - 16, "a ready-made stage is not in this flow"); // nine sources; pruning and sparsity twice, perplexity six times
 
     const again = await open(),
       { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
@@ -265,8 +274,10 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     assertEquals((await again.run(exhaustive, { onComputed })).layers.length, 4);
     assertEquals((await again.run(counted, { onComputed })).layers[3].scores.length, 3);
     assertEquals((await again.run(clusters, { onComputed })).layers.length, 4);
-    for (const name of ["ofDeltas", "ofMerged", "ofMeans"] as const) assert((await again.run(others[name], { onComputed })).perplexity > 1);
     assertEquals((await again.run(others.losses, { onComputed })).length, 1);
+    for (const name of ["ofDeltas", "ofMerged", "ofMeans", "ofFactored"] as const) {
+      assert((await again.run(others[name], { onComputed })).perplexity > 1);
+    }
     const { entries, zeros: count } = await again.run(zeros, { onComputed });
     assert(count > 0.55 * entries && count < 0.9 * entries, `${count} of ${entries}`);
     assertEquals(computed, []);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { EigenvalueDecomposition, Matrix } from "npm:ml-matrix@6.15.1";
+import { symmetricEigen } from "./symmetric_eigen.ts";
 
 /** The `count` largest eigenvalues, falling, and their eigenvectors as rows, of a symmetric matrix `[n, n]`, which is overwritten. */
 export type Eigen = (
@@ -100,13 +100,8 @@ function falling(values: Float32Array, vectors: Float32Array<ArrayBuffer>, n: nu
   return result;
 }
 
-/** {@linkcode Eigen} without LAPACK, in float64. */
+/** {@linkcode Eigen} without LAPACK. */
 export const scriptEigen: Eigen = (matrix, n, count) => {
-  if (n === 0 || count === 0) return { values: new Float64Array(), vectors: new Float32Array() };
-  const rows = Array.from({ length: n }, (_, i) => Float64Array.from(matrix.subarray(i * n, (i + 1) * n)));
-  const { realEigenvalues, eigenvectorMatrix } = new EigenvalueDecomposition(new Matrix(rows), { assumeSymmetric: true });
-  const order = realEigenvalues.map((_, i) => i).sort((a, b) => realEigenvalues[b] - realEigenvalues[a]).slice(0, count);
-  const vectors = new Float32Array(count * n);
-  order.forEach((column, i) => vectors.set(eigenvectorMatrix.getColumn(column), i * n));
-  return { values: Float64Array.from(order, (column) => realEigenvalues[column]), vectors };
+  const { values, vectors } = symmetricEigen(matrix, n, count);
+  return { values, vectors: Float32Array.from(vectors) };
 };

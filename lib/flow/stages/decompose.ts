@@ -7,11 +7,14 @@
 import type { Trace } from "../../calibrate/calibrate.ts";
 import { allocateRanks, type RankPlan } from "../../decompose/allocate_ranks.ts";
 import { allocateRanksGlobally } from "../../decompose/allocate_ranks_globally.ts";
+import { allocateRatios } from "../../decompose/allocate_ratios.ts";
 import { decomposeExperts } from "../../decompose/decompose_experts.ts";
 import { deltaExperts } from "../../decompose/delta_experts.ts";
 import { type ExpertSpectra, expertSpectra } from "../../decompose/expert_spectra.ts";
+import { factorLinears } from "../../decompose/factor_linears.ts";
+import type { RatioPlan } from "../../decompose/linear_ratios.ts";
 import { recommended } from "../../decompose/recommended.ts";
-import { DECOMPOSITION, SEARCH } from "../../device/kernel_texts.ts";
+import { DECOMPOSITION, SEARCH, SPARSIFICATION } from "../../device/kernel_texts.ts";
 import type { ExpertScores } from "../../importance/expert_scores.ts";
 import type { Sequences } from "../../model/batch.ts";
 import type { Model } from "../../model/model.ts";
@@ -48,6 +51,23 @@ export const decomposeStages = {
       options: Plain<typeof deltaExperts, "ranks">,
       context,
     ) => deltaExperts(context.device, model, trace, { ...options, ranks, ...control(context) }),
+  ),
+  allocateRatios: around(
+    { version: 1, kernels: SPARSIFICATION },
+    (
+      { model, tokens, validation }: { model: Model; tokens: Sequences; validation: Sequences },
+      options: Plain<typeof allocateRatios>,
+      context,
+    ) => allocateRatios(context.device, model, tokens, validation, { ...options, ...control(context) }),
+  ),
+  /** Ratios are an input, or an option. */
+  factorLinears: around(
+    { version: 1, kernels: SPARSIFICATION, codec: modelCodec<Awaited<ReturnType<typeof factorLinears>>>() },
+    (
+      { model, tokens, ratios }: { model: Model; tokens: Sequences; ratios?: RatioPlan },
+      options: Plain<typeof factorLinears>,
+      context,
+    ) => factorLinears(context.device, model, tokens, { ...options, ...(ratios && { ratios }), ...control(context) }),
   ),
   recommended: around(
     { version: 1, kernels: [...SEARCH, ...DECOMPOSITION], codec: modelCodec<Awaited<ReturnType<typeof recommended>>>() },
