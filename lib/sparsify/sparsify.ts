@@ -15,6 +15,7 @@ import { type InputSums, inputSums } from "./input_sums.ts";
 import { expectWholeMatrices, type Linear, mapLinears } from "./linears.ts";
 import { maskLinear, type PrunedLinear, prunedSource, updateLinear } from "./prune_linear.ts";
 import { ResidualStreams } from "./residual_streams.ts";
+import { runsOf } from "./runs_of.ts";
 import { type InputCurvature, inputCurvature } from "./sparse_gpt.ts";
 import { type Carrier, type PlannedLayer, planOf, type SparsifyOptions } from "./sparsify_options.ts";
 
@@ -162,20 +163,4 @@ async function* prunedLinears(
       }
     }
   }
-}
-
-/** Bytes of sums of products held at a time; those of a single linear may be more. */
-const HELD = 2 ** 30;
-
-/** Consecutive linears whose sums of products may be held together, at most: many share theirs. */
-function runsOf(linears: readonly Linear[]): Linear[][] {
-  const runs: Linear[][] = [];
-  let held = Infinity;
-  for (const linear of linears) {
-    const bytes = 4 * linear.weight.shape[1] ** 2;
-    if (held + bytes > HELD) runs.push([]), held = 0;
-    runs.at(-1)!.push(linear);
-    held += bytes;
-  }
-  return runs;
 }
