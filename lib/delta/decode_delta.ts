@@ -5,7 +5,6 @@
  */
 
 import { readWide } from "../checkpoint/read_wide.ts";
-import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import type { TensorSource } from "../device/device.ts";
 import { type ComponentGroup, type CompressedDelta, type DeltaLinear, placeOf } from "./compressed_delta.ts";
 import type { DeltaArray, DeltaRecord, FactorArray } from "./encode_delta.ts";

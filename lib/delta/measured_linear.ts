@@ -4,7 +4,6 @@
  * @module
  */
 
-import { readWide } from "../checkpoint/read_wide.ts";
 import type { DeltaLinear } from "./compressed_delta.ts";
 import { tunedSource } from "./delta_values.ts";
 import { differenceOf, type LinearPair } from "./model_pair.ts";

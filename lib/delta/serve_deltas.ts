@@ -16,7 +16,7 @@ import { denseMatrices } from "../model/dense_matrices.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
 import { applyDelta } from "./apply_delta.ts";
-import { type CompressedDelta, type DeltaLinear } from "./compressed_delta.ts";
+import type { CompressedDelta, DeltaLinear } from "./compressed_delta.ts";
 import { type ServedLayer, servedLayer } from "./served_layer.ts";
 
 /** A sequence for one of the models that are served. */
