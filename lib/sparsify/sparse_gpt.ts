@@ -4,11 +4,11 @@
  * @module
  */
 
-import type { Device, Tensor } from "../device/device.ts";
+import type { Device } from "../device/device.ts";
 import { openBlas } from "../device/cpu/blas.ts";
 import { type InverseFactor, scriptInverseFactor } from "../device/cpu/inverse_factor.ts";
-import { pause } from "../model/stage_options.ts";
 import type { Amount } from "./amounts.ts";
+import { eachColumn } from "./column_loop.ts";
 import { eachLowest } from "./each_lowest.ts";
 
 export interface SparseGptOptions {
@@ -53,12 +53,9 @@ export function inputCurvature(
 }
 
 /**
- * Takes weights out and changes those to the right of them so that outputs change least (SparseGPT, algorithm 1): column by column, what goes leaves an error
- * e = w / U_jj, and the weights to the right change by -e · U_j. Of each block of columns, over all rows together, the ⌊size · sparsity⌋ lowest w² / U_jj² go,
- * of equal ones the first in row-major order (the released code takes all that are equal); with a pattern, n of every m neighbours, chosen when the columns
- * before them are done.
- *
- * Within a block the loop runs here, in float64; what earlier blocks change of a block is a product on the device.
+ * Takes weights out and changes those to the right of them so that outputs change least (SparseGPT, algorithm 1), by {@linkcode eachColumn}. Of each block of
+ * columns, over all rows together, the ⌊size · sparsity⌋ lowest w² / U_jj² go, of equal ones the first in row-major order (the released code takes all that
+ * are equal); with a pattern, n of every m neighbours, chosen when the columns before them are done.
  *
  * @param weights `[rows, columns]`; changed in place.
  */
@@ -71,68 +68,27 @@ export async function sparseGpt(
   blockSize: number,
   signal?: AbortSignal,
 ): Promise<void> {
-  const rows = weights.length / columns, u = (i: number, j: number) => factor[i * columns + j];
+  const rows = weights.length / columns;
   for (const j of dead) for (let r = 0; r < rows; r++) weights[r * columns + j] = 0;
-  using stack = new DisposableStack();
-  const errors: { first: number; width: number; values: Tensor }[] = [];
-  for (let first = 0; first < columns; first += blockSize) {
-    await pause(signal);
-    const width = Math.min(blockSize, columns - first), change = await changeOf(device, errors, rows, columns, factor, first, width);
-    const block = Array.from(
-      { length: width },
-      (_, c) => Float64Array.from({ length: rows }, (_, r) => weights[r * columns + first + c] - (change ? change[r * width + c] : 0)),
-    );
-    const goes = new Uint8Array(rows * width), error = new Float32Array(rows * width), line = new Float64Array(rows);
-    /** Marks the lowest of the columns from c on, up to `end`, over rows [top, bottom). */
-    const mark = (top: number, bottom: number, c: number, end: number, count: number) => {
-      const across = end - c, scores = new Float64Array((bottom - top) * across);
-      for (let k = c; k < end; k++) {
-        const pivot = u(first + k, first + k);
-        for (let r = top; r < bottom; r++) scores[(r - top) * across + k - c] = (block[k][r] / pivot) ** 2;
-      }
-      eachLowest(scores, count, (i) => goes[(top + Math.floor(i / across)) * width + c + i % across] = 1);
-    };
-    if (!("m" in amount)) mark(0, rows, 0, width, Math.floor(rows * width * amount.sparsity));
-    for (let c = 0; c < width; c++) {
-      if ("m" in amount && c % amount.m === 0) {
-        for (let r = 0; r < rows; r++) mark(r, r + 1, c, c + amount.m, amount.n);
-      }
-      const column = block[c], j = first + c, pivot = u(j, j);
-      for (let r = 0; r < rows; r++) {
-        const i = r * width + c;
-        line[r] = goes[i] ? column[r] / pivot : 0;
-        error[i] = line[r];
-        weights[r * columns + j] = goes[i] ? 0 : column[r];
-      }
-      for (let k = c + 1; k < width; k++) {
-        const step = u(j, first + k), later = block[k];
-        for (let r = 0; r < rows; r++) later[r] -= line[r] * step;
-      }
+  let block: readonly Float64Array[] = [], first = 0, goes = new Uint8Array();
+  /** Marks the lowest of the columns from c on, up to `end`, over rows [top, bottom). */
+  const mark = (top: number, bottom: number, c: number, end: number, count: number) => {
+    const across = end - c, scores = new Float64Array((bottom - top) * across);
+    for (let k = c; k < end; k++) {
+      const pivot = factor[(first + k) * (columns + 1)];
+      for (let r = top; r < bottom; r++) scores[(r - top) * across + k - c] = (block[k][r] / pivot) ** 2;
     }
-    errors.push({ first, width, values: stack.use(device.tensor(error, [rows, width])) });
-  }
-}
-
-/** What the errors of earlier blocks take from a block of weights, `[rows, width]`: Σ of errors · U. */
-async function changeOf(
-  device: Device,
-  errors: readonly { first: number; width: number; values: Tensor }[],
-  rows: number,
-  columns: number,
-  factor: Float64Array,
-  first: number,
-  width: number,
-): Promise<Float32Array | undefined> {
-  if (errors.length === 0) return undefined;
-  using sum = device.tensor(new Float32Array(rows * width), [rows, width]);
-  for (const before of errors) {
-    const part = new Float32Array(width * before.width); // of U, transposed: as a weight
-    for (let c = 0; c < width; c++) {
-      for (let k = 0; k < before.width; k++) part[c * before.width + k] = factor[(before.first + k) * columns + first + c];
-    }
-    using steps = device.tensor(part, [width, before.width]);
-    using change = device.linear(before.values, steps);
-    device.add(sum, change);
-  }
-  return await device.read(sum);
+    eachLowest(scores, count, (i) => goes[(top + Math.floor(i / across)) * block.length + c + i % across] = 1);
+  };
+  await eachColumn(device, weights, columns, factor, blockSize, {
+    begin: (next, start) => {
+      block = next, first = start, goes = new Uint8Array(rows * next.length);
+      if (!("m" in amount)) mark(0, rows, 0, next.length, Math.floor(rows * next.length * amount.sparsity));
+    },
+    column: (c) => {
+      if (!("m" in amount) || c % amount.m !== 0) return;
+      for (let r = 0; r < rows; r++) mark(r, r + 1, c, c + amount.m, amount.n);
+    },
+    value: (c, r, current) => goes[r * block.length + c] ? 0 : current,
+  }, signal);
 }
