@@ -19,7 +19,7 @@ import { factorsOf, modulate, type Slice, sumFactors } from "./modulation.ts";
 import { part, type Range, split, whole } from "./ranges.ts";
 import type { GpuOrder } from "./slot_order.ts";
 import { WORK } from "./submission.ts";
-import { format, type FORMATS, type GpuTensor, onGpu } from "./tensor.ts";
+import { format, type GpuTensor, onGpu } from "./tensor.ts";
 
 /** Elements of the scratch. */
 const SCRATCH = 2 ** 24;
