@@ -69,7 +69,6 @@ for (const [name, reference] of Object.entries(SPP_REFERENCES)) {
     const trainable = [...adapters.values.values()].reduce((sum, { length }) => sum + length, 0), steps = stepsOn(device, name);
     assertEquals(trainable, reference.trainable);
     const losses = await trained(device, sparse, adapters, calibration, steps);
-    if (Deno.env.get("SPP_SHOW")) console.log(name, losses);
     // A step changes the loss by 3e-4 at first, later by 1e-3.
     losses.forEach((loss, i) =>
       assert(Math.abs(loss - reference.losses[i]) < tolerance * 0.05, `loss ${i}: ${loss}, not ${reference.losses[i]}`)
