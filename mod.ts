@@ -140,9 +140,9 @@ export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/
 export { annealTopK, type TopKSchedule } from "./lib/finetune/anneal_top_k.ts";
 export type { TrainingPoint } from "./lib/finetune/training_state.ts";
 export type { Example } from "./lib/finetune/examples.ts";
-export { MOE_I2_RECIPE, type Recipe, ROUTER_RECIPE, SEER_RECIPE } from "./lib/finetune/recipe.ts";
+export { MOE_I2_RECIPE, type Recipe, ROUTER_RECIPE, SEER_RECIPE, SPP_RECIPE } from "./lib/finetune/recipe.ts";
 export type { Target } from "./lib/finetune/adapter_sites.ts";
-export type { Adapters } from "./lib/finetune/adapters.ts";
+export type { AdapterKind, Adapters } from "./lib/finetune/adapters.ts";
 export { mergeAdapters } from "./lib/finetune/merge_adapters.ts";
 export { saveAdapters } from "./lib/finetune/save_adapters.ts";
 

@@ -120,6 +120,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
           const terms = { entropy: 0.1, balance: 0.1, topK: { to: 1 } };
           return winnow.finetune(d, partly, examples, { ...o, ...recipe, ...terms, targets: ["router"] });
         },
+        "finetune, SPP": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, adapter: "spp", dropout: 0.5 }),
         "finetune, layer by layer": (d, o) => winnow.finetune(d, partly, examples, { ...o, ...recipe, residentBytes: 0 }),
         ...Object.fromEntries(MIDDLES.map((middle) => [`trainDecoder, ${middle.kind}`, (d: Device, o: winnow.StageOptions) => {
           const shape = { vocabulary: 96, hidden: 4, layers: 1, heads: 1, intermediate: 2, middle };

@@ -5,7 +5,7 @@
  */
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
-import type { Device } from "../device/device.ts";
+import { BYTES, type Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
@@ -14,7 +14,7 @@ import { advance, pause } from "../model/stage_options.ts";
 import { type InputSums, inputSums } from "../sparsify/input_sums.ts";
 import { mapLinears } from "../sparsify/linears.ts";
 import { ResidualStreams } from "../sparsify/residual_streams.ts";
-import { runsOf } from "../sparsify/runs_of.ts";
+import { linearRuns } from "../sparsify/linear_runs.ts";
 import { type CompressDeltaOptions, inStages, plansOf } from "./compress_options.ts";
 import type { ComponentGroup, CompressedDelta, DeltaLinear } from "./compressed_delta.ts";
 import { type Components, deltaSvd } from "./delta_svd.ts";
@@ -142,7 +142,7 @@ async function compressedLayer(
   for (let g = 0; g < bitGroups; g++) {
     for (const [s, stage] of inStages(pairs.filter((pair) => plans.get(pair)!.groups[g].count > 0)).entries()) {
       const weighed = stage.map((pair) => ({ name: pair.name, weight: pair.base, pair }));
-      for (const [r, run] of runsOf(weighed).entries()) {
+      for (const [r, run] of linearRuns(weighed, BYTES.F32).entries()) {
         const name = `layer ${layer.index}, bits ${g}, stage ${s}, run ${r}`, mine = run.map(({ pair }) => pair);
         const known = await resume?.get(name) as KeptGroups | undefined, kept = known ?? await compute(mine, g);
         if (!known) await resume?.put(name, kept);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { TensorSource } from "../device/device.ts";
+import type { MatrixSource, TensorSource } from "../device/device.ts";
 import type { DecoderLayer, Model, RowSource } from "../model/model.ts";
 
 /** Gives another weight for the one at a place, such as "embedding" or "2/attention/q_proj.bias". */
@@ -24,8 +24,8 @@ export function mapRest<M extends Pick<Model, "embedding" | "layers" | "norm" | 
 
 function mapLayer(layer: DecoderLayer, change: ChangeRest): DecoderLayer {
   const at = <S extends TensorSource>(name: string, weight: S) => change(`${layer.index}/${name}`, weight), { block } = layer;
-  const vectors = Object.entries(layer.attention).map(([name, weight]): [string, TensorSource] =>
-    weight.shape.length === 2 ? [name, weight] : [name, at(`attention/${name}`, weight)]
+  const vectors = Object.entries(layer.attention).map(([name, weight]): [string, MatrixSource] =>
+    "left" in weight || weight.shape.length === 2 ? [name, weight] : [name, at(`attention/${name}`, weight)]
   );
   const scale = block.kind === "moe" ? block.shared?.scale : undefined;
   return {

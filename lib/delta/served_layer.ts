@@ -52,6 +52,7 @@ export async function servedLayer(
   const left = stack.use(await loadAttention(device, config, lefts)); // norm and biases are the layer's own
   const right = new Map<string, Tensor>();
   for (const [name, source] of Object.entries(rights.attention)) {
+    if ("left" in source) throw new Error(`Cannot serve differences: "${name}" of layer ${layer.index} is of low rank`);
     if (source.shape.length === 2) right.set(attentionName(name), stack.use(await device.load(source)));
   }
   const tensors: Record<string, Tensor> = {};

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkedModulated } from "./checked_modulated.ts";
 import { checkedNeuronsVjp } from "./checked_neurons.ts";
 import { checkAttention } from "./checks/segments.ts";
 import { checkGates } from "./checks/routing.ts";
@@ -39,7 +40,13 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
     training.checkMatrices(x, matrices, side);
     training.checkCount("experts" in matrices ? matrices.experts.count : matrices.shapes.length, orders.get(order)!);
   };
+  const modulated = checkedModulated(device, vjp, {
+    floats,
+    weights,
+    experts: (x, { part, order }, side) => (ordered(x, order), matrices(x, order, part, side)),
+  });
   return {
+    modulated: modulated.modulated,
     order(table, experts) {
       all(["U32"], [table]);
       training.checkTable(table, experts);
@@ -77,6 +84,7 @@ export function checkedTraining(device: Training, home: Home, kind: string): Tra
     },
     vjp: {
       ...checkedNeuronsVjp(vjp, home, kind),
+      ...modulated.vjp,
       linear(dy, weight) {
         floats(dy), weights(weight);
         if (weight.shape.length !== 2 || dy.shape.at(-1) !== weight.shape[0]) {

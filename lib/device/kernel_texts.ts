@@ -31,6 +31,9 @@ import linear from "../../kernels/linear.wgsl" with { type: "text" };
 import linearBack from "../../kernels/linear_back.wgsl" with { type: "text" };
 import linearFew from "../../kernels/linear_few.wgsl" with { type: "text" };
 import multiply from "../../kernels/multiply.wgsl" with { type: "text" };
+import modulate from "../../kernels/modulate.wgsl" with { type: "text" };
+import modulateDownVjp from "../../kernels/modulate_down_vjp.wgsl" with { type: "text" };
+import modulateUpVjp from "../../kernels/modulate_up_vjp.wgsl" with { type: "text" };
 import outer from "../../kernels/outer.wgsl" with { type: "text" };
 import overlap from "../../kernels/overlap.wgsl" with { type: "text" };
 import packHeads from "../../kernels/pack_heads.wgsl" with { type: "text" };
@@ -112,6 +115,9 @@ export const TRAINING: readonly string[] = [
   expertRuns,
   gatesVjp,
   linearBack,
+  modulate,
+  modulateDownVjp,
+  modulateUpVjp,
   outer,
   rmsNormVjp,
   scale,

@@ -7,6 +7,7 @@
  * @module
  */
 
+import type { Modulated, ModulatedVjp } from "./modulated.ts";
 import type { NeuronsVjp } from "./neurons.ts";
 import type { AttentionOptions, Experts, Heads, Ranking, RouterRule, Tensor } from "./types.ts";
 
@@ -47,7 +48,7 @@ export interface AdamOptions {
 }
 
 /** Operations for training, beside those of `Device`. */
-export interface Training {
+export interface Training extends Modulated {
   /** Sorts the slots of a table `[tokens, ranks]` of experts. Slots without an expert come last. */
   order(table: Tensor, experts: number): SlotOrder;
   /** Rows in the order of their expert `[slots, width]`: from `[tokens, width]`, a token's row for each of its slots, or from `[tokens, ranks, width]`. */
@@ -63,7 +64,7 @@ export interface Training {
   /** One step of AdamW, in place on value and moments. */
   adam(value: Tensor, gradient: Tensor, moments: { first: Tensor; second: Tensor }, options: AdamOptions): void;
 
-  readonly vjp: NeuronsVjp & {
+  readonly vjp: NeuronsVjp & ModulatedVjp & {
     /** To x of x · weightᵀ: dy `[rows, out]` · weight `[out, in]`. */
     linear(dy: Tensor, weight: Tensor): Tensor;
     /** To the weight of x · weightᵀ: dyᵀ · x, `[out, in]`. */

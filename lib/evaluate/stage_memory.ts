@@ -162,9 +162,10 @@ function decompositionHeld(matrices: readonly MatrixSource[]): HeldBytes[] {
   return [{ stage: "decomposeExperts", what: "factors in float32", bytes, inMemory: Math.min(bytes, SCRATCH_MEMORY) }];
 }
 
-function trainingHeld(model: DescribedModel, { rank, targets, batch, maxLength }: Recipe): HeldBytes[] {
+function trainingHeld(model: DescribedModel, { adapter, rank, targets, batch, maxLength }: Recipe): HeldBytes[] {
   const sites = model.layers.flatMap((layer) => adapterSites(model, layer)).filter(({ target }) => targets.includes(target));
-  const trained = sites.flatMap((site) => Object.values(adapterShapes(site, rank))).reduce((sum, shapes) => sum + sizeOf(shapes), 0);
+  const about = { kind: adapter, rank };
+  const trained = sites.flatMap((site) => Object.values(adapterShapes(site, about))).reduce((sum, shapes) => sum + sizeOf(shapes), 0);
   const all = model.layers.reduce((sum, layer) => sum + layerBytes(layer), 0), resident = all <= RESIDENT;
   const loaded = model.layers.map(loadedBytes), step = batch * maxLength;
   return [

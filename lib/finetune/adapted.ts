@@ -1,10 +1,11 @@
 /**
- * Products with weights that may have low-rank corrections, recorded on a tape.
+ * Products with weights that may have adapters, recorded on a tape.
  *
  * @module
  */
 
 import type { Experts, Tensor } from "../device/device.ts";
+import type { Modulation, SortedExperts } from "../device/modulated.ts";
 import { partShapes } from "../device/part_extent.ts";
 import type { ExpertPart, MatrixStack, SlotOrder } from "../device/vjp.ts";
 import { sortedBiases } from "../model/sorted_biases.ts";
@@ -13,6 +14,7 @@ import type { Tape } from "./tape.ts";
 
 /** LoRA: x · weightᵀ + scale · dropout(x) · downᵀ · upᵀ. */
 export interface Correction<Matrix> {
+  readonly factors: false;
   /** `[rank, in]` */
   readonly down: Matrix;
   /** `[out, rank]` */
@@ -22,15 +24,22 @@ export interface Correction<Matrix> {
   readonly dropout: { readonly rate: number; readonly seed: number };
 }
 
-/** Corrections of one layer's weights. */
-export interface LayerAdapters {
-  readonly linear: ReadonlyMap<Tensor, Correction<Tensor>>;
-  readonly experts: ReadonlyMap<ExpertPart, Correction<MatrixStack>>;
+/** SPP: x · weightᵀ + dropout(x) · (scale · R(down) ⊙ up ⊙ weight)ᵀ. */
+export interface Factors extends Omit<Modulation, "identity"> {
+  readonly factors: true;
+  readonly dropout: Correction<Tensor>["dropout"];
 }
 
-/** x · weightᵀ + bias, corrected. */
+/** Adapters of one layer's weights. */
+export interface LayerAdapters {
+  readonly linear: ReadonlyMap<Tensor, Correction<Tensor> | Factors>;
+  readonly experts: ReadonlyMap<ExpertPart, Correction<MatrixStack> | Factors>;
+}
+
+/** x · weightᵀ + bias, adapted. */
 export function adaptedLinear(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
   const { device } = tape, { vjp } = device, correction = adapters?.linear.get(weight);
+  if (correction?.factors && correction.dropout.rate === 0) return modulated(tape, x, weight, correction, bias);
   const y = tape.keep(device.linear(x, weight, bias));
   tape.record(y, [x, weight, bias], (dy) => {
     if (tape.flows(x)) tape.push(x, vjp.linear(dy, weight));
@@ -38,6 +47,7 @@ export function adaptedLinear(tape: Tape, adapters: LayerAdapters | undefined, x
     if (bias && tape.flows(bias)) tape.push(bias, columnSums(tape, dy));
   });
   if (!correction) return y;
+  if (correction.factors) return recordSum(tape, y, modulated(tape, x, weight, correction));
   return corrected(tape, x, y, correction, {
     apply: (x, matrix) => device.linear(x, matrix),
     toInput: (dy, matrix) => vjp.linear(dy, matrix),
@@ -87,23 +97,19 @@ function expertProduct(
   const apply = (x: Tensor, part: ExpertPart) => partProduct(tape, adapters, x, order, part);
   const dense = part("dense"), right = part("right"), left = part("left");
   const whole = dense && apply(x, dense), factored = left && right && apply(apply(x, right), left);
-  if (!whole || !factored) return (whole ?? factored)!;
-  const y = tape.keep(tape.device.widen(whole)); // each row is zero in one of the two
-  tape.device.add(y, factored);
-  tape.record(y, [whole, factored], (dy) => {
-    for (const term of [whole, factored]) tape.push(term, tape.device.widen(dy));
-  });
-  return y;
+  return whole && factored ? recordSum(tape, whole, factored) : (whole ?? factored)!; // of both, each row is zero in one
 }
 
 function partProduct(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, order: SlotOrder, part: ExpertPart): Tensor {
   const { device } = tape, { vjp } = device, correction = adapters?.experts.get(part);
+  if (correction?.factors && correction.dropout.rate === 0) return modulated(tape, x, { part, order }, correction);
   const y = tape.keep(device.expertLinear(x, order, part));
   tape.record(y, [x, part], (dy) => {
     if (tape.flows(x)) tape.push(x, vjp.expertLinear(dy, order, part));
     if (tape.flows(part)) tape.push(part, vjp.expertMatrices(dy, x, order, partShapes(part)));
   });
   if (!correction) return y;
+  if (correction.factors) return recordSum(tape, y, modulated(tape, x, { part, order }, correction));
   return corrected(tape, x, y, correction, {
     apply: (x, stack) => device.expertLinear(x, order, stack),
     toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
@@ -154,6 +160,36 @@ function corrected<Matrix>(
     }
   });
   return sum;
+}
+
+/** The product with a weight times its factors: with the weight as well where nothing is dropped, else of the rest alone, for what dropout leaves of x. */
+function modulated(tape: Tape, x: Tensor, weights: Tensor | SortedExperts, { dropout, ...factors }: Factors, bias?: Tensor): Tensor {
+  const { device } = tape, { vjp } = device, { rate, seed } = dropout, modulation = { ...factors, identity: rate === 0 };
+  const drop = (value: Tensor) => rate > 0 ? device.dropout(value, rate, seed) : undefined,
+    { down: { tensor: down }, up: { tensor: up } } = factors;
+  const y = (() => {
+    using dropped = drop(x);
+    return tape.keep(device.modulated(dropped ?? x, weights, modulation, bias));
+  })();
+  tape.record(y, [x, down, up], (dy) => {
+    using dropped = drop(x);
+    const slopes = vjp.modulation(dy, dropped ?? x, weights, modulation);
+    tape.push(down, slopes.down), tape.push(up, slopes.up);
+    if (!tape.flows(x)) return;
+    if (rate === 0) return tape.push(x, vjp.modulated(dy, weights, modulation));
+    using toKept = vjp.modulated(dy, weights, modulation);
+    tape.push(x, device.dropout(toKept, rate, seed));
+  });
+  return y;
+}
+
+function recordSum(tape: Tape, a: Tensor, b: Tensor): Tensor {
+  const y = tape.keep(tape.device.widen(a));
+  tape.device.add(y, b);
+  tape.record(y, [a, b], (dy) => {
+    for (const term of [a, b]) tape.push(term, tape.device.widen(dy));
+  });
+  return y;
 }
 
 /** silu(gate) * up. */

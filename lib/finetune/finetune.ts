@@ -1,5 +1,5 @@
 /**
- * Fine-tuning with low-rank adapters.
+ * Fine-tuning with adapters.
  *
  * @module
  */
@@ -57,8 +57,11 @@ export interface TunedModel extends Model {
 }
 
 /**
- * Trains low-rank adapters on attention and experts (LoRA; MoE-I², third stage) by AdamW on the mean token loss, the rest of the model frozen. On a
- * low-rank expert both factors get an adapter.
+ * Trains adapters on attention and experts (LoRA; MoE-I², third stage) by AdamW on the mean token loss, the rest of the model frozen. On a low-rank expert
+ * both factors get an adapter.
+ *
+ * A sparse model stays as sparse with `adapter: "spp"` (see `SPP_RECIPE`), whose adapters multiply weights, or "masked-lora", which forgets what LoRA did to
+ * zeros once it is trained: see {@linkcode AdapterKind}. Plain LoRA fills them.
  *
  * A step of a small model keeps its activations, up to about 1 GiB; a larger one holds the input of every layer, one layer's weights, and at most about
  * 1 GiB of activations in one layer, and runs every layer twice. The bits are the same.
@@ -98,7 +101,7 @@ export async function finetune(
   const usable = tokenizeExamples(model, examples, recipe.maxLength);
   const perEpoch = Math.ceil(usable.length / recipe.batch), steps = Math.max(1, Math.round(perEpoch * recipe.epochs));
   const schedule = topKSchedule(model, recipe, steps);
-  const adapters = createAdapters(model, recipe);
+  const adapters = createAdapters(model, { ...recipe, kind: recipe.adapter });
   for (const [name, values] of await trainedRouters(model, recipe.targets)) adapters.values.set(name, values);
   if (adapters.values.size === 0) {
     throw new RangeError(`Cannot fine-tune: the model has none of the targets ${recipe.targets.join(", ")}`);

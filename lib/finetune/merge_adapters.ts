@@ -5,22 +5,19 @@
  */
 
 import { heldSource } from "../checkpoint/held_source.ts";
-import { readWide } from "../checkpoint/read_wide.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { adapterSites, type Site } from "./adapter_sites.ts";
+import { adaptedSource } from "./adapted_source.ts";
 import { adapterOf, type Adapters, adapterShapes, expectAdapters, sizeOf } from "./adapters.ts";
 
-/** A product to add to a matrix: up `[out, rank]` · down `[rank, in]`. */
-interface Update {
-  up: Float32Array;
-  down: Float32Array;
-}
-
 /**
- * A model whose weights include the adapters: W + alpha / rank · up · down in float32, worked out whenever a weight is read. Nothing is stored twice, and
- * every stage takes it as it takes any other model. Saved, it has the types that the weights had before, unless `saveModel` is told otherwise.
+ * A model whose weights include the adapters, as {@linkcode AdapterKind} tells, in float32, worked out whenever a weight is read. Nothing is stored twice,
+ * and every stage takes it as it takes any other model. Saved, it has the types that the weights had before, unless `saveModel` is told otherwise.
+ *
+ * With adapters of the kinds `spp` and `masked-lora` a weight is 0 exactly where it was before, bit for bit, also in the type that it had: a number that
+ * this type would round to 0 becomes its smallest.
  *
  * @param model The model that the adapters were trained on, or one with the same shapes.
  * @throws {TypeError} If these are no adapters.
@@ -48,23 +45,22 @@ export function mergeAdapters(model: Model, adapters: Adapters): Model {
 }
 
 function mergeLayer(model: Model, layer: DecoderLayer, adapters: Adapters, used: Set<string>): DecoderLayer {
-  const { rank, alpha } = adapters, scale = alpha / rank;
   let merged = layer;
   for (const site of adapterSites(model, layer)) {
-    const parts = adapterOf(adapters, layer, site, "merge the adapter"), shapes = adapterShapes(site, rank);
+    const parts = adapterOf(adapters, layer, site, "merge the adapter"), shapes = adapterShapes(site, adapters);
     if (!parts) continue;
     for (const end of Object.keys(parts)) used.add(`${layer.index}/${site.key}/${end}`);
     merged = replace(merged, site, (source, index) => {
       if (site.kind === "router") return whole(source, parts.weight);
       if (site.kind === "linear") {
         const up = Float32Array.from(site.pieces.flatMap((_, i) => [...parts[site.pieces.length > 1 ? `up.${i}` : "up"]]));
-        return corrected(source, { up, down: parts.down }, rank, scale);
+        return adaptedSource(source, { up, down: parts.down }, adapters);
       }
       const slice = (end: string) => {
         const start = sizeOf(shapes[end].slice(0, index));
         return parts[end].subarray(start, start + sizeOf([shapes[end][index]]));
       };
-      return corrected(source, { up: slice("up"), down: slice("down") }, rank, scale);
+      return adaptedSource(source, { up: slice("up"), down: slice("down") }, adapters);
     });
   }
   return merged;
@@ -89,24 +85,4 @@ function replace(layer: DecoderLayer, site: Site, change: (source: TensorSource,
 
 function whole({ dtype, origin = dtype, shape }: TensorSource, values: Float32Array<ArrayBuffer>): TensorSource {
   return { ...heldSource(values, shape), origin };
-}
-
-function corrected(source: TensorSource, { up, down }: Update, rank: number, scale: number): TensorSource {
-  const [rows, columns] = source.shape;
-  return {
-    dtype: "F32",
-    origin: source.origin ?? source.dtype,
-    shape: source.shape,
-    read: async (into) => {
-      const values = await readWide(source);
-      for (let i = 0; i < rows; i++) {
-        const row = values.subarray(i * columns, (i + 1) * columns);
-        for (let k = 0; k < rank; k++) {
-          const factor = scale * up[i * rank + k], line = k * columns;
-          for (let j = 0; j < columns; j++) row[j] += factor * down[line + j];
-        }
-      }
-      into.set(new Uint8Array(values.buffer));
-    },
-  };
 }

@@ -6,11 +6,12 @@
 
 import type { Device, Tensor } from "../device/device.ts";
 import { partExtent } from "../device/part_extent.ts";
-import type { LoadedLayer } from "../model/load_layer.ts";
+import type { ExpertPart, MatrixStack } from "../device/vjp.ts";
+import type { LoadedLayer, LoadedMoe } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
-import type { Correction, LayerAdapters } from "./adapted.ts";
+import type { Correction, Factors, LayerAdapters } from "./adapted.ts";
 import { adapterSites, type Site, type Target } from "./adapter_sites.ts";
-import { type Adapters, adapterShapes } from "./adapters.ts";
+import { type Adapters, adapterShapes, rowsOf } from "./adapters.ts";
 import { expertParts } from "./expert_parts.ts";
 
 /** What is trained, with AdamW's moments. */
@@ -33,8 +34,7 @@ export interface Dropout {
 /** All that is trained, by the names of `Adapters.values`. */
 export class Parameters implements Disposable {
   readonly all = new Map<string, Parameter>();
-  readonly #scale: number;
-  readonly #rank: number;
+  readonly #about: Pick<Adapters, "kind" | "rank" | "alpha">;
   readonly #sites: ReadonlyMap<DecoderLayer, readonly Site[]>;
   readonly #byTensor = new Map<Tensor, Parameter>();
   readonly #tensors: DisposableStack;
@@ -42,16 +42,16 @@ export class Parameters implements Disposable {
   constructor(
     device: Device,
     model: Model,
-    { rank, alpha, values }: Adapters,
+    { kind, rank, alpha, values }: Adapters,
     targets: readonly Target[],
     moments?: (name: string, state: "first" | "second") => Float32Array<ArrayBuffer>,
   ) {
     using made = new DisposableStack();
-    this.#scale = alpha / rank, this.#rank = rank;
+    this.#about = { kind, rank, alpha };
     this.#sites = new Map(model.layers.map((l) => [l, adapterSites(model, l).filter(({ target }) => targets.includes(target))]));
     for (const [layer, sites] of this.#sites) {
       for (const site of sites) {
-        for (const [end, shapes] of Object.entries(adapterShapes(site, rank))) {
+        for (const [end, shapes] of Object.entries(adapterShapes(site, this.#about))) {
           // Single matrices have their shape, stacks are flat.
           const name = `${layer.index}/${site.key}/${end}`, numbers = values.get(name)!;
           const tensor = (values: Float32Array<ArrayBuffer>) =>
@@ -89,23 +89,30 @@ export class Parameters implements Disposable {
 
   /** Corrections of the weights of a layer. */
   adapters(layer: DecoderLayer, weights: LoadedLayer, dropout: Dropout): LayerAdapters {
-    const linear = new Map<Tensor, Correction<Tensor>>(), experts = new Map(), scale = this.#scale;
+    const linear = new Map<Tensor, Correction<Tensor> | Factors>(), experts = new Map<ExpertPart, Correction<MatrixStack> | Factors>();
+    const { kind, rank, alpha } = this.#about, spp = kind === "spp";
     for (const site of this.#sites.get(layer)!) {
-      const name = `${layer.index}/${site.key}`, value = (end: string) => this.all.get(`${name}/${end}`)!.value;
-      const common = { scale, dropout: { rate: dropout.rate, seed: dropout.rate > 0 ? dropout.seed(name) : 0 } };
-      if (site.kind === "linear") {
-        site.pieces.forEach(({ find }, i) => {
-          linear.set(find(weights), { down: value("down"), up: value(site.pieces.length > 1 ? `up.${i}` : "up"), ...common });
-        });
-      } else if (site.kind === "experts" && weights.block.kind === "moe") {
-        const { kind, role } = site.part, shapes = adapterShapes(site, this.#rank);
-        const part = expertParts(weights.block.experts).find((p) => p.kind === kind && p.role === role)!;
-        const [rows, columns] = partExtent(part);
-        experts.set(part, {
-          down: { tensor: value("down"), shapes: shapes.down, extent: [this.#rank, columns] },
-          up: { tensor: value("up"), shapes: shapes.up, extent: [rows, this.#rank] },
-          ...common,
-        });
+      if (site.kind === "router") continue;
+      const name = `${layer.index}/${site.key}`, shapes = adapterShapes(site, this.#about);
+      const value = (end: string) => this.all.get(`${name}/${end}`)!.value,
+        stack = (end: string) => ({ tensor: value(end), shapes: shapes[end] });
+      const common = { scale: alpha / rank, dropout: { rate: dropout.rate, seed: dropout.rate > 0 ? dropout.seed(name) : 0 } };
+      if (site.kind === "experts") {
+        const part = expertParts((weights.block as LoadedMoe).experts).find((p) => p.kind === site.part.kind && p.role === site.part.role)!;
+        const [out, width] = partExtent(part), factors = { down: stack("down"), up: stack("up"), ...common };
+        if (spp) experts.set(part, { factors: true, ...factors });
+        else {
+          const [down, up] = [{ ...factors.down, extent: [rank, width] as const }, { ...factors.up, extent: [out, rank] as const }];
+          experts.set(part, { factors: false, ...common, down, up });
+        }
+        continue;
+      }
+      let first = 0;
+      for (const [i, { find, rows }] of site.pieces.entries()) {
+        const up = site.pieces.length > 1 ? `up.${i}` : "up", within = { first, rows: rowsOf(site) };
+        if (spp) linear.set(find(weights), { factors: true, down: stack("down"), up: stack(up), within, ...common });
+        else linear.set(find(weights), { factors: false, down: value("down"), up: value(up), ...common });
+        first += rows;
       }
     }
     return { linear, experts };

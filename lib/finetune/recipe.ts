@@ -5,9 +5,12 @@
  */
 
 import { type Target, TARGETS } from "./adapter_sites.ts";
+import { ADAPTER_KINDS, type AdapterKind } from "./adapters.ts";
 
 /** Numbers of a fine-tuning that its result depends on. */
 export interface Recipe {
+  /** What an adapter makes of its weight; zeros of a sparse model outlive all but "lora". @default "lora" */
+  adapter: AdapterKind;
   /** Rank of the adapters. @default 8 */
   rank: number;
   /** Adapters count alpha / rank times. @default 16 */
@@ -49,6 +52,7 @@ export interface Recipe {
 }
 
 const DEFAULTS: Recipe = {
+  adapter: "lora",
   rank: 8,
   alpha: 16,
   dropout: 0,
@@ -96,6 +100,20 @@ export const ROUTER_RECIPE: Partial<Recipe> = { targets: ["router"], learningRat
  */
 export const SEER_RECIPE: Partial<Recipe> = { targets: ["attention", "experts", "router"], entropy: 0.01 };
 
+/**
+ * SPP's recovery of a sparse model (arXiv 2405.16057 and its code, for LLaMA-7B): adapters that multiply, on all linears. Batch and epochs are those
+ * of `finetune`; the code takes 128 examples and 3 epochs of Alpaca.
+ */
+export const SPP_RECIPE: Partial<Recipe> = {
+  adapter: "spp",
+  rank: 16,
+  alpha: 32,
+  dropout: 0.05,
+  targets: ["attention", "experts", "shared", "dense"],
+  learningRate: 4e-3,
+  warmup: 0.03,
+};
+
 /** A whole recipe, its targets in their order. @throws {RangeError|TypeError} If a value makes no sense, by name. */
 export function checkedRecipe(asked: Partial<Recipe>): Recipe {
   const given = Object.entries(asked).filter(([name, value]) => Object.hasOwn(DEFAULTS, name) && value !== undefined);
@@ -103,6 +121,7 @@ export function checkedRecipe(asked: Partial<Recipe>): Recipe {
   const whole = (value: number) => Number.isSafeInteger(value) && value >= 1;
   const number = (value: unknown) => typeof value === "number";
   const rules: [keyof Recipe, string, boolean][] = [
+    ["adapter", `one of ${ADAPTER_KINDS.join(", ")}`, ADAPTER_KINDS.includes(recipe.adapter)],
     ...(["rank", "batch", "maxLength"] as const).map((name) =>
       [name, "a whole number of at least 1", whole(recipe[name])] as [keyof Recipe, string, boolean]
     ),

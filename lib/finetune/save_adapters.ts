@@ -33,8 +33,9 @@ interface Matrix {
  * @param folder The target; one that holds adapters is replaced.
  * @param base Path or name of the checkpoint that PEFT should load under them: the untuned model as `saveModel` wrote it in native form.
  * @throws {RangeError} If the adapters do not fit the model, which was pruned since.
- * @throws {Error} If PEFT can load no such base or adapter: low-rank experts or attention, lost heads and channels, biases of experts, unequal counts of experts, another number of experts a token than in the
- * base's config, routers trained as a whole, shared experts or dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
+ * @throws {Error} If PEFT can load no such base or adapter: adapters of another kind than "lora", low-rank experts or attention, lost heads and channels,
+ * biases of experts, unequal counts of experts, another number of experts a token than in the base's config, routers trained as a whole, shared experts or
+ * dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
  *
  * @example
  * ```ts
@@ -99,6 +100,8 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   const refuse = (why: string) => {
     throw unloadable(folder, why);
   };
+  const { kind = "lora" } = tuned.adapters;
+  if (kind !== "lora") refuse(`they are "${kind}", which PEFT ${kind === "spp" ? "does not know" : "would merge without the mask"}`);
   const layers = moeLayers(tuned), counts = new Set(layers.map((l) => l.block.experts.length));
   if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
   const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));

@@ -14,8 +14,8 @@ const HELD = 2 ** 30;
  *
  * @param bytes Of a number of the sums `[in, in]`.
  */
-export function linearRuns(linears: readonly Linear[], bytes: number): Linear[][] {
-  const runs: Linear[][] = [];
+export function linearRuns<L extends Linear>(linears: readonly L[], bytes: number): L[][] {
+  const runs: L[][] = [];
   let held = Infinity;
   for (const linear of linears) {
     const more = bytes * linear.weight.shape[1] ** 2;

@@ -16,7 +16,6 @@ import { linearRuns } from "./linear_runs.ts";
 import { expectWholeMatrices, type Linear, mapLinears } from "./linears.ts";
 import { maskLinear, type PrunedLinear, prunedSource, updateLinear } from "./prune_linear.ts";
 import { ResidualStreams } from "./residual_streams.ts";
-import { runsOf } from "./runs_of.ts";
 import { type InputCurvature, inputCurvature } from "./sparse_gpt.ts";
 import { type Carrier, type PlannedLayer, planOf, type SparsifyOptions } from "./sparsify_options.ts";
 

@@ -80,6 +80,7 @@ async function definitions(store: string) {
     "policyGradientSearch": stages.policyGradientSearch({ model: whole, tokens, initial }, { steps: 1 }),
     "maskedLosses": stages.maskedLosses({ model: whole, tokens, plans }),
     "finetune": stages.finetune({ model: small, examples, teacher: model }, few),
+    "finetune, SPP": stages.finetune({ model: small, examples }, { ...few, adapter: "spp" }),
     "trainDecoder, dense": stages.trainDecoder({ tokens }, { shape: shapeWith({ kind: "dense", intermediate: 4 }), steps: 1 }),
     "trainDecoder, moe": stages.trainDecoder({ tokens }, { shape: shapeWith(mixture), steps: 1 }),
     "trainDecoder, peer": stages.trainDecoder({ tokens, heldOut: tokens, start }, { shape: shapeWith(peer), steps: 1 }),
@@ -119,7 +120,7 @@ Deno.test({
           const result: unknown = await run(values[name] as never, (options ?? {}) as never, {
             device,
             emit: () => {},
-            folder: `${store}/own`,
+            folder: `${store}/own of ${name}`,
           });
           await device.sync();
           if (typeof result === "object" && result !== null && Symbol.dispose in result) (result as Disposable)[Symbol.dispose]();

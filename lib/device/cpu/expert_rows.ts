@@ -57,7 +57,7 @@ export function unsortRows(cpu: Cpu, x: CpuTensor, { tokens, ranks, slots, start
 }
 
 /** A matrix for each expert, or none. */
-function matricesOf(matrices: ExpertPart | MatrixStack): (StoredMatrix | undefined)[] {
+export function matricesOf(matrices: ExpertPart | MatrixStack): (StoredMatrix | undefined)[] {
   if ("experts" in matrices) {
     const { kind, role } = matrices;
     return (matrices.experts as CpuExperts).experts.map(({ [kind]: matrix }) =>
@@ -87,13 +87,13 @@ export function expertLinearVjp(cpu: Cpu, dy: CpuTensor, order: CpuOrder, matric
 }
 
 /** Rows may be wider than an expert's matrix: ranks differ, and all rows are as wide as the widest. What is beyond is zero. */
-function eachExpert(
+export function eachExpert(
   cpu: Cpu,
   x: CpuTensor,
   { starts, slots }: CpuOrder,
   used: ExpertPart | MatrixStack,
   outputs: 0 | 1,
-  apply: (rows: number, input: Block, matrix: StoredMatrix, output: Block) => void,
+  apply: (rows: number, input: Block, matrix: StoredMatrix, output: Block, expert: number) => void,
 ): CpuTensor {
   const width = x.shape[1], wide = partExtent(used)[outputs];
   const result = new CpuTensor(cpu.memory, "F32", [slots.length, wide]), y = result.f32;
@@ -102,7 +102,7 @@ function eachExpert(
     if (!matrix || rows === 0) return y.fill(0, starts[e] * wide, starts[e + 1] * wide);
     if (matrix.shape[outputs] < wide) y.fill(0, starts[e] * wide, starts[e + 1] * wide);
     const input = { data: x.f32.subarray(starts[e] * width), stride: width };
-    apply(rows, input, matrix, { data: y.subarray(starts[e] * wide), stride: wide });
+    apply(rows, input, matrix, { data: y.subarray(starts[e] * wide), stride: wide }, e);
   });
   y.fill(0, starts.at(-1)! * wide);
   return result;

@@ -24,7 +24,7 @@ export type StoredMatrix = Pick<CpuTensor, "shape" | "dtype" | "raw" | "f32">;
 export type CpuMatrix = StoredMatrix | { left: StoredMatrix; right: StoredMatrix };
 
 /** Weights are widened so many elements at a time: 16 MiB of float32, whatever the size of the matrix. */
-const WIDENED = 2 ** 22;
+export const WIDENED = 2 ** 22;
 
 /** Calls `use` with the rows `[first, first + count)` of a stored matrix in float32, in blocks of at most 16 MiB. */
 export function eachBlock(cpu: Cpu, weight: StoredMatrix, use: (rows: Block, first: number, count: number) => void): void {

@@ -9,6 +9,7 @@ import { attentionVjp } from "./attention_vjp.ts";
 import { type CpuOrder, expertLinear, expertLinearVjp, expertMatricesVjp, order, sortRows, unsortRows } from "./expert_rows.ts";
 import type { Cpu } from "./linear.ts";
 import { crossEntropyVjp, linearVjp, linearWeightVjp } from "./linear_vjp.ts";
+import { modulated, modulatedVjp } from "./modulated.ts";
 import { gatesVjp } from "./router_vjp.ts";
 import { neuronsVjp } from "./neurons.ts";
 import * as rows from "./rows_vjp.ts";
@@ -16,6 +17,7 @@ import { onCpu } from "./tensor.ts";
 
 export function training(cpu: Cpu): Training {
   return {
+    ...modulated(cpu),
     order: (table, experts) => order(onCpu(table), experts),
     sortRows: (x, order) => sortRows(cpu, onCpu(x), order as CpuOrder),
     unsortRows: (x, order) => unsortRows(cpu, onCpu(x), order as CpuOrder),
@@ -25,6 +27,7 @@ export function training(cpu: Cpu): Training {
     adam: (value, gradient, { first, second }, options) => rows.adam(onCpu(value), onCpu(gradient), onCpu(first), onCpu(second), options),
     vjp: {
       ...neuronsVjp(cpu),
+      ...modulatedVjp(cpu),
       linear: (dy, weight) => linearVjp(cpu, onCpu(dy), onCpu(weight)),
       linearWeight: (dy, x) => linearWeightVjp(cpu, onCpu(dy), onCpu(x)),
       rmsNorm: (dy, x, gain, epsilon) => rows.rmsNormVjp(cpu, onCpu(dy), onCpu(x), onCpu(gain), epsilon),

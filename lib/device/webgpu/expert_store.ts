@@ -21,6 +21,8 @@ export interface Stack {
   readonly buffer: GpuTensor;
   /** What the kernel reads of each expert's matrix, `[experts + 1, 5]`: first element, columns, outputs, format, first output. */
   readonly table: GpuTensor;
+  /** The same numbers on the host. */
+  readonly places: Uint32Array;
   /** Outputs of the widest matrix. */
   readonly outputs: number;
   /** Floating-point operations for a token, on average. */
@@ -131,6 +133,6 @@ function stack(gpu: Gpu, experts: number, hidden: number, pieces: readonly Piece
       table.set([0, 0, hidden, 0, 0], 5 * experts);
       outputs = Math.max(outputs, hidden);
     }
-    return { kind, role, buffer: tensors[buffer], table: gpu.upload("U32", [experts + 1, 5], table), outputs, work };
+    return { kind, role, buffer: tensors[buffer], table: gpu.upload("U32", [experts + 1, 5], table), places: table, outputs, work };
   });
 }

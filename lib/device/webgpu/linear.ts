@@ -25,10 +25,15 @@ export function linear(gpu: Gpu, x: Tensor, weight: Tensor, bias?: Tensor): GpuT
   for (const out of split(gpu, outputs, [rowBytes(matrix)])) {
     for (const run of split(gpu, rows, [columns * 4, outputs * 4], Math.ceil(WORK / 2 / columns / out.count))) {
       const target = { binding: part(y, outputs * 4, run), stride: outputs, first: out.first };
-      product(gpu, rows <= FEW_ROWS ? FEW : TILED, input, run, matrix, out, target, offset);
+      product(gpu, kernelFor(rows), input, run, matrix, out, target, offset);
     }
   }
   return y;
+}
+
+/** What multiplies so many rows. */
+export function kernelFor(rows: number): typeof TILED {
+  return rows <= FEW_ROWS ? FEW : TILED;
 }
 
 /** Bytes of a row of a matrix. */

@@ -33,17 +33,17 @@ export interface PieceGroup {
 /** Bindings begin on multiples of so many elements: any device's alignment. */
 const UNIT = 64;
 
-/** All matrices in as few groups as bindings allow; one that no binding holds is cut by rows. */
-export function pieceGroups(gpu: Gpu, shapes: MatrixStack["shapes"]): PieceGroup[] {
-  const limit = gpu.limits.maxStorageBufferBindingSize / 4 - UNIT, groups: PieceGroup[] = [];
+/** All matrices in as few groups as bindings, and `most` elements, allow; one that does not fit is cut by rows. */
+export function pieceGroups(gpu: Gpu, shapes: MatrixStack["shapes"], most = Infinity): PieceGroup[] {
+  const limit = Math.min(gpu.limits.maxStorageBufferBindingSize / 4 - UNIT, most), groups: PieceGroup[] = [];
   let start = 0;
   shapes.forEach(([rows, columns], expert) => {
-    const most = Math.floor(limit / columns);
-    if (rows * columns > 0 && most < 1) {
+    const fit = Math.floor(limit / columns);
+    if (rows * columns > 0 && fit < 1) {
       throw new RangeError(`Cannot bind a row of ${columns} elements of an expert's matrix: one binding holds ${limit} of them`);
     }
-    for (let first = 0; first < rows && columns > 0; first += most) {
-      const count = Math.min(most, rows - first), end = start + count * columns;
+    for (let first = 0; first < rows && columns > 0; first += fit) {
+      const count = Math.min(fit, rows - first), end = start + count * columns;
       let group = groups.at(-1);
       if (!group || end - group.base - group.pieces[0].start > limit) {
         group = { base: Math.floor(start / UNIT) * UNIT, size: 0, pieces: [], rows: 0, columns: 0 };

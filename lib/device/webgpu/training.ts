@@ -11,12 +11,14 @@ import { adam, dropout, scale, swigluVjp } from "./elements_vjp.ts";
 import { expertLinear, expertLinearVjp, expertMatricesVjp } from "./expert_rows.ts";
 import type { Gpu } from "./gpu.ts";
 import { linearVjp, linearWeightVjp } from "./linear_vjp.ts";
+import { modulated, modulatedVjp } from "./modulated.ts";
 import { neuronsVjp } from "./neurons.ts";
 import { combineVjp, entropyVjp, gatedVjp, gatesVjp, rmsNormGainVjp, rmsNormVjp, softmaxVjp } from "./rows_vjp.ts";
 import { type GpuOrder, order, sortRows, unsortRows } from "./slot_order.ts";
 
 export function training(gpu: Gpu): Training {
   return {
+    ...modulated(gpu),
     order: (table, experts) => order(gpu, table, experts),
     sortRows: (x, order) => sortRows(gpu, x, order as GpuOrder),
     unsortRows: (x, order) => unsortRows(gpu, x, order as GpuOrder),
@@ -26,6 +28,7 @@ export function training(gpu: Gpu): Training {
     adam: (value, gradient, { first, second }, options) => adam(gpu, value, gradient, first, second, options),
     vjp: {
       ...neuronsVjp(gpu),
+      ...modulatedVjp(gpu),
       linear: (dy, weight) => linearVjp(gpu, dy, weight),
       linearWeight: (dy, x) => linearWeightVjp(gpu, dy, x),
       rmsNorm: (dy, x, gain, epsilon) => rmsNormVjp(gpu, dy, x, gain, epsilon),
