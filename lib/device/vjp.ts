@@ -22,6 +22,8 @@ export interface MatrixStack {
   readonly tensor: Tensor;
   /** Rows and columns of each matrix. */
   readonly shapes: readonly (readonly [number, number])[];
+  /** Width of the rows that come out, and of those that go in, where that is more than the largest matrix has: the rest are zeros. */
+  readonly extent?: readonly [rows: number, columns: number];
 }
 
 /** Slots (token, rank) of a routing table, sorted by expert. */

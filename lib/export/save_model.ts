@@ -161,7 +161,13 @@ function namedTensors(model: Model, raw: Record<string, unknown>, kept: KeptLaye
   const named = assembleModel(parseConfig(raw), (name, shape) => ({ name, shape }) as unknown as RowSource, kept, keptPartsOf(model));
   const found = new Map<string, TensorSource>();
   const pair = (names: object, tensors: object) => {
-    if ("name" in names) return void found.set(names.name as string, tensors as TensorSource);
+    if ("name" in names) {
+      const { name, shape } = names as { name: string; shape: number[] }, tensor = tensors as TensorSource;
+      if (`${tensor.shape}` !== `${shape}`) {
+        throw new Error(`Cannot save tensor "${name}": it is [${tensor.shape}], expected [${shape}] beside the others of its layer`);
+      }
+      return void found.set(name, tensor);
+    }
     for (const [key, value] of Object.entries(names)) {
       if (typeof value === "object" && value !== null) pair(value, (tensors as Record<string, object>)[key]);
     }

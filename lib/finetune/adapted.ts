@@ -5,9 +5,10 @@
  */
 
 import type { Experts, Tensor } from "../device/device.ts";
+import { partShapes } from "../device/part_extent.ts";
 import type { ExpertPart, MatrixStack, SlotOrder } from "../device/vjp.ts";
 import { sortedBiases } from "../model/sorted_biases.ts";
-import { expertParts, partShapes } from "./expert_parts.ts";
+import { expertParts } from "./expert_parts.ts";
 import type { Tape } from "./tape.ts";
 
 /** LoRA: x · weightᵀ + scale · dropout(x) · downᵀ · upᵀ. */

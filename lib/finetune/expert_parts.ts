@@ -25,8 +25,3 @@ export function expertParts(experts: Experts): readonly ExpertPart[] {
   }
   return parts;
 }
-
-/** Shape of the matrix that each expert has in a part; [0, 0] where it has none. */
-export function partShapes({ experts, kind, role }: ExpertPart): (readonly [number, number])[] {
-  return experts.shapes.map((shapes) => shapes[kind][role] ?? [0, 0]);
-}

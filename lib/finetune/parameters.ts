@@ -5,6 +5,7 @@
  */
 
 import type { Device, Tensor } from "../device/device.ts";
+import { partExtent } from "../device/part_extent.ts";
 import type { LoadedLayer } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import type { Correction, LayerAdapters } from "./adapted.ts";
@@ -99,9 +100,10 @@ export class Parameters implements Disposable {
       } else if (site.kind === "experts" && weights.block.kind === "moe") {
         const { kind, role } = site.part, shapes = adapterShapes(site, this.#rank);
         const part = expertParts(weights.block.experts).find((p) => p.kind === kind && p.role === role)!;
+        const [rows, columns] = partExtent(part);
         experts.set(part, {
-          down: { tensor: value("down"), shapes: shapes.down },
-          up: { tensor: value("up"), shapes: shapes.up },
+          down: { tensor: value("down"), shapes: shapes.down, extent: [this.#rank, columns] },
+          up: { tensor: value("up"), shapes: shapes.up, extent: [rows, this.#rank] },
           ...common,
         });
       }

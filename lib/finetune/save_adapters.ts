@@ -10,6 +10,8 @@ import { expectOwnFolder } from "../checkpoint/expect_own_folder.ts";
 import { heldSource } from "../checkpoint/held_source.ts";
 import { writeSafetensors } from "../checkpoint/write_safetensors.ts";
 import { type Architecture, ARCHITECTURES } from "../model/architectures.ts";
+import { keptOf } from "../model/kept_layers.ts";
+import { keptPartsOf } from "../model/kept_parts.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { expect } from "../model/expect.ts";
 import { expectModel } from "../model/expect_stage.ts";
@@ -31,7 +33,7 @@ interface Matrix {
  * @param folder The target; one that holds adapters is replaced.
  * @param base Path or name of the checkpoint that PEFT should load under them: the untuned model as `saveModel` wrote it in native form.
  * @throws {RangeError} If the adapters do not fit the model, which was pruned since.
- * @throws {Error} If PEFT can load no such base or adapter: low-rank experts, unequal counts of experts, another number of experts a token than in the
+ * @throws {Error} If PEFT can load no such base or adapter: low-rank experts or attention, lost heads and channels, biases of experts, unequal counts of experts, another number of experts a token than in the
  * base's config, routers trained as a whole, shared experts or dense layers adapted in any but Qwen2-MoE; if the folder holds anything but adapters, or the disk does not allow it.
  *
  * @example
@@ -101,6 +103,9 @@ function refuseUnloadable(tuned: TunedModel, folder: string): void {
   if (counts.size > 1) refuse(`layers hold ${[...counts].join(" or ")} experts, and PEFT's base models hold equally many in each`);
   const low = layers.find((l) => l.block.experts.some((e) => [e.gate, e.up, e.down].some((m) => "left" in m)));
   if (low) refuse(`layer ${low.index} has low-rank experts, which PEFT's base models have not`);
+  const [part] = keptPartsOf(tuned), sliced = keptOf(tuned).find(({ channels, biases }) => channels || biases);
+  const other = part ?? sliced;
+  if (other) refuse(`layer ${other.layer} has lost heads or channels, or has factors or biases, which PEFT's base models have not`);
   const names = [...tuned.adapters.values.keys()], { architecture, moe: { topK } } = tuned.config;
   const { num_experts_per_tok: before } = tuned.checkpoint.config;
   if (topK !== before) refuse(`a token uses ${topK} experts, ${before} by the config of the base model`);

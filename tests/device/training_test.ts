@@ -1,5 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
-import { type ExpertSource, NO_EXPERT, type Tensor, type TensorSource } from "../../lib/device/device.ts";
+import { type ExpertSource, type MatrixSource, NO_EXPERT, type Tensor, type TensorSource } from "../../lib/device/device.ts";
+import { selectColumns } from "../../lib/model/column_selection.ts";
+import { selectRows } from "../../lib/model/row_selection.ts";
+import { sortedBiases } from "../../lib/model/sorted_biases.ts";
 import { assertClose, noise, testOnDevices } from "../devices.ts";
 import { read, slopes } from "./slopes.ts";
 
@@ -161,27 +164,67 @@ function mixedExperts(): ExpertSource[] {
 /** Expert 1 serves nobody in the first rows, some slots have no expert. */
 const TABLE = Uint32Array.of(2, 0, 0, NO_EXPERT, 2, 1, NO_EXPERT, NO_EXPERT, 0, 2);
 
-testOnDevices("products over sorted rows give what the experts give", async (device) => {
-  using experts = await device.loadExperts(mixedExperts());
-  const x = noise(5 * 4, 20);
-  using X = device.tensor(x, [5, 4]);
+/** The same in several sizes, the largest of which is of low rank, with biases. */
+function variedExperts(): ExpertSource[] {
+  return mixedExperts().map(({ gate, up, down }, e) => {
+    const width = [3, 5, 4][e],
+      rows = (matrix: MatrixSource) => {
+        const pick = (source: TensorSource) => selectRows(source, [...Array(width).keys()]);
+        return "left" in matrix ? { ...matrix, left: pick(matrix.left) } : pick(matrix);
+      };
+    const columns = (matrix: MatrixSource) => {
+      const pick = (source: TensorSource) => selectColumns(source, [...Array(width).keys()]);
+      return "left" in matrix ? { ...matrix, right: pick(matrix.right) } : pick(matrix);
+    };
+    const biases = { gate: source(50 + e, [width]), down: source(60 + e, [4]), ...(e === 1 ? { up: source(70, [width]) } : {}) };
+    return { gate: rows(gate), up: rows(up), down: columns(down), ...(e === 2 ? {} : { biases }) };
+  });
+}
+
+for (const [what, sources] of Object.entries({ "": mixedExperts, " of several sizes, with biases": variedExperts })) {
+  testOnDevices(`products over sorted rows give what the experts${what} give`, async (device) => {
+    using experts = await device.loadExperts(sources());
+    const x = noise(5 * 4, 20);
+    using X = device.tensor(x, [5, 4]);
+    using table = device.tensor(TABLE, [5, 2]);
+    using order = device.order(table, 3);
+    using rows = device.sortRows(X, order);
+    const product = (x: Tensor, kind: "gate" | "up" | "down") => {
+      const dense = device.expertLinear(x, order, { experts, kind, role: "dense" });
+      using middle = device.expertLinear(x, order, { experts, kind, role: "right" });
+      using low = device.expertLinear(middle, order, { experts, kind, role: "left" });
+      device.add(dense, low);
+      using biases = sortedBiases(device, experts, kind, table, order);
+      if (biases) device.add(dense, biases);
+      return dense;
+    };
+    using opened = product(rows, "gate");
+    using raised = product(rows, "up");
+    using inner = device.swiglu(opened, raised);
+    using outputs = product(inner, "down");
+    using back = device.unsortRows(outputs, order);
+    using want = device.experts(X, table, experts);
+    assertClose(await device.read(back), await device.read(want), 1e-5);
+  });
+}
+
+testOnDevices("gradients of both parts of experts of several sizes are as wide as their rows", async (device) => {
+  using experts = await device.loadExperts(variedExperts());
   using table = device.tensor(TABLE, [5, 2]);
   using order = device.order(table, 3);
-  using rows = device.sortRows(X, order);
-  const product = (x: Tensor, kind: "gate" | "up" | "down") => {
-    const dense = device.expertLinear(x, order, { experts, kind, role: "dense" });
-    using middle = device.expertLinear(x, order, { experts, kind, role: "right" });
-    using low = device.expertLinear(middle, order, { experts, kind, role: "left" });
-    device.add(dense, low);
-    return dense;
-  };
-  using opened = product(rows, "gate");
-  using raised = product(rows, "up");
-  using inner = device.swiglu(opened, raised);
-  using outputs = product(inner, "down");
-  using back = device.unsortRows(outputs, order);
-  using want = device.experts(X, table, experts);
-  assertClose(await device.read(back), await device.read(want), 1e-5);
+  for (
+    const [kind, role, out, width] of [["gate", "dense", 5, 4], ["gate", "left", 5, 3], ["down", "dense", 4, 5], [
+      "down",
+      "right",
+      3,
+      5,
+    ]] as const
+  ) {
+    const part = { experts, kind, role }, x = noise(10 * width, 33), dy = noise(10 * out, 34);
+    using Dy = device.tensor(dy, [10, out]);
+    const got = await read(device, device.vjp.expertLinear(Dy, order, part));
+    assertClose(got, await slopes(device, x, dy, (t) => device.expertLinear(t, order, part), [10, width]), 5e-3, `${kind} ${role}`);
+  }
 });
 
 testOnDevices("sorted rows go back to where they came from, slots without an expert as zeros", async (device) => {

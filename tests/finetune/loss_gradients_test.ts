@@ -9,14 +9,16 @@ import type { RouterTerms } from "../../lib/finetune/router_entropy.ts";
 import { teacherStream } from "../../lib/finetune/teacher.ts";
 import { trainedRouters } from "../../lib/finetune/trained_routers.ts";
 import type { Device, Tensor } from "../../lib/device/device.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
 import { loadLayer } from "../../lib/model/load_layer.ts";
 import { loadWide } from "../../lib/model/load_wide.ts";
 import { logits } from "../../lib/model/logits.ts";
 import type { DecoderLayer, Model } from "../../lib/model/model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
-import { devices, fastDevices, noise, testOnDevices } from "../devices.ts";
+import { assertClose, devices, fastDevices, noise, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
+import { factored, sliced } from "../model/model_forms.ts";
 import { EXPERT_REFERENCES } from "../references/experts.ts";
 import { GRADIENTS } from "../references/gradients.ts";
 import { ROUTER_ENTROPIES } from "../references/router_entropies.ts";
@@ -70,11 +72,19 @@ async function withAdapters(
   return { loss, entropy, meanEntropy, gradients };
 }
 
-const variants = { ...ROUTERS, "shared experts, some dense layers": "qwen2_moe, every other layer dense, no biases" };
-for (const [router, variant] of Object.entries(variants)) {
+const SHARED = "qwen2_moe, every other layer dense, no biases", whole = (model: Model) => model;
+const variants: Record<string, [variant: string, form: (model: Model) => Model | Promise<Model>]> = {
+  ...Object.fromEntries(Object.entries(ROUTERS).map(([router, variant]) => [`router ${router}`, [variant, whole]])),
+  "shared experts, some dense layers": [SHARED, whole],
+  "lost heads and channels": ["qwen2_moe, old spellings", sliced],
+  "factors with biases": ["qwen3_moe, wide heads, some dense layers", factored],
+  "latent attention, all of that": ["deepseek_v2, query rank, limited groups, scaled", (model) => factored(sliced(model))],
+};
+for (const [name, [variant, form]] of Object.entries(variants)) {
   for (const dropout of [0, 0.25]) {
-    testOnDevices(`gradients of adapters agree with finite differences, router ${router}, dropout ${dropout}`, async (device) => {
-      await withModel(variant, async (model, sequences) => {
+    testOnDevices(`gradients of adapters agree with finite differences, ${name}, dropout ${dropout}`, async (device) => {
+      await withModel(variant, async (plain, sequences) => {
+        const model = await form(plain);
         const { values } = createAdapters(model, { rank: 2, alpha: 3, targets: TARGETS, seed: 1 });
         for (const [name, numbers] of values) if (name.includes("/up")) numbers.set(noise(numbers.length, name.length).map((v) => v / 4));
         for (const [name, numbers] of await trainedRouters(model, ["router"])) values.set(name, numbers);
@@ -99,6 +109,21 @@ for (const [router, variant] of Object.entries(variants)) {
   }
 }
 
+const gpu = Object.fromEntries(Object.entries(devices).filter(([kind]) => kind === "webgpu"));
+testOnDevices("gradients of adapters of sliced and factored models are those of the processor", async (device) => {
+  using processor = await openDevice({ kind: "cpu" });
+  for (const variant of ["deepseek_v2, query rank, limited groups, scaled", "qwen2_moe, old spellings"]) {
+    await withModel(variant, async (plain, sequences) => {
+      const model = await factored(sliced(plain)), { values } = createAdapters(model, { rank: 2, alpha: 3, targets: TARGETS, seed: 1 });
+      for (const [name, numbers] of values) if (name.includes("/up")) numbers.set(noise(numbers.length, name.length).map((v) => v / 4));
+      for (const [name, numbers] of await trainedRouters(model, ["router"])) values.set(name, numbers);
+      const [got, want] = await Promise.all([device, processor].map((on) => withAdapters(on, model, sequences.slice(0, 2), values)));
+      assertAlmostEquals(got.loss, want.loss, 1e-4 * want.loss);
+      for (const [name, gradient] of want.gradients) assertClose(got.gradients.get(name)!, gradient, 1e-2, name);
+    }, { num_hidden_layers: 2 });
+  }
+}, gpu);
+
 testOnDevices("gradients towards a teacher are those of the Kullback-Leibler divergence", async (device) => {
   await withModel(ROUTERS["renormalising"], async (teacher, sequences) => {
     const model = pruneExperts(teacher, { layers: [{ layer: 1, drop: [2, 4] }] }), ids = sequences[0], { vocabulary } = model.config;
@@ -120,7 +145,7 @@ testOnDevices("gradients towards a teacher are those of the Kullback-Leibler div
   });
 }, fastDevices);
 
-for (const [router, variant] of Object.entries(variants)) {
+for (const [router, variant] of Object.entries({ ...ROUTERS, "shared experts, some dense layers": SHARED })) {
   testOnDevices(`gradients of the loss with entropies of routers agree with finite differences, router ${router}`, async (device) => {
     await withModel(variant, async (model, sequences) => {
       const { values } = createAdapters(model, { rank: 2, alpha: 3, targets: TARGETS, seed: 1 });

@@ -3,8 +3,9 @@
  *
  * Of the embedded checkpoints, a quarter of the experts pruned: evenly, in the form native; by importance, and every other expert that is left decomposed,
  * in the form remote-code, also skipping experts while it runs; whole, with one expert less for a token; the last two layers merged, and uneven after
- * that; experts merged in two ways, means in the place of experts, and differences from a shared expert. Of the random variants, which cover all
- * architectures and routers, both forms as well, and the last two layers of a kind merged.
+ * that; experts merged in two ways, means in the place of experts, and differences from a shared expert; without some heads and channels, and with factors
+ * and biases in attention and experts. Of the random variants, which cover all architectures and routers, both forms as well, the last two layers of a kind
+ * merged, and the last two things at once.
  */
 
 import {
@@ -31,6 +32,7 @@ import {
   skipExperts,
 } from "../../mod.ts";
 import { openFixture, references } from "../fixtures.ts";
+import { factored, sliced } from "../model/model_forms.ts";
 import { successors } from "../merge/successors.ts";
 import { tokenIds, writeRandomCheckpoint } from "../numbers.ts";
 import { VARIANTS } from "./variants.ts";
@@ -90,6 +92,8 @@ for (const name of Object.keys(references)) {
   for (const [method, small] of Object.entries(await successors(device, model, calibration.slice(0, 8)))) {
     await write(`${name}, ${method}`, small, "remote-code", heldOut[0]);
   }
+  await write(`${name}, sliced`, sliced(model), "remote-code", heldOut[0]);
+  await write(`${name}, factored with biases`, await factored(model), "remote-code", heldOut[0]);
 }
 for (const [name, config] of Object.entries(VARIANTS)) {
   const original = `${folder}/original_${name.replaceAll(/\W+/g, "_")}`, ids = tokenIds("variants.tokens", 40, 96);
@@ -104,4 +108,5 @@ for (const [name, config] of Object.entries(VARIANTS)) {
   await write(name, await decomposeExperts(device, uneven, everyOther(uneven, 7)), "remote-code", ids);
   await write(`${name}, skipping`, skipping(uneven), "remote-code", ids);
   await write(`${name}, merged`, mergeLayers(model, lastPair(model, 0.5)), "native", ids);
+  await write(`${name}, sliced and factored`, await factored(sliced(uneven)), "remote-code", ids);
 }

@@ -42,6 +42,8 @@ function narrowed(model: Model, narrow: Narrowed, { group, channel }: Lost): Mod
           k_proj: [places(shape.width), "rows"],
           v_proj: [places(shape.width), "rows"],
           o_proj: [places(perGroup * shape.width), "columns"],
+          // A gain over all heads at once: the norm is then that of the heads that stay, so that `silenced` is another model.
+          ...(shape.norm === "whole" ? { q_norm: [places(perGroup * shape.width), "rows"], k_norm: [places(shape.width), "rows"] } : {}),
         }
         : {
           [shape.queryRank === null ? "q_proj" : "q_b_proj"]: [places(shape.plain + shape.rotated), "rows"],
@@ -142,7 +144,7 @@ function randomFactors({ shape: [rows, columns], origin, dtype }: TensorSource, 
     ...heldSource(noise(shape[0] * shape[1], seed).map((v) => v * size), shape),
     origin: origin ?? dtype,
   });
-  return { left: factor([rows, rank], seed + 300, 1), right: factor([rank, columns], seed + 600, 0.2) };
+  return { left: factor([rows, rank], seed + 300, 1), right: factor([rank, columns], seed + 600, 0.1) };
 }
 
 /** See `replaced`. */

@@ -5,6 +5,7 @@
  */
 
 import type { Tensor } from "../device.ts";
+import { partExtent, partShapes } from "../part_extent.ts";
 import { product, rowsOf } from "../stored.ts";
 import type { AdamOptions, ExpertPart, MatrixStack, SlotOrder } from "../vjp.ts";
 import { isCount } from "./tensors.ts";
@@ -40,11 +41,8 @@ export function checkSorted(x: Tensor, { tokens, ranks }: SlotOrder, unsorted = 
 
 /** The shapes of the matrices that rows are multiplied with; the rows are as wide as the widest needs. */
 export function checkMatrices(x: Tensor, matrices: ExpertPart | MatrixStack, side: 0 | 1): void {
-  const shapes = "experts" in matrices
-    ? matrices.experts.shapes.map((shape) => shape[matrices.kind][matrices.role] ?? [0, 0] as const)
-    : matrices.shapes;
-  checkStack(shapes, "experts" in matrices ? undefined : matrices.tensor);
-  const width = Math.max(0, ...shapes.map((shape) => shape[side]));
+  checkStack(partShapes(matrices), "experts" in matrices ? undefined : matrices.tensor);
+  const width = partExtent(matrices)[side];
   if (x.shape[1] !== width) throw new RangeError(`Cannot multiply rows [${x.shape}] by matrices that need ${width} columns`);
 }
 

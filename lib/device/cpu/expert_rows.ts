@@ -4,6 +4,7 @@
  * @module
  */
 
+import { partExtent } from "../part_extent.ts";
 import type { ExpertPart, MatrixStack, SlotOrder } from "../vjp.ts";
 import { byExpert, type CpuExperts } from "./experts.ts";
 import type { Block } from "./gemm.ts";
@@ -74,13 +75,13 @@ function matricesOf(matrices: ExpertPart | MatrixStack): (StoredMatrix | undefin
 }
 
 export function expertLinear(cpu: Cpu, x: CpuTensor, order: CpuOrder, matrices: ExpertPart | MatrixStack): CpuTensor {
-  return eachExpert(cpu, x, order, matricesOf(matrices), 0, (rows, input, matrix, output) => {
+  return eachExpert(cpu, x, order, matrices, 0, (rows, input, matrix, output) => {
     multiply(cpu, rows, input, matrix, 0, output);
   });
 }
 
 export function expertLinearVjp(cpu: Cpu, dy: CpuTensor, order: CpuOrder, matrices: ExpertPart | MatrixStack): CpuTensor {
-  return eachExpert(cpu, dy, order, matricesOf(matrices), 1, (rows, input, matrix, output) => {
+  return eachExpert(cpu, dy, order, matrices, 1, (rows, input, matrix, output) => {
     multiplyBack(cpu, rows, input, matrix, output);
   });
 }
@@ -90,13 +91,13 @@ function eachExpert(
   cpu: Cpu,
   x: CpuTensor,
   { starts, slots }: CpuOrder,
-  matrices: readonly (StoredMatrix | undefined)[],
+  used: ExpertPart | MatrixStack,
   outputs: 0 | 1,
   apply: (rows: number, input: Block, matrix: StoredMatrix, output: Block) => void,
 ): CpuTensor {
-  const width = x.shape[1], wide = Math.max(0, ...matrices.map((m) => m?.shape[outputs] ?? 0));
+  const width = x.shape[1], wide = partExtent(used)[outputs];
   const result = new CpuTensor(cpu.memory, "F32", [slots.length, wide]), y = result.f32;
-  matrices.forEach((matrix, e) => {
+  matricesOf(used).forEach((matrix, e) => {
     const rows = starts[e + 1] - starts[e];
     if (!matrix || rows === 0) return y.fill(0, starts[e] * wide, starts[e + 1] * wide);
     if (matrix.shape[outputs] < wide) y.fill(0, starts[e] * wide, starts[e + 1] * wide);

@@ -6,6 +6,7 @@
 
 import productSource from "../../../kernels/expert_product.wgsl" with { type: "text" };
 import type { Tensor } from "../device.ts";
+import { partExtent, partShapes } from "../part_extent.ts";
 import type { ExpertPart, MatrixStack } from "../vjp.ts";
 import type { GpuExperts } from "./expert_store.ts";
 import type { Gpu } from "./gpu.ts";
@@ -24,13 +25,6 @@ interface Applied {
   readonly table: GpuTensor;
   /** Rows of the tallest. */
   readonly rows: number;
-}
-
-/** Rows and columns of each expert's matrix. */
-function shapesOf(matrices: ExpertPart | MatrixStack): MatrixStack["shapes"] {
-  if (!("experts" in matrices)) return matrices.shapes;
-  const { experts, kind, role } = matrices;
-  return experts.shapes.map(({ [kind]: matrix }) => matrix[role] ?? [0, 0]);
 }
 
 /** Calls `use` with each binding of matrices; together they are all of them. */
@@ -61,8 +55,8 @@ export function expertLinearVjp(gpu: Gpu, dy: Tensor, order: GpuOrder, matrices:
 
 /** Rows may be wider than an expert's matrix: ranks differ, and all rows are as wide as the widest. What no matrix reaches is zero. */
 function apply(gpu: Gpu, x: Tensor, order: GpuOrder, matrices: ExpertPart | MatrixStack, outputs: 0 | 1): GpuTensor {
-  const input = onGpu(x), [slots, width] = x.shape, shapes = shapesOf(matrices);
-  const wide = Math.max(0, ...shapes.map((shape) => shape[outputs])), columns = Math.max(0, ...shapes.map((shape) => shape[1]));
+  const input = onGpu(x), [slots, width] = x.shape, shapes = partShapes(matrices), wide = partExtent(matrices)[outputs];
+  const columns = Math.max(0, ...shapes.map((shape) => shape[1]));
   const y = gpu.tensor("F32", [slots, wide]);
   const work = rowWork(shapes);
   gpu.clear(y);
