@@ -7,6 +7,7 @@ import type { TensorSource } from "../../lib/device/device.ts";
 import { matrixShape } from "../../lib/device/matrix_shape.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { type DescribedModel, describedModel } from "../../lib/model/described_model.ts";
+import { selectRows } from "../../lib/model/row_selection.ts";
 import { assertClose } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { factored, multipliedOut, silenced, sliced } from "./model_forms.ts";
@@ -173,6 +174,26 @@ Deno.test("finetune() trains factors and what is left, and its model can be save
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
+});
+
+Deno.test("a model whose projections hold parts of heads is not saved, nor one whose matrices do not fit each other", async () => {
+  const { model } = await openFixture("tiny-mixtral"), folder = await Deno.makeTempDir(), [first, ...others] = model.layers;
+  const save = (change: Record<string, TensorSource>) =>
+    winnow.saveModel({ ...model, layers: [{ ...first, attention: { ...first.attention, ...change } }, ...others] }, `${folder}/no`);
+  const queries = first.attention["q_proj.weight"] as TensorSource, rows = (count: number) => selectRows(queries, [...Array(count).keys()]);
+  await assertRejects(
+    () => save({ "q_proj.weight": rows(48) }),
+    Error,
+    "Cannot describe layer 0: its attention has 1.5 query heads and 2 key heads, expected whole ones in groups",
+  );
+  await assertRejects(() => save({ "q_proj.weight": rows(96) }), Error, "has 3 query heads and 2 key heads");
+  await assertRejects(
+    () => save({ "q_proj.weight": rows(64) }),
+    Error,
+    'Cannot save tensor "model.layers.0.self_attn.o_proj.weight": it is [128,128], expected [128,64] beside the others of its layer',
+  );
+  assertEquals([...Deno.readDirSync(folder)], []);
+  await Deno.remove(folder, { recursive: true });
 });
 
 Deno.test("a config that says what a layer cannot have lost is refused", async () => {
