@@ -16,6 +16,7 @@ import {
   type ExpertScores,
   geneticSearch,
   greedySearch,
+  initialProbabilities,
   mergeExperts,
   mergeLayers,
   mergePlan,
@@ -24,6 +25,8 @@ import {
   owlSparsity,
   permuteExperts,
   planByScores,
+  planByUnits,
+  policyGradientSearch,
   progressiveSearch,
   pruneExperts,
   type PruningBudget,
@@ -34,9 +37,11 @@ import {
   recommended,
   replaceByMeans,
   scoreExperts,
+  sliceModel,
   type SparseModel,
   sparsify,
   type StatisticsScore,
+  unitScores,
 } from "../mod.ts";
 import { BYTES } from "../lib/device/device.ts";
 import type { Draw } from "./draw.ts";
@@ -202,6 +207,17 @@ export const METHODS: readonly Method[] = [
     const candidates = await geneticSearch(device, model, await draw.trace(), budget, { seed });
     return await receptionField(device, model, tokens, candidates);
   }),
+  {
+    ...{ name: "Bypass Back-propagation", kind: "experts dropped", version: 1 },
+    make: async (draw, ratio) => {
+      const { device, model, tokens, seed } = draw, keep = 1 - ratio, pieces = tokens.map((ids) => ids.slice(0, 64));
+      return await made(draw, `Bypass Back-propagation ${ratio}`, [], async () => {
+        const initial = initialProbabilities(await unitScores(device, model, tokens, { kinds: ["experts"] }), { keep });
+        const search = { keep, steps: 40, samples: 8, batch: 1, learningRate: 0.4, baseline: "mean", seed } as const;
+        return sliceModel(model, planByUnits(await policyGradientSearch(device, model, pieces, initial, search), { keep }));
+      });
+    },
+  },
   {
     ...{ name: "MoNE, by mean output", kind: "experts dropped", version: 1 },
     make: async (draw, ratio) => {

@@ -112,6 +112,8 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const masks = [Uint8Array.of(1, 0), Uint8Array.of(0, 1)],
     learned = await winnow.policyGradientSearch(device, model, tokens, worth, { steps: 1 });
   const structures: winnow.StructurePlan = { layers: [{ layer: 0, groups: [1], channels: [{ of: "expert", id: 2, drop: [0] }] }] };
+  const search = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, initial: winnow.UnitValues) =>
+    winnow.policyGradientSearch(device, model, tokens, initial, { steps: 1 });
   const { decoder, shape, layer, middle } = await smallDecoder(device), learn = winnow.trainDecoder;
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
@@ -229,7 +231,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
         undefined,
       ]] as (typeof calls)[number]
     ),
-    [winnow.policyGradientSearch, [device, model, tokens, worth, { steps: 1 }]],
+    [search, [device, model, tokens, worth]],
     ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed"] as const).map((name) =>
       [
         (value: never) =>

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { expect } from "../model/expect.ts";
+import { expectLayers } from "../model/expect.ts";
 import { dropsIn, type StructurePlan } from "../structured/structure_plan.ts";
 import { expectUnits, type UnitPopulation, type UnitValues } from "../structured/units.ts";
 import type { Shown } from "./shown.ts";
@@ -32,7 +32,7 @@ export interface UnitTableOptions {
  */
 export function unitTable(values: UnitValues, options: UnitTableOptions = {}): Shown {
   const purpose = "show units", populations = expectUnits(values, purpose), { plan } = options ?? {};
-  expect(plan === undefined || Array.isArray(plan?.layers), purpose, 'a plan of structures, which lists "layers"', plan);
+  if (plan !== undefined) expectLayers(plan, 'a plan of structures, which lists "layers"', purpose);
   return table(
     populations.map((population) => {
       const { kind, layer, values } = population, sorted = values.toSorted();

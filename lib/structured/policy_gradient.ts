@@ -34,7 +34,7 @@ const EPSILON = 1e-7;
  * ```ts
  * import { assertEquals } from "@std/assert";
  * const masks = [Uint8Array.of(1, 0), Uint8Array.of(0, 1)];
- * assertEquals(policyGradient(Float64Array.of(0.5, 0.5), masks, [1, 2], 1.5, "unbiased"), Float64Array.of(-0.5, 0.5));
+ * assertEquals(policyGradient(Float64Array.of(0.5, 0.5), masks, [1, 2], 1.5, "unbiased"), Float64Array.of(-1, 1));
  * ```
  */
 export function policyGradient(

@@ -59,11 +59,14 @@ export function policyGradientStep(
   expect(isObject(state), purpose, 'a state with "probabilities"', state);
   expect(isObject(options), purpose, 'options with "keep" and "learningRate"', options);
   const { keep, learningRate, period = 5, estimator = "released", baseline: kind = "moving", budgets } = options;
-  if (!(learningRate > 0 && learningRate < Infinity)) {
+  if (!(typeof learningRate === "number" && learningRate > 0 && learningRate < Infinity)) {
     throw new RangeError(`Cannot ${purpose}: "learningRate" must be above 0 and finite, received ${String(learningRate)}`);
   }
-  if (!(period >= 1)) throw new RangeError(`Cannot ${purpose}: "period" must be at least 1, received ${String(period)}`);
+  if (!(typeof period === "number" && period >= 1)) {
+    throw new RangeError(`Cannot ${purpose}: "period" must be at least 1, received ${String(period)}`);
+  }
   if (kind !== "moving" && kind !== "mean") throw new TypeError(`Cannot ${purpose} with the baseline "${kind}": choose "moving" or "mean"`);
+  expect(budgets === undefined || Array.isArray(budgets), purpose, 'lists of units as "budgets"', budgets);
   expect(Array.isArray(losses) || losses instanceof Float64Array, purpose, "a list of losses", losses);
   const mean = Array.from(losses).reduce((a, b) => a + b, 0) / losses.length, before = state.baseline;
   const baseline = kind === "mean" || before === undefined ? mean : before * (1 - 1 / period) + mean / period;

@@ -22,7 +22,8 @@ const HALVINGS = 64;
  * @example
  * ```ts
  * import { assertEquals } from "@std/assert";
- * assertEquals(projectBudget(Float64Array.of(1.25, 0.75, -1, 0.25), 0.375), Float64Array.of(1, 0.5, 0, 0));
+ * const projected = projectBudget(Float64Array.of(1.25, 0.75, -1, 0.25), 0.375);
+ * assertEquals(Array.from(projected, (p) => p.toFixed(4)), ["1.0000", "0.5000", "0.0000", "0.0000"]);
  * ```
  */
 export function projectBudget(values: Float64Array, keep: number): Float64Array {

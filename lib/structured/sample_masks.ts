@@ -13,7 +13,7 @@ import { expect } from "../model/expect.ts";
  * @param probabilities In [0, 1].
  * @param draw Where chance comes from, such as `random(0, "masks")`.
  * @throws {TypeError} If these are no probabilities, or there is nothing to draw from.
- * @throws {RangeError} If there is to be no mask, or a probability lies outside of [0, 1].
+ * @throws {RangeError} If there is to be no mask, or more entries than 2³¹, or a probability lies outside of [0, 1].
  *
  * @example
  * ```ts
@@ -26,7 +26,10 @@ export function sampleMasks(probabilities: Float64Array, count: number, draw: Ra
   const purpose = "sample masks";
   expect(probabilities instanceof Float64Array, purpose, "a Float64Array of probabilities", probabilities);
   expect(typeof draw?.below === "function", purpose, "what random() gives", draw);
-  if (!(Number.isSafeInteger(count) && count > 0)) throw new RangeError(`Cannot ${purpose}: expected a number of masks, received ${count}`);
+  const most = Math.floor(2 ** 31 / Math.max(1, probabilities.length));
+  if (!(Number.isSafeInteger(count) && count > 0 && count <= most)) {
+    throw new RangeError(`Cannot ${purpose}: expected a number of masks from 1 to ${most}, received ${String(count)}`);
+  }
   const bad = probabilities.find((p) => !(p >= 0 && p <= 1));
   if (bad !== undefined) throw new RangeError(`Cannot ${purpose}: a probability is ${bad}, expected 0 to 1`);
   // 32 random bits: an event of probability 0 never happens, one of probability 1 always.

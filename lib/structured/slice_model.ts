@@ -31,11 +31,12 @@ import { expectStructures } from "./units.ts";
  *
  * @example
  * ```ts
+ * import { matrixShape } from "../device/matrix_shape.ts";
  * import { openModel } from "../model/open_model.ts";
  * import { assertEquals } from "@std/assert";
  * const model = await openModel("notebooks/checkpoints/tiny-mixtral");
  * const sliced = sliceModel(model, { layers: [{ layer: 0, groups: [1], channels: [{ of: "expert", id: 3, drop: [0, 5] }] }] });
- * assertEquals(sliced.layers[0].attention["k_proj.weight"].shape, [16, 64]);
+ * assertEquals(matrixShape(sliced.layers[0].attention["k_proj.weight"]), [32, 128]);
  * ```
  */
 export function sliceModel(model: Model, plan: StructurePlan): Model {

@@ -97,6 +97,7 @@ export function checkStructures(model: Pick<Model, "config" | "layers">, plan: S
     expect(Array.isArray(channels), where, 'a list as "channels"', channels);
     const ids = layer.block.kind === "moe" ? (layer as MoeLayer).block.experts.map((e) => e.id) : [];
     checkDropped(experts, ids, "expert", where, empty);
+    expect(Array.isArray(groups), where, "a list of attention groups to drop", groups);
     if (groups.length > 0 && model.config.attention.kind === "grouped" && model.config.attention.norm === "whole") {
       throw new Error(`Cannot ${where}: queries are normalised over all heads, and would change if attention groups went`);
     }
