@@ -25,7 +25,7 @@ export function normal(draw: Random): number {
 }
 
 /** Halvings of the way to a corner. */
-const HALVINGS = 40;
+const HALVINGS = 20;
 
 /**
  * The point itself, or the first one that is cheap enough on the straight way to the cheapest corner, or dear enough on that to the dearest; undefined where
