@@ -50,7 +50,7 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
       areRanks = (r: unknown) => Array.isArray(r) && r.length === 3 && r.every(isRank);
     const sized = each(ranks, (r) => areRanks(r) || isRank(r as Rank)) && (!based || ranks !== undefined) &&
       each(channels, (c) => isSize(c) && (!based || c === channels![0])) &&
-      each(biases, (names) => Array.isArray(names) && !based && KINDS.filter((kind) => names.includes(kind)).join() === names.join());
+      each(biases, (names) => Array.isArray(names) && KINDS.filter((kind) => names.includes(kind)).join() === names.join());
     // The first of those that share is its own.
     const shared = each(merged, (owner, i) => Number.isSafeInteger(owner) && owner >= 0 && owner <= i && merged![owner] === owner);
     const once = layers.filter((other) => other?.layer === layer).length === 1;

@@ -44,7 +44,11 @@ export function keptParts(config: ModelConfig, where: string): KeptParts[] {
   return parts;
 }
 
-/** What of each layer is not as the config says: the same, from the model itself. */
+/**
+ * What of each layer is not as the config says: the same, from the model itself.
+ *
+ * @throws {Error} If a layer's projections are not of whole heads, as many for queries as a multiple of those for keys.
+ */
 export function keptPartsOf({ config, layers }: Pick<Model, "config" | "layers">): KeptParts[] {
   return layers.map((layer) => partsOf(config, layer)).filter((part) => Object.keys(part).length > 1);
 }
@@ -56,6 +60,13 @@ function partsOf(config: ModelConfig, { index, attention, block }: DecoderLayer)
     ? rows("q_proj") / shape.width
     : rows(shape.queryRank === null ? "q_proj" : "q_b_proj") / (shape.plain + shape.rotated);
   const keyHeads = shape.kind === "grouped" ? rows("k_proj") / shape.width : undefined;
+  if (!Number.isInteger(heads) || !Number.isInteger(heads / (keyHeads ?? heads)) || !Number.isInteger(keyHeads ?? heads)) {
+    throw new Error(
+      `Cannot describe layer ${index}: its attention has ${heads} query heads and ${
+        keyHeads ?? heads
+      } key heads, expected whole ones in groups`,
+    );
+  }
   const network = block.kind === "dense" ? block : block.shared, usual = block.kind === "dense" ? denseIntermediate : moe.shared;
   const channels = network?.gate.shape[0];
   const low = Object.entries(attention).flatMap(([name, matrix]) =>

@@ -36,7 +36,7 @@ export function moeBlock(
     };
   };
   const bases = based && each(0, (_, name, shape) => find(`${at}.experts.base.${name}.weight`, shape));
-  /** What stands at a position, and is the so manieth that is stored. */
+  /** What stands at a position of the router. @param number Of its matrices among those that are stored. */
   const stored = (position: number, number: number): Omit<Expert, "id"> => {
     const expert = `${at}.experts.${number}`, own = ranksOf(ranks?.[position] ?? null);
     const matrices = each(position, (kind, name, shape): MatrixSource => {
@@ -48,11 +48,11 @@ export function moeBlock(
       (kind, name, [outputs]) => biases?.[position].includes(kind) ? [[kind, find(`${expert}.${name}.bias`, [outputs])] as const] : [],
     );
     const biased = [...vectors.gate, ...vectors.up, ...vectors.down];
-    if (biased.length > 0) return { ...matrices, biases: Object.fromEntries(biased) };
-    if (!bases) return matrices;
+    const added = biased.length > 0 ? { biases: Object.fromEntries(biased) } : {};
+    if (!bases) return { ...matrices, ...added };
     const sum = (kind: "gate" | "up" | "down") =>
       basedSource({ base: bases[kind], ...matrices[kind] as Extract<MatrixSource, { left: unknown }> });
-    return { gate: sum("gate"), up: sum("up"), down: sum("down") };
+    return { gate: sum("gate"), up: sum("up"), down: sum("down"), ...added };
   };
   const experts: Expert[] = [];
   let count = 0;

@@ -494,10 +494,18 @@ testOnDevices("a failed read of a weight leaves nothing behind", async (device) 
   const good: TensorSource = { dtype: "F32", shape: [2, 2], read: (into) => Promise.resolve(into.fill(0)).then(() => {}) };
   const bad: TensorSource = { ...good, read: () => Promise.reject(new Error("the disk is gone")) };
   let caught: unknown[] = [];
-  for (const attempt of [() => device.load(bad), () => device.loadExperts([{ gate: good, up: good, down: { left: good, right: bad } }])]) {
+  const expert = { gate: good, up: good, down: good }, vector = { ...good, shape: [2] };
+  for (
+    const attempt of [
+      () => device.load(bad),
+      () => device.loadExperts([{ ...expert, down: { left: good, right: bad } }]),
+      () => device.loadExperts([expert, { ...expert, biases: { gate: vector, down: { ...bad, shape: [2] } } }]),
+      () => device.loadExperts([{ ...expert, biases: { gate: vector }, down: bad }]),
+    ]
+  ) {
     caught = [...caught, await attempt().then(() => undefined, (error) => error.message)];
   }
-  assertEquals(caught, ["the disk is gone", "the disk is gone"]);
+  assertEquals(caught, caught.map(() => "the disk is gone"));
   assertEquals(device.live.tensors, 0);
 });
 

@@ -69,7 +69,16 @@ const based: Change = (block, layer) => {
   };
 };
 
-const FORMS = { merged, constant, based };
+/** The same, and the first product of every other expert has a bias. */
+const basedBiased: Change = (block, layer, hidden) => {
+  const formed = based(block, layer, hidden), bias = (rows: number, seed: number) => heldSource(noise(rows, seed), [rows]);
+  return {
+    ...formed,
+    experts: formed.experts.map((e) => e.id % 2 ? e : { ...e, biases: { gate: bias((e.gate as TensorSource).shape[0], 900 + e.id) } }),
+  };
+};
+
+const FORMS = { merged, constant, based, "based, with biases": basedBiased };
 
 /** The same weights, each in a place of its own, without any form. */
 async function plain(model: Model): Promise<Model> {
@@ -167,7 +176,7 @@ for (const [form, change] of Object.entries(FORMS)) {
         assertEquals(file.length - 8 - Number(new DataView(file.buffer).getBigUint64(0, true)), bytes);
         assertEquals(countParameters(again).total, countParameters(formed).total);
         assert(
-          form === "based"
+          form.startsWith("based")
             ? countParameters(formed).experts < 0.4 * countParameters(model).experts
             : bytes < 2 * countParameters(model).bytes,
         );
@@ -189,7 +198,11 @@ for (const [form, change] of Object.entries(FORMS)) {
     const ids = Uint32Array.of(0, 9, 8, 7);
     assertEquals(await logits(device, again, ids), await logits(device, formed, ids));
     assertEquals(countParameters(again), countParameters(formed));
-    assertEquals(arrays.size, { merged: 0, constant: 4 + 4, based: 4 * 8 * 3 * 2 }[form], "arrays beside the original's");
+    assertEquals(
+      arrays.size,
+      { merged: 0, constant: 4 + 4, based: 4 * 8 * 3 * 2, "based, with biases": 4 * (8 * 3 * 2 + 4) }[form],
+      "arrays beside the original's",
+    );
   });
 }
 
