@@ -84,7 +84,7 @@ const LENGTHS: LinearRatios = { qk: 1, o: 1, gate: 0.8, up: 0.8, down: 0.8 };
  * using device = await openDevice();
  * const whole = await openModel("notebooks/checkpoints/tiny-mixtral"), model = { ...whole, layers: whole.layers.slice(0, 1) };
  * const tokens = [whole.tokenizer.encode("Sum: 12 + 30 = 42. Sum: 4 + 5 = 9."), whole.tokenizer.encode("Sum: 1 + 2 = 3.")];
- * const { tried, best } = await allocateRatios(device, model, tokens.slice(0, 1), tokens.slice(1), { share: 0.9, evaluations: 4 });
+ * const { tried, best } = await allocateRatios(device, model, tokens.slice(0, 1), tokens.slice(1), { share: 0.8, slack: 0.3, evaluations: 4 });
  * assert(tried[best].objective <= tried[0].objective);
  * ```
  */
