@@ -4,6 +4,7 @@ import {
   aimer,
   alignExperts,
   allocateRanks,
+  allocateRatios,
   type BlockSparsity,
   type Carrier,
   clusterExperts,
@@ -14,6 +15,7 @@ import {
   evolveBudget,
   type ExpertClusters,
   type ExpertScores,
+  factorLinears,
   geneticSearch,
   greedySearch,
   initialProbabilities,
@@ -43,6 +45,7 @@ import {
   type StatisticsScore,
   unitScores,
 } from "../mod.ts";
+import { linearEntries } from "../lib/decompose/factored_layers.ts";
 import { BYTES } from "../lib/device/device.ts";
 import type { Draw } from "./draw.ts";
 
@@ -279,6 +282,20 @@ export const METHODS: readonly Method[] = [
           }),
         };
       return await made(draw, `D²-MoE ${ratio}`, ["trace"], () => deltaExperts(device, model, trace, { ranks }));
+    },
+  },
+  {
+    ...{ name: "Bolaco, 5×1", kind: "low rank", version: 1 },
+    make: async (draw, ratio) => {
+      // A quarter of the calibration sequences is what ratios are tried on. Attention is factored too, so the experts keep more.
+      const { device, model, tokens, seed } = draw,
+        cut = Math.ceil(0.75 * tokens.length),
+        [known, other] = [tokens.slice(0, cut), tokens.slice(cut)];
+      const gone = countParameters(model).total - countParameters(model, { pruning: ratio }).total;
+      return await made(draw, `Bolaco ${ratio}`, [], async () => {
+        const search = { share: 1 - gone / linearEntries(model), evaluations: 20, initial: 7, seed };
+        return await factorLinears(device, model, known, { ratios: await allocateRatios(device, model, known, other, search) });
+      });
     },
   },
   {

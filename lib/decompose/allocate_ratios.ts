@@ -84,7 +84,7 @@ const LENGTHS: LinearRatios = { qk: 1, o: 1, gate: 0.8, up: 0.8, down: 0.8 };
  * using device = await openDevice();
  * const whole = await openModel("notebooks/checkpoints/tiny-mixtral"), model = { ...whole, layers: whole.layers.slice(0, 1) };
  * const tokens = [whole.tokenizer.encode("Sum: 12 + 30 = 42. Sum: 4 + 5 = 9."), whole.tokenizer.encode("Sum: 1 + 2 = 3.")];
- * const { tried, best } = await allocateRatios(device, model, tokens.slice(0, 1), tokens.slice(1), { share: 0.9, evaluations: 4 });
+ * const { tried, best } = await allocateRatios(device, model, tokens.slice(0, 1), tokens.slice(1), { share: 0.8, slack: 0.3, evaluations: 4 });
  * assert(tried[best].objective <= tried[0].objective);
  * ```
  */
@@ -107,7 +107,7 @@ export async function allocateRatios(
   const features = stack.use(await linearFeatures(device, model, sequences, { ...options, stage: purpose }, mostOf));
   const predictions = stack.use(new Predictions(device, model, batches));
   const ratiosAt = (point: readonly number[]) =>
-    groups.map((_, g) => Object.fromEntries(ROLES.map((role, r) => [role, Math.min(1, point[g * ROLES.length + r])])) as LinearRatios);
+    groups.map((_, g) => Object.fromEntries(ROLES.map((role, r) => [role, stepOf(point[g * ROLES.length + r]) / STEPS])) as LinearRatios);
   const sharePer = leftBy(model, features, groups, multiple), tried: TriedRatios[] = [];
   const space = {
     bounds: groups.flatMap(() => ROLES.map(() => [least, GREATEST] as const)),
@@ -145,28 +145,36 @@ function planned(groups: readonly (readonly DecoderLayer[])[], ratios: readonly 
   return new Map(groups.flatMap((layers, g) => layers.map(({ index }) => [index, ratios[g]] as const)));
 }
 
-/** What a point leaves of the numbers of all linears. Linears of a size are counted once: thousands of points are asked for. */
+/** What a point leaves of the numbers of all linears: each variable's part is worked out once for all ratios, since thousands of points are asked for. */
 function leftBy(
   model: Model,
   features: ModelFeatures,
   groups: readonly (readonly DecoderLayer[])[],
   multiple: number,
 ): (point: readonly number[]) => number {
-  const kinds = new Map<string, { variable: number; size: Size; count: number }>(), total = linearEntries(model);
+  const total = linearEntries(model), kinds = groups.flatMap(() => ROLES.map(() => new Map<string, { size: Size; count: number }>()));
   for (const { layer, role, size } of sizesOf(model, features)) {
-    const variable = groups.findIndex((layers) => layers.some(({ index }) => index === layer)) * ROLES.length + ROLES.indexOf(role);
-    const key = JSON.stringify([variable, size]), known = kinds.get(key) ?? { variable, size, count: 0 };
+    const group = groups.findIndex((layers) => layers.some(({ index }) => index === layer));
+    const sizes = kinds[group * ROLES.length + ROLES.indexOf(role)],
+      key = JSON.stringify(size),
+      known = sizes.get(key) ?? { size, count: 0 };
     known.count++;
-    kinds.set(key, known);
+    sizes.set(key, known);
   }
-  return (point) => {
-    let gone = 0;
-    for (const { variable, size, count } of kinds.values()) {
-      gone += count * (size.out * size.into - cutAt(Math.min(1, point[variable]), size, multiple).after);
-    }
-    return 1 - gone / total;
-  };
+  const gone = kinds.map((sizes) =>
+    Float64Array.from({ length: STEPS + 1 }, (_, step) =>
+      step === 0 ? NaN : [...sizes.values()].reduce(
+        (sum, { size, count }) => sum + count * (size.out * size.into - cutAt(step / STEPS, size, multiple).after),
+        0,
+      ))
+  );
+  return (point) => 1 - point.reduce((sum, value, variable) => sum + gone[variable][stepOf(value)], 0) / total;
 }
+
+/** Ratios are thousandths: no rank hangs on less. */
+const STEPS = 1000;
+
+const stepOf = (value: number): number => Math.min(STEPS, Math.floor(value * STEPS + 1e-9));
 
 /** Options with their defaults, and the groups of layers: consecutive ones, as even as they can be. */
 function checked(model: Model, options: AllocateRatiosOptions, purpose: string) {

@@ -25,11 +25,11 @@ export function normal(draw: Random): number {
 }
 
 /** Halvings of the way to a corner. */
-const HALVINGS = 40;
+const HALVINGS = 20;
 
 /**
- * The point itself, or the first one that is cheap enough on the straight way to the cheapest corner, or dear enough on that to the dearest; undefined where
- * costs make a step over all that is allowed.
+ * The point itself, or the first one that is cheap enough on the straight way to the cheapest corner, or dear enough on that to the dearest. Where costs make a
+ * step over all that is allowed, coordinates take it one after the other; undefined where that does not help.
  *
  * @param share How far into the allowed costs a point that was too cheap is taken, from 0 to 1.
  */
@@ -46,6 +46,13 @@ export function feasible({ bounds, cost, costs }: SearchSpace, point: readonly n
     if (dear ? value > limit : value < limit) near = middle;
     else far = middle;
   }
-  const moved = at(far), value = cost(moved);
-  return value >= least && value <= most ? moved : undefined;
+  const allowed = (value: number) => value >= least && value <= most;
+  if (allowed(cost(at(far)))) return at(far);
+  // Several costs make a step there: one coordinate at a time.
+  const moved = at(near), beyond = at(far);
+  for (const d of moved.keys()) {
+    moved[d] = beyond[d];
+    if (allowed(cost(moved))) return moved;
+  }
+  return undefined;
 }

@@ -15,6 +15,7 @@ import { linearsOf } from "../../lib/sparsify/linears.ts";
 import { assertClose, fastDevices, full, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { FACTOR_REFERENCES } from "../references/factored_linears.ts";
+import { sliced } from "../model/model_forms.ts";
 import { ROUTERS, routingOf, withModel } from "../small_models.ts";
 
 for (const [name, { ranks, reduced, retained, perplexity: expected }] of Object.entries(FACTOR_REFERENCES)) {
@@ -139,6 +140,15 @@ Deno.test("kinds of linears have ratios of their own, and each layer may have; 1
     const inLayer = ({ factorization }: FactoredModel) => factorization.filter(({ layer }) => layer === model.layers[1].index);
     assertEquals(inLayer(planned), inLayer(factored));
   });
+});
+
+Deno.test("a model with lost heads and channels is factored by what is left of it", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), cut = sliced(model), tokens = calibration.slice(0, 16);
+  using factored = await factorLinears(device, cut, tokens, { ratios: { qk: 0.9, o: 0.9, gate: 0.9, up: 0.9, down: 0.9 } });
+  assert(factored.factorization.filter(({ rank }) => rank !== null).length > 90);
+  const [before, after] = [await perplexity(device, cut, tokens), await perplexity(device, factored, tokens)];
+  assert(Math.abs(after.nll - before.nll) < 0.05, `${before.nll} -> ${after.nll}`);
 });
 
 Deno.test("outputs that are not centred need no bias", async () => {

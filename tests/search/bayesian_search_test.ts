@@ -56,6 +56,8 @@ Deno.test("points that cost too much or too little are moved until they do not, 
     assert(moved && steps(moved) >= 0.5 && steps(moved) <= 1 && moved.every((v) => v >= 0 && v <= 1), `${point} -> ${moved}`);
   }
   assertEquals(feasible(space, [0.5, 0.5]), [0.5, 0.5]);
+  const both: SearchSpace = { bounds: unit(2), cost: steps, costs: [0.2, 0.3] }; // on the diagonal costs fall from 0.5 to 0
+  assertClose(feasible(both, [0.6, 0.6])!, [0.25, 0.25], 1e-3, "one of the two takes the step");
   assertEquals(feasible({ bounds: unit(1), cost: ([x]) => x < 0.5 ? 0 : 1, costs: [0.4, 0.6] }, [0.7]), undefined);
 });
 
