@@ -118,7 +118,7 @@ export { type DeltaSize, deltaSize } from "./lib/delta/delta_size.ts";
 export { applyDelta } from "./lib/delta/apply_delta.ts";
 export { type SavedDelta, saveDelta } from "./lib/delta/save_delta.ts";
 export { openDelta } from "./lib/delta/open_delta.ts";
-export { type DeltaServer, serveDeltas, type ServedRequest } from "./lib/delta/serve_deltas.ts";
+export { type DeltaServer, serveDeltas, type ServeDeltasOptions, type ServedRequest } from "./lib/delta/serve_deltas.ts";
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";

@@ -4,6 +4,7 @@ import {
   applyDelta,
   type BitSplit,
   type CompressedDelta,
+  type DeltaServer,
   type DeltaSize,
   type Item,
   logits,
@@ -33,6 +34,9 @@ export interface DeltaRow {
   perplexity: number;
   /** Share of right answers, by task of the tuned model. */
   accuracy: Record<string, number>;
+  /** Mean over tasks, and its standard error. */
+  right: number;
+  rightError: number;
   /** ‖tuned - approximation‖ / ‖tuned - base‖ over all linears; missing for whole models. */
   error?: number;
   size?: DeltaSize;
@@ -49,6 +53,8 @@ export function measuredStage(nb: Definitions, { heldOut, items }: DeltaSubject,
     ...{ version: 1, stored: false, inputs: { likelihood, choices }, options: { name } },
     run: ({ likelihood: { perplexity }, choices }, { name }): DeltaRow => ({
       ...{ name, perplexity, accuracy: Object.fromEntries(choices.map(({ task, acc }) => [task, acc])) },
+      right: choices.reduce((sum, { acc }) => sum + acc, 0) / choices.length,
+      rightError: Math.hypot(...choices.map(({ stderr }) => stderr)) / choices.length,
     }),
   });
 }
@@ -106,28 +112,30 @@ export function rowsTable(rows: readonly DeltaRow[]): Shown {
 
 /** What the rows say, in sentences. */
 export function verdict(rows: readonly DeltaRow[]): Shown {
-  const tuned = rows.find(({ name }) => name === "tuned")!, all = rows.filter(({ size }) => size);
-  const mean = ({ accuracy }: DeltaRow) => 100 * Object.values(accuracy).reduce((a, b) => a + b, 0) / Object.keys(accuracy).length;
-  const far = (row: DeltaRow) => Math.abs(row.perplexity - tuned.perplexity), byError = all.toSorted((a, b) => a.error! - b.error!);
-  const nearest = all.toSorted((a, b) => far(a) - far(b))[0], right = all.toSorted((a, b) => mean(b) - mean(a))[0];
+  const tuned = rows.find(({ name }) => name === "tuned")!, all = rows.filter(({ size }) => size && size.linears.codes > 0);
+  const far = (row: DeltaRow) => Math.abs(row.perplexity - tuned.perplexity),
+    alpha = (of: "alpha" | "alphaStored") => all.map(({ size }) => size!.linears[of]);
+  const [least, ...others] = all.toSorted((a, b) => a.error! - b.error!), [nearest] = all.toSorted((a, b) => far(a) - far(b));
+  const [best, ...rest] = all.toSorted((a, b) => b.right - a.right), percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const level = rest.filter((row) => best.right - row.right <= 2 * Math.hypot(best.rightError, row.rightError)).map(({ name }) => name);
   const lines = [
-    `The smallest error of the difference is left by ${byError[0].name} (${byError[0].error!.toFixed(3)}), the largest by ${
-      byError.at(-1)!.name
-    } (${byError.at(-1)!.error!.toFixed(3)}).`,
+    `The smallest error of the difference is left by ${least.name} (${least.error!.toFixed(3)}), the largest by ${others.at(-1)!.name} (${
+      others.at(-1)!.error!.toFixed(3)
+    }).`,
     `Nearest to the tuned model's perplexity (${tuned.perplexity.toFixed(3)}) comes ${nearest.name} (${nearest.perplexity.toFixed(3)}).`,
-    `Of the tuned model's own questions ${right.name} answers most (${mean(right).toFixed(1)} %; the tuned model itself ${
-      mean(tuned).toFixed(1)
-    } %).`,
-    `Scales, zeros and singular values count: of codes alone no α is above ${
-      Math.max(...all.map(({ size }) => size!.linears.alpha)).toFixed(4)
-    }, of all that is stored the largest is ${Math.max(...all.map(({ size }) => size!.linears.alphaStored)).toFixed(4)}.`,
+    `Of the tuned model's own questions ${best.name} answers most (${percent(best.right)}; the tuned model ${
+      percent(tuned.right)
+    }); within two standard errors of it: ${level.join("; ") || "none"}.`,
+    `Of codes alone no α is above ${Math.max(...alpha("alpha")).toFixed(4)}; with scales, zeros and singular values α goes from ${
+      Math.min(...alpha("alphaStored")).toFixed(4)
+    } to ${Math.max(...alpha("alphaStored")).toFixed(4)}, so that rows of one budget are not of one size.`,
   ];
   return shown({ "text/markdown": lines.map((line) => `- ${line}`).join("\n"), "text/plain": lines.join("\n") });
 }
 
 /** Two tuned models over one base. */
 export interface Served {
-  bytes: { base: number; models: Record<string, number> };
+  bytes: DeltaServer["bytes"];
   /** Largest difference of a logit from the model that is put together, over the largest logit. */
   apart: Record<string, number>;
 }
@@ -163,12 +171,14 @@ export function servedStage(
 }
 
 /** What lies on the device, beside as many whole models. */
-export function servedTable({ bytes: { base, models }, apart }: Served): Shown {
-  const kib = (value: number) => value / 1024, names = Object.keys(models), all = base + Object.values(models).reduce((a, b) => a + b, 0);
+export function servedTable({ bytes: { base, models, layer }, apart }: Served): Shown {
+  const names = Object.keys(models), all = Object.values(models).reduce((a, b) => a + b, base) + layer;
+  const row = (what: string, bytes: number, off?: number) => ({ "on the device": what, KiB: bytes / 1024, "logits apart": off });
   return table([
-    { "on the device": "base, once", KiB: kib(base), "logits apart": null },
-    ...names.map((name) => ({ "on the device": `${name} adds`, KiB: kib(models[name]), "logits apart": apart[name] })),
-    { "on the device": "all of it", KiB: kib(all), "logits apart": null },
-    { "on the device": `${names.length} whole models would take`, KiB: kib(names.length * base), "logits apart": null },
+    row("linears, norms and routers of the base, once", base),
+    ...names.map((name) => row(`${name}: head and last norm`, models[name], apart[name])),
+    row("most that a layer adds while it runs", layer),
+    row("all of it", all),
+    row(`${names.length} whole models would take`, names.length * base + Object.values(models).reduce((a, b) => a + b, 0)),
   ], { caption: `${names.length} tuned models over one base`, columns: { KiB: { digits: 0 } } });
 }

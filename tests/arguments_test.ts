@@ -202,6 +202,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
       using server = await winnow.serveDeltas(device, shallow, { lowRank });
       await server.logits(requests);
     }, [[{ model: "lowRank", sequence: tokens[0] }]]],
+    [(resident: boolean) => winnow.serveDeltas(device, shallow, {}, { resident, signal: AbortSignal.abort(new Error("enough")) }), [true]],
     [winnow.deltaCurves, [{ layers: [{ layer: 0, linears: [] }] }]],
     [winnow.deltaTable, [delta]],
     [winnow.deltaSizeTable, [{ tuned: winnow.deltaSize(delta) }]],

@@ -96,10 +96,12 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         "sparsify, SparseGPT": (d, o) => winnow.sparsify(d, partly, sequences, { ...o, carrier: "sparsegpt", blockSize: 16 }),
         deltaSpectra: (d, o) => winnow.deltaSpectra(d, model, tuned, o),
         compressDelta: (d, o) => winnow.compressDelta(d, model, tuned, sequences, { ...o, alpha: 1, split: [[8, 1], [3, 2]] }),
-        serveDeltas: async (d, o) => {
-          using server = await winnow.serveDeltas(d, model, { tuned: delta }, o);
-          await server.logits([{ model: "tuned", sequence: sequences[0] }], o);
-        },
+        ...Object.fromEntries(
+          [true, false].map((resident) => [`serveDeltas, resident: ${resident}`, async (d: Device, o: winnow.StageOptions) => {
+            using server = await winnow.serveDeltas(d, model, { tuned: delta }, { ...o, resident });
+            await server.logits([{ model: "tuned", sequence: sequences[0] }], o);
+          }]),
+        ),
         outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
         perplexity: (d, o) => winnow.perplexity(d, model, sequences, o),
         documentPerplexity: (d, o) => winnow.documentPerplexity(d, { ...model, tokenizer }, ["abcdef"], { ...o, maxLength: 4 }),

@@ -165,7 +165,7 @@ export const delta: winnow.CompressedDelta = {
 /** Every table, by what it is called. */
 export const tables: Record<string, () => Shown> = {
   "table()": () => winnow.table([{ model: "dense", size: 2.5 }]),
-  "bitPlanTable()": () => winnow.bitPlanTable({ small: winnow.planBits(64, 128), [HOSTILE]: winnow.planBits(4096, 4096) }),
+  "bitPlanTable()": () => winnow.bitPlanTable({ small: winnow.planBits(64, 128), large: winnow.planBits(4096, 4096) }),
   "deltaSizeTable()": () => winnow.deltaSizeTable({ tuned: winnow.deltaSize(delta) }),
   "deltaTable()": () => winnow.deltaTable(delta),
   "benchmarkTable()": () => winnow.benchmarkTable({ dense: benchmarks }),
