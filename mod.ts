@@ -134,6 +134,19 @@ export {
   type PolicyStep,
 } from "./lib/structured/policy_gradient_search.ts";
 export { sliceModel } from "./lib/structured/slice_model.ts";
+// Differences of tuned models
+export { type BitPlan, type BitSplit, planBits, type PlanBitsOptions } from "./lib/delta/plan_bits.ts";
+export type { FactorMatrix, FloatMatrix, QuantisedMatrix } from "./lib/delta/factor_matrix.ts";
+export type { ComponentGroup, CompressedDelta, DeltaLinear, Signs } from "./lib/delta/compressed_delta.ts";
+export { type DeltaSpectra, deltaSpectra } from "./lib/delta/delta_spectra.ts";
+export { compressDelta } from "./lib/delta/compress_delta.ts";
+export type { CompressDeltaOptions } from "./lib/delta/compress_options.ts";
+export { bitDelta } from "./lib/delta/bit_delta.ts";
+export { type DeltaSize, deltaSize } from "./lib/delta/delta_size.ts";
+export { applyDelta } from "./lib/delta/apply_delta.ts";
+export { type SavedDelta, saveDelta } from "./lib/delta/save_delta.ts";
+export { openDelta } from "./lib/delta/open_delta.ts";
+export { type DeltaServer, serveDeltas, type ServeDeltasOptions, type ServedRequest } from "./lib/delta/serve_deltas.ts";
 
 // Fine-tuning
 export { finetune, type FinetuneOptions, type TunedModel } from "./lib/finetune/finetune.ts";
@@ -213,6 +226,7 @@ export { stages } from "./lib/flow/stages.ts";
 export { dataCodec } from "./lib/flow/data_codec.ts";
 export { traceCodec } from "./lib/flow/trace_codec.ts";
 export { modelCodec, tunedCodec } from "./lib/flow/model_codec.ts";
+export { deltaCodec } from "./lib/flow/delta_codec.ts";
 
 // Displays
 export { type Shown, shown } from "./lib/display/shown.ts";
@@ -222,9 +236,13 @@ export type { Axis, Cells, Chart, Place, Point, Series } from "./lib/display/dra
 export { accuracyAgainstSize, type SizePoint } from "./lib/display/accuracy_against_size.ts";
 export { agreementTable } from "./lib/display/agreement_table.ts";
 export { benchmarkTable } from "./lib/display/benchmark_table.ts";
+export { bitPlanTable } from "./lib/display/bit_plan_table.ts";
 export { candidatesTable } from "./lib/display/candidates_table.ts";
 export { comparisonTable } from "./lib/display/comparison_table.ts";
 export { decompositionErrors } from "./lib/display/decomposition_errors.ts";
+export { deltaCurves } from "./lib/display/delta_curves.ts";
+export { deltaSizeTable } from "./lib/display/delta_size_table.ts";
+export { deltaTable } from "./lib/display/delta_table.ts";
 export { expertImportance, type ExpertImportanceOptions } from "./lib/display/expert_importance.ts";
 export { ladderTable, type LadderTableOptions } from "./lib/display/ladder_table.ts";
 export { layerBudgets } from "./lib/display/layer_budgets.ts";

@@ -112,9 +112,13 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const masks = [Uint8Array.of(1, 0), Uint8Array.of(0, 1)],
     learned = await winnow.policyGradientSearch(device, model, tokens, worth, { steps: 1 });
   const structures: winnow.StructurePlan = { layers: [{ layer: 0, groups: [1], channels: [{ of: "expert", id: 2, drop: [0] }] }] };
-  const search = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, initial: winnow.UnitValues) =>
+  const explore = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, initial: winnow.UnitValues) =>
     winnow.policyGradientSearch(device, model, tokens, initial, { steps: 1 });
   const { decoder, shape, layer, middle } = await smallDecoder(device), learn = winnow.trainDecoder;
+  const shallow = { ...model, layers: model.layers.slice(0, 1) }, delta = await winnow.bitDelta(shallow, shallow);
+  const lowRank = await winnow.compressDelta(device, shallow, shallow, [], { split: [[16, 1]] });
+  const serve = async (device: winnow.Device, base: winnow.Model, deltas: Record<string, winnow.CompressedDelta>) =>
+    (await winnow.serveDeltas(device, base, deltas))[Symbol.dispose]();
   /** A good call of each function; one argument at a time is replaced. */
   const calls: [(...args: never[]) => unknown, unknown[]][] = [
     [winnow.openModel, [folderOf("tiny-mixtral")]],
@@ -196,6 +200,38 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [winnow.replaceByMeans, [model, await winnow.expertStatistics(device, model, tokens), plan]],
     [winnow.allocateRanksGlobally, [scores, spectra, { averageRank: 16 }]],
     [winnow.recommended, [device, model, tokens]],
+    [winnow.planBits, [64, 128, {}]],
+    ...["alpha", "split", "groupSize"].map((name) =>
+      [(value: never) => winnow.planBits(64, 128, { [name]: value }), [undefined]] as (typeof calls)[number]
+    ),
+    [winnow.deltaSpectra, [device, shallow, shallow]],
+    [winnow.compressDelta, [device, shallow, shallow, tokens, { split: [[16, 1]] }]],
+    ...["alpha", "split", "groupSize", "damping"].map((name) =>
+      [
+        (value: never) =>
+          winnow.compressDelta(device, shallow, shallow, tokens, { [name]: value, signal: AbortSignal.abort(new Error("enough")) }),
+        [undefined],
+      ] as (typeof calls)[number]
+    ),
+    [winnow.bitDelta, [shallow, shallow]],
+    [winnow.applyDelta, [shallow, delta]],
+    [(linears: never) => winnow.applyDelta(shallow, { ...delta, linears }), [delta.linears]],
+    [(rest: never) => winnow.applyDelta(shallow, { ...delta, rest }), [delta.rest]],
+    [winnow.deltaSize, [delta]],
+    [winnow.saveDelta, [delta, `${folder}/delta`]],
+    [(path: string) => winnow.saveDelta(delta, `${folder}/${path}`), ["other delta"]],
+    [winnow.openDelta, [`${folder}/delta`]],
+    [serve, [device, shallow, { lowRank }]],
+    [(delta: winnow.CompressedDelta) => serve(device, shallow, { delta }), [lowRank]],
+    [async (requests: winnow.ServedRequest[]) => {
+      using server = await winnow.serveDeltas(device, shallow, { lowRank });
+      await server.logits(requests);
+    }, [[{ model: "lowRank", sequence: tokens[0] }]]],
+    [(resident: boolean) => winnow.serveDeltas(device, shallow, {}, { resident, signal: AbortSignal.abort(new Error("enough")) }), [true]],
+    [winnow.deltaCurves, [{ layers: [{ layer: 0, linears: [] }] }]],
+    [winnow.deltaTable, [delta]],
+    [winnow.deltaSizeTable, [{ tuned: winnow.deltaSize(delta) }]],
+    [winnow.bitPlanTable, [{ matrix: winnow.planBits(64, 128) }]],
     [winnow.sparsify, [device, model, tokens, { carrier: "magnitude", scope: "experts" }]],
     ...(["sparsity", "pattern"] as const).map((name) =>
       [
@@ -231,7 +267,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
         undefined,
       ]] as (typeof calls)[number]
     ),
-    [search, [device, model, tokens, worth]],
+    [explore, [device, model, tokens, worth]],
     ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed"] as const).map((name) =>
       [
         (value: never) =>
@@ -403,7 +439,9 @@ Deno.test("every function that takes options says what is none: a number, a prom
   const ranks = { layers: [{ layer: 0, experts: [{ expert: 0, rank: 4 }], sum: 4, target: 4 }] };
   await winnow.saveModel(model, `${folder}/saved`);
   const similarity = await winnow.routerSimilarity(device, model, tokens);
-  const small = await smallDecoder(device), worth = await winnow.unitScores(device, model, tokens, { kinds: ["attention groups"] });
+  const small = await smallDecoder(device), shallow = { ...model, layers: model.layers.slice(0, 1) };
+  const worth = await winnow.unitScores(device, model, tokens, { kinds: ["attention groups"] });
+  const delta = await winnow.bitDelta(shallow, shallow);
   const calls: Record<string, [(options: never) => unknown, object?]> = {
     openDevice: [(o) => winnow.openDevice(o), { kind: "cpu" }],
     openModel: [(o) => winnow.openModel(folderOf("tiny-mixtral"), o)],
@@ -444,6 +482,13 @@ Deno.test("every function that takes options says what is none: a number, a prom
     dominantClusters: [(o) => winnow.dominantClusters(scores, similarity, o)],
     alignExperts: [(o) => winnow.alignExperts(device, model, { layers: [] }, o)],
     sparsify: [(o) => winnow.sparsify(device, model, tokens, o)],
+    planBits: [(o) => winnow.planBits(64, 128, o)],
+    deltaSpectra: [(o) => winnow.deltaSpectra(device, shallow, shallow, o)],
+    compressDelta: [(o) => winnow.compressDelta(device, shallow, shallow, tokens, o), { split: [[16, 1]] }],
+    bitDelta: [(o) => winnow.bitDelta(shallow, shallow, o)],
+    saveDelta: [(o) => winnow.saveDelta(delta, `${folder}/delta`, o)],
+    openDelta: [(o) => winnow.openDelta(`${folder}/saved`, o)],
+    serveDeltas: [(o) => winnow.serveDeltas(device, shallow, {}, o)],
     outlierDistribution: [(o) => winnow.outlierDistribution(device, model, tokens, o)],
     owlSparsity: [(o) => winnow.owlSparsity(outliers, o)],
     owlPattern: [(o) => winnow.owlPattern(outliers, o)],
@@ -482,7 +527,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
     assert(device.live.tensors === 0, `${what} leaves ${device.live.tensors} tensors`);
   };
   const plain = ["openDevice", "calibrationTokens", "diffusionMap", "mergePlan", "pruningBudget", "allocateRanks", "allocateRanksGlobally"]
-    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters", "owlSparsity", "owlPattern")
+    .concat("randomScores", "superExperts", "skipThresholds", "planByScores", "dominantClusters", "owlSparsity", "owlPattern", "planBits")
     .concat("initialProbabilities", "hardMask", "planByUnits", "policyGradientStep");
   for (const [name, [call, good = {}]] of Object.entries(calls)) {
     for (const bad of [null, 0.5, "0.5", ...(name === "openDevice" ? [] : [Promise.resolve(good)])]) await refused(name, call, bad);

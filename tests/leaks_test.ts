@@ -6,6 +6,7 @@ import { Scratch } from "../lib/checkpoint/scratch.ts";
 import { cpuDevice } from "../lib/device/cpu/cpu_device.ts";
 import type { Device } from "../lib/device/device.ts";
 import { TARGETS } from "../lib/finetune/adapter_sites.ts";
+import { tunedBy } from "./delta/tuned.ts";
 import { full } from "./devices.ts";
 import { ROUTERS, withModel } from "./small_models.ts";
 
@@ -62,6 +63,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
       const [{ index, block: { experts: [{ id }] } }] = winnow.moeLayers(model);
       const mixed = { layers: [{ layer: index, experts: [{ expert: id, rank: 3 }], sum: 3, target: 3 }] };
       const partly = { ...await winnow.decomposeExperts(device, model, mixed), tokenizer };
+      const tuned = await tunedBy(model, 0.01), delta = await winnow.compressDelta(device, model, tuned, [], { split: [[16, 1]] });
       const recipe = { targets: TARGETS, rank: 2, batch: 2, epochs: 1, dropout: 0.1 }, examples = ["abcdef", "bcd", "cdefg"];
       const mixture = await winnow.trainDecoder(device, sequences.slice(0, 1), {
         ...{ vocabulary: 96, hidden: 4, layers: 1, heads: 1, intermediate: 2, middle: MIDDLES[0] },
@@ -95,6 +97,14 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         recommended: async (d, o) => (await winnow.recommended(d, model, sequences, o))[Symbol.dispose](),
         sparsify: (d, o) => winnow.sparsify(d, model, sequences, { ...o, scope: "experts" }),
         "sparsify, SparseGPT": (d, o) => winnow.sparsify(d, partly, sequences, { ...o, carrier: "sparsegpt", blockSize: 16 }),
+        deltaSpectra: (d, o) => winnow.deltaSpectra(d, model, tuned, o),
+        compressDelta: (d, o) => winnow.compressDelta(d, model, tuned, sequences, { ...o, alpha: 1, split: [[8, 1], [3, 2]] }),
+        ...Object.fromEntries(
+          [true, false].map((resident) => [`serveDeltas, resident: ${resident}`, async (d: Device, o: winnow.StageOptions) => {
+            using server = await winnow.serveDeltas(d, model, { tuned: delta }, { ...o, resident });
+            await server.logits([{ model: "tuned", sequence: sequences[0] }], o);
+          }]),
+        ),
         outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
         unitScores: (d, o) => winnow.unitScores(d, model, sequences, { ...o, kinds: ["experts", "channels", "layers"] }),
         maskedLosses: (d, o) => winnow.maskedLosses(d, model, sequences, structures, o),

@@ -13,6 +13,7 @@ import { forwardLayer } from "../lib/model/decoder_layer.ts";
 import { loadLayer } from "../lib/model/load_layer.ts";
 import { passStreams } from "../lib/model/pass_streams.ts";
 import { linearsOf } from "../lib/sparsify/linears.ts";
+import { tunedBy } from "./delta/tuned.ts";
 import { testOnDevices } from "./devices.ts";
 import { openFixture } from "./fixtures.ts";
 import { ROUTERS, withModel } from "./small_models.ts";
@@ -168,6 +169,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
   const less = winnow.pruneExperts({ ...model, layers: model.layers.slice(0, 3) }, {
     layers: [1, 2].map((layer) => ({ layer, drop: Array.from({ length: 12 }, (_, i) => i) })),
   });
+  const tuned = await tunedBy(less, 0.01);
   using traceOfLess = await winnow.calibrate(device, less, sequences);
   const candidates = await winnow.greedySearch(device, model, trace, budget);
   const pruned = winnow.pruneExperts(model, { layers: [{ layer: 1, drop: [0, 3] }] }), [one, two] = ["compare", "add"];
@@ -258,6 +260,11 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
         { ...o, evaluations: 6, initial: 2, candidates: 10 },
       );
       return [best, evaluated];
+    },
+    deltaSpectra: (d, o) => winnow.deltaSpectra(d, less, tuned, o),
+    compressDelta: async (d, o) => {
+      const split = [[8, 1], [3, 2], [16, 1]] as const;
+      return (await winnow.compressDelta(d, less, tuned, sequences, { ...o, alpha: 1, split })).linears;
     },
     outlierDistribution: (d, o) => winnow.outlierDistribution(d, model, sequences, o),
     unitScores: (d, o) => winnow.unitScores(d, model, sequences, { ...o, kinds: ["experts", "channels", "attention groups", "layers"] }),

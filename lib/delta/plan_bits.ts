@@ -56,7 +56,7 @@ export const DEFAULT_SPLIT: BitSplit = [[8, 2], [3, 32], [2, "rest"]];
 export function planBits(rows: number, columns: number, options: PlanBitsOptions = {}): BitPlan {
   const purpose = "plan bits";
   expectOptions(options, purpose);
-  const { alpha = 1 / 16, split = DEFAULT_SPLIT, groupSize = 128 } = options, most = Math.min(rows, columns);
+  const { alpha = 1 / 16, split = DEFAULT_SPLIT, groupSize = 128 } = options;
   for (const [name, value] of Object.entries({ rows, columns, groupSize })) {
     if (Number.isSafeInteger(value) && value > 0) continue;
     throw new RangeError(`Cannot ${purpose}: "${name}" must be a whole number of at least 1, received ${String(value)}`);
@@ -66,6 +66,7 @@ export function planBits(rows: number, columns: number, options: PlanBitsOptions
   }
   const listed = Array.isArray(split) && split.length > 0 && split.every((group) => Array.isArray(group) && group.length === 2);
   expect(listed, purpose, 'a split such as [[8, 2], [3, 32], [2, "rest"]]', split);
+  const most = Math.min(rows, columns);
   let left = alpha * 16 * rows * columns, rank = 0, numbers = 0, about = 0;
   const groups = split.map(([bits, wanted]) => {
     if (!([1, 2, 3, 4, 5, 6, 7, 8, 16, 32].includes(bits) && (wanted === "rest" || (Number.isSafeInteger(wanted) && wanted >= 0)))) {

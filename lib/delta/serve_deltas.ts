@@ -10,7 +10,7 @@ import { forwardLayer } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions, expectStage } from "../model/expect_stage.ts";
-import { loadLayer } from "../model/load_layer.ts";
+import { type LoadedLayer, loadLayer } from "../model/load_layer.ts";
 import { loadWide } from "../model/load_wide.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 import { type Model, moeLayers } from "../model/model.ts";
@@ -27,10 +27,19 @@ export interface ServedRequest {
   sequence: Uint32Array;
 }
 
+export interface ServeDeltasOptions extends StageOptions {
+  /**
+   * Keep all that a model adds on the device, factors in float32, which is faster; else only its head, and what a layer adds comes to the device when requests
+   * go through that layer, one model's at a time. @default false
+   */
+  resident?: boolean;
+}
+
 /** Tuned models whose base is on the device once. Dispose it to give that back. */
 export interface DeltaServer extends Disposable {
-  /** Bytes on the device: of the base, of what each model adds. */
-  readonly bytes: { base: number; models: Record<string, number> };
+  /** Bytes on the device: of the base, of what each model adds, and the most, so far, that a layer added while
+   * requests went through it, where it does not stay. */
+  readonly bytes: { base: number; models: Record<string, number>; layer: number };
   /**
    * Logits of each request, `[tokens, vocabulary]`: layer by layer, all requests go through the weights of the base that are there.
    *
@@ -41,8 +50,8 @@ export interface DeltaServer extends Disposable {
 
 /**
  * Serves tuned models together: the base's layers are loaded once and stay, and each model adds what is its own: embedding (read by row), norms, biases,
- * routers, head, and the factors of its differences, which are multiplied on their own, y = W x + U (Σ (V x)). No tuned matrix is ever made. On the device the
- * factors are float32, wider than they are stored: integers of few bits have no kernel here.
+ * routers, head, and the factors of its differences, which are multiplied on their own, y = W x + U (Σ (V x)). No tuned matrix is ever made. Codes stay packed
+ * in memory; on the device, where integers of few bits have no kernel, factors are float32, those of a layer at a time.
  *
  * @param base The model that the differences were taken from.
  * @param deltas By the name under which each is asked for; of singular components, not signs.
@@ -68,7 +77,7 @@ export async function serveDeltas(
   device: Device,
   base: Model,
   deltas: Readonly<Record<string, CompressedDelta>>,
-  options: StageOptions = {},
+  options: ServeDeltasOptions = {},
 ): Promise<DeltaServer> {
   const purpose = "serve differences";
   expectStage(device, base, purpose, options);
@@ -79,33 +88,40 @@ export async function serveDeltas(
     if (delta.linears.every(({ form }) => Array.isArray(form))) continue;
     throw new Error(`Cannot ${purpose}: "${name}" is one of signs, which are as many as the base's numbers; apply it with applyDelta()`);
   }
+  const { resident = false } = options;
+  expect(typeof resident === "boolean", purpose, 'true or false as "resident"', resident);
   using stack = new DisposableStack();
-  const begin = device.live.bytes, total = base.layers.length * (1 + models.length);
+  const begin = device.live.bytes, total = base.layers.length * (resident ? 1 + models.length : 1);
   let done = 0;
   const report = () => advance(options, { stage: "serve", done, total, unit: "layers" });
-  const loaded = [];
+  const loaded: LoadedLayer[] = [];
   for (const layer of base.layers) {
     await report();
     loaded.push(stack.use(await loadLayer(device, base.config, layer)));
     done++;
   }
-  const bytes: DeltaServer["bytes"] = { base: device.live.bytes - begin, models: {} }, served = new Map<string, ServedModel>();
+  const bytes: DeltaServer["bytes"] = { base: device.live.bytes - begin, models: {}, layer: 0 }, served = new Map<string, ServedModel>();
   for (const { name, delta, model } of models) {
     const before = device.live.bytes, layers: ServedLayer[] = [];
-    for (const [l, layer] of model.layers.entries()) {
-      await report();
-      const forms = new Map(
-        delta.linears.filter((linear) => linear.layer === layer.index).map((linear): [string, DeltaLinear] => [linear.linear, linear]),
-      );
-      layers.push(await servedLayer(device, base.config, loaded[l], layer, forms, stack));
-      done++;
+    const forms = (index: number) =>
+      new Map(delta.linears.filter(({ layer }) => layer === index).map((linear): [string, DeltaLinear] => [linear.linear, linear]));
+    const load = (l: number, stack: DisposableStack) =>
+      servedLayer(device, base.config, loaded[l], model.layers[l], forms(model.layers[l].index), stack);
+    if (resident) {
+      for (const l of base.layers.keys()) {
+        await report();
+        layers.push(await load(l, stack));
+        done++;
+      }
     }
-    served.set(name, {
-      model,
-      layers,
-      norm: stack.use(await loadWide(device, model.norm)),
-      head: stack.use(await device.load(model.head)),
-    });
+    const ends = { norm: stack.use(await loadWide(device, model.norm)), head: stack.use(await device.load(model.head)) };
+    const layer = async (l: number, stack: DisposableStack) => {
+      if (resident) return layers[l];
+      const start = device.live.bytes, made = await load(l, stack);
+      bytes.layer = Math.max(bytes.layer, device.live.bytes - start);
+      return made;
+    };
+    served.set(name, { model, layer, ...ends });
     bytes.models[name] = device.live.bytes - before;
   }
   await report();
@@ -119,7 +135,8 @@ export async function serveDeltas(
 
 interface ServedModel {
   model: Model;
-  layers: ServedLayer[];
+  /** What it adds to a layer; it goes on the stack, unless it is there already. */
+  layer(l: number, stack: DisposableStack): Promise<ServedLayer>;
   norm: Tensor;
   head: Tensor;
 }
@@ -149,9 +166,10 @@ async function logitsOf(
   for (const { model: { model }, batch: { ids } } of asked) streams.push(stack.use(await embed(device, model, ids)));
   for (let l = 0; l < layers.length; l++) {
     await advance(options, { stage: "served logits", done: l, total: layers.length, unit: "layers" });
-    for (const [i, { model, batch }] of asked.entries()) {
-      const { weights, device: own } = model.layers[l];
-      forwardLayer(own, config, weights, streams[i], batch.segments);
+    for (const [model, mine] of Map.groupBy(asked.entries(), ([, { model }]) => model)) {
+      using added = new DisposableStack();
+      const { weights, device: own } = await model.layer(l, added);
+      for (const [i, { batch }] of mine) forwardLayer(own, config, weights, streams[i], batch.segments);
     }
   }
   for (const [i, { model }] of asked.entries()) {

@@ -101,6 +101,9 @@ export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
 /** And of what sums up the inputs of linears. */
 export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
 
+/** And of what tuning changed, cut by singular values. */
+export const DELTAS: readonly string[] = [...SPARSIFICATION, squares];
+
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
   ...FORWARD,

@@ -6,6 +6,7 @@
 
 import { calibrateStages } from "./stages/calibrate.ts";
 import { decomposeStages } from "./stages/decompose.ts";
+import { deltaStages } from "./stages/delta.ts";
 import { evaluateStages } from "./stages/evaluate.ts";
 import { finetuneStages } from "./stages/finetune.ts";
 import { importanceStages } from "./stages/importance.ts";
@@ -43,6 +44,7 @@ export const stages = {
   ...searchStages,
   ...mergeStages,
   ...decomposeStages,
+  ...deltaStages,
   ...sparsifyStages,
   ...structuredStages,
   ...modelStages,

@@ -27,20 +27,26 @@ for (const variant of [...Object.values(ROUTERS), "qwen2_moe, old spellings", "o
         for (const [name, s] of wanted) want.push(await logits(device, applyDelta(base, deltas[name]), sequences[s]));
         assert(want[0].some((value, i) => Math.abs(value - want[1][i]) > 1e-2), "the models differ");
         assertEquals(device.live.tensors, 0);
-        using server = await serveDeltas(device, base, deltas);
-        const got = await server.logits(wanted.map(([model, s]) => ({ model, sequence: sequences[s] })));
-        got.forEach((values, i) => assertClose(values, want[i], 2e-4, `request ${i}`));
-        // The base's matrices are there once, in the type that they have.
-        const { base: shared, models } = server.bytes, sum = shared + Object.values(models).reduce((a, b) => a + b, 0);
-        assertEquals(device.live.bytes, sum);
         const matrices = base.layers.flatMap((layer) =>
           linearsOf(layer).map(({ weight: { shape, dtype } }) => shape[0] * shape[1] * BYTES[dtype])
         );
-        const least = matrices.reduce((a, b) => a + b, 0);
-        assert(shared >= least && shared < 1.2 * least + 4096, `${shared} bytes of the base, its matrices are ${least}`);
-        const factors = deltas.one.linears.reduce((n, { shape: [rows, columns] }) => n + 4 * 9 * (rows + columns), 0),
-          { embedding: { shape, dtype } } = base;
-        assert(models.one <= factors + 2 * shape[0] * shape[1] * BYTES[dtype] + shared / 4, `${models.one} bytes of a model`);
+        const least = matrices.reduce((a, b) => a + b, 0), { head: { shape, dtype }, config: { hidden } } = base;
+        const ends = shape[0] * shape[1] * BYTES[dtype] + 4 * hidden;
+        const factors = deltas.one.linears.reduce((n, { shape: [rows, columns] }) => n + 4 * 9 * (rows + columns), 0);
+        for (const resident of [true, false]) {
+          using server = await serveDeltas(device, base, deltas, { resident });
+          const got = await server.logits(wanted.map(([model, s]) => ({ model, sequence: sequences[s] })));
+          got.forEach((values, i) => assertClose(values, want[i], 2e-4, `request ${i}`));
+          // The base's matrices are there once, in the type that they have.
+          const { bytes: { base: shared, models, layer } } = server;
+          assertEquals(device.live.bytes, Object.values(models).reduce((a, b) => a + b, shared));
+          assert(shared >= least && shared < 1.2 * least + 4096, `${shared} bytes of the base, its matrices are ${least}`);
+          if (resident) assert(layer === 0 && models.one <= factors + ends + shared / 4, `${models.one} bytes of a model`);
+          else {
+            assertEquals(Object.values(models), [ends, ends, ends]);
+            assert(layer > factors / 4 && layer < factors, `${layer} bytes of a layer, ${factors} are those of all factors`);
+          }
+        }
       }),
   );
 }

@@ -169,11 +169,43 @@ export const charts: Record<string, () => Shown> = {
   "policyCurve()": () => winnow.policyCurve({ experts: policy, again: policy }),
   "policyCurve() of one search": () => winnow.policyCurve({ experts: policy }),
   "rankMap()": () => winnow.rankMap(ranks),
+  "deltaCurves()": () => winnow.deltaCurves(deltaSpectra),
+};
+
+const deltaSpectra: winnow.DeltaSpectra = {
+  layers: [{
+    layer: 1,
+    linears: [
+      { linear: "attention/q_proj", shape: [2, 3], values: Float64Array.of(4, 3) },
+      { linear: "experts/3/up", shape: [2, 3], values: Float64Array.of(12, 5) },
+      { linear: "experts/4/up", shape: [2, 3], values: Float64Array.of(0, 0) },
+    ],
+  }],
+};
+const factor = { bits: 32 as const, rows: 4, columns: 1, values: Float32Array.of(0.5, 0.5, 0.5, 0.5) };
+const group = { left: factor, singularValues: Float32Array.of(2), right: { ...factor, rows: 1, columns: 4 } };
+export const delta: winnow.CompressedDelta = {
+  linears: [
+    { layer: 1, linear: "attention/q_proj", shape: [4, 4], form: [group], tokens: 0, norm: 3, error: 2 },
+    {
+      layer: 2,
+      linear: "attention/q_proj",
+      shape: [4, 4],
+      form: { negative: Uint32Array.of(5), scale: 0.5 },
+      tokens: null,
+      norm: 0,
+      error: 0,
+    },
+  ],
+  rest: new Map(),
 };
 
 /** Every table, by what it is called. */
 export const tables: Record<string, () => Shown> = {
   "table()": () => winnow.table([{ model: "dense", size: 2.5 }]),
+  "bitPlanTable()": () => winnow.bitPlanTable({ small: winnow.planBits(64, 128), large: winnow.planBits(4096, 4096) }),
+  "deltaSizeTable()": () => winnow.deltaSizeTable({ tuned: winnow.deltaSize(delta) }),
+  "deltaTable()": () => winnow.deltaTable(delta),
   "benchmarkTable()": () => winnow.benchmarkTable({ dense: benchmarks }),
   "unitTable()": () => winnow.unitTable(units, { plan: { layers: [{ layer: 1, experts: [0] }] } }),
   "candidatesTable()": () => winnow.candidatesTable(candidates),

@@ -35,6 +35,9 @@ async function definitions(store: string) {
   const others = await source(flow, "others", { layers: [{ layer: 1, drop: [1, 2, 4, 5, 6, 7] }] });
   const two = flow.stage("two", stages.pruneExperts({ model, plan: others })),
     traceOfTwo = flow.stage("trace of two", stages.calibrate({ model: two, tokens }));
+  const signs = flow.stage("signs", stages.bitDelta({ base: model, tuned: model })),
+    back = flow.stage("back", stages.applyDelta({ base: model, delta: signs }));
+  const tuned = flow.stage("tuned", stages.pruneExperts({ model, plan: others }));
   const deltas = flow.stage("deltas", stages.deltaExperts({ model: two, trace: traceOfTwo, ranks }));
   const clusters = await source(flow, "clusters", { layers: [{ layer: 0, clusters: [[2, 5]] }] });
   const thresholds = await source(flow, "thresholds", { layers: [{ layer: 1, share: 0.3 }] });
@@ -75,6 +78,9 @@ async function definitions(store: string) {
     "sparsify": stages.sparsify({ model: small, tokens }, { carrier: "sparsegpt" }),
     "factorLinears": stages.factorLinears({ model, tokens }, { ratios: 0.5 }),
     "allocateRatios": stages.allocateRatios({ model, tokens, validation: tokens }, { evaluations: 1 }),
+    "deltaSpectra": stages.deltaSpectra({ base: two, tuned }),
+    "compressDelta": stages.compressDelta({ base: two, tuned, tokens }, { split: [[8, 1], [2, 1]] }),
+    "perplexity of a difference": stages.perplexity({ model: back, heldOut: tokens }),
     "outlierDistribution": stages.outlierDistribution({ model: small, tokens }),
     "unitScores": stages.unitScores({ model: whole, tokens }),
     "policyGradientSearch": stages.policyGradientSearch({ model: whole, tokens, initial }, { steps: 1 }),

@@ -16,6 +16,9 @@ import type { Results, Stage } from "../../lib/flow/stage.ts";
 import { stages } from "../../lib/flow/stages.ts";
 import { verify } from "../../lib/flow/verify.ts";
 import type { Trace } from "../../lib/calibrate/calibrate.ts";
+import type { CompressedDelta } from "../../lib/delta/compressed_delta.ts";
+import type { DeltaSize } from "../../lib/delta/delta_size.ts";
+import type { DeltaSpectra } from "../../lib/delta/delta_spectra.ts";
 import type { ExpertScores } from "../../lib/importance/expert_scores.ts";
 import type { BlockInfluence } from "../../lib/importance/block_influence.ts";
 import type { LayerSimilarity } from "../../lib/importance/layer_similarity.ts";
@@ -200,6 +203,16 @@ async function everything(flow: Flow) {
   const sparse: Stage<SparseModel> = flow.stage("sparse", stages.sparsify({ model: small, tokens, sparsity }, { carrier: "sparsegpt" }));
   const patterned = flow.stage("patterned", stages.sparsify({ model, tokens, pattern }));
   const zeros: Stage<ZeroCount> = flow.stage("zeros", stages.countZeros({ model: patterned }));
+  const low = flow.stage("low", stages.compressDelta({ base: model, tuned: patterned }, { split: [[16, 2]] }));
+  const integers: Stage<CompressedDelta> = flow.stage(
+    "integers",
+    stages.compressDelta({ base: model, tuned: patterned, tokens }, { alpha: 1 / 32 }),
+  );
+  const signs: Stage<CompressedDelta> = flow.stage("signs", stages.bitDelta({ base: model, tuned: patterned }));
+  const ofDifference: Stage<DeltaSpectra> = flow.stage("of the difference", stages.deltaSpectra({ base: model, tuned: patterned }));
+  const back: Stage<Model> = flow.stage("back", stages.applyDelta({ base: model, delta: integers }));
+  const ofBack = flow.stage("perplexity of back", stages.perplexity({ model: back, heldOut: held }));
+  const size: Stage<DeltaSize> = flow.stage("size", stages.deltaSize({ delta: integers }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const worth: Stage<UnitValues> = flow.stage("worth", stages.unitScores({ model, tokens }, { kinds: ["experts", "attention groups"] }));
   const likely: Stage<UnitValues> = flow.stage("likely", stages.initialProbabilities({ scores: worth }, { keep: 0.7 }));
@@ -252,6 +265,11 @@ async function everything(flow: Flow) {
     sparse,
     zeros,
     losses,
+    low,
+    signs,
+    ofDifference,
+    ofBack,
+    size,
   };
 }
 
@@ -261,7 +279,7 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const stage of Object.values(ends)) await run(flow, stage as Stage<unknown>);
     const lines = await states(flow);
     assertEquals(lines.filter((line) => !line.endsWith(": fresh")), []);
-    assertEquals(Object.keys(stages).length, lines.length - 16, "a ready-made stage is not in this flow"); // nine sources; pruning and sparsity twice, perplexity six times
+    assertEquals(Object.keys(stages).length, lines.length - 18, "a ready-made stage is not in this flow"); // nine sources; pruning, sparsity and differences twice, perplexity seven times
 
     const again = await open(),
       { evaluation, choices, ladder, best, exhaustive, counted, clusters, zeros, ...others } = await everything(again);
@@ -278,6 +296,11 @@ Deno.test("all ready-made stages work in one flow, and again from the store", as
     for (const name of ["ofDeltas", "ofMerged", "ofMeans", "ofFactored"] as const) {
       assert((await again.run(others[name], { onComputed })).perplexity > 1);
     }
+    for (const name of ["ofDeltas", "ofMerged", "ofMeans", "ofBack"] as const) {
+      assert((await again.run(others[name], { onComputed })).perplexity > 1);
+    }
+    const { linears: { alpha, alphaStored } } = await again.run(others.size, { onComputed });
+    assert(alpha <= 1 / 32 && alphaStored > alpha);
     const { entries, zeros: count } = await again.run(zeros, { onComputed });
     assert(count > 0.55 * entries && count < 0.9 * entries, `${count} of ${entries}`);
     assertEquals(computed, []);
