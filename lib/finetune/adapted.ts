@@ -174,7 +174,7 @@ function modulated(tape: Tape, x: Tensor, weights: Tensor | SortedExperts, { dro
   tape.record(y, [x, down, up], (dy) => {
     using dropped = drop(x);
     const slopes = vjp.modulation(dy, dropped ?? x, weights, modulation);
-    tape.push(down, slopes.down), tape.push(up, slopes.up);
+    tape.push(up, slopes.up), tape.push(down, slopes.down); // only this one may be added up, of pieces that share it, which may fail
     if (!tape.flows(x)) return;
     if (rate === 0) return tape.push(x, vjp.modulated(dy, weights, modulation));
     using toKept = vjp.modulated(dy, weights, modulation);

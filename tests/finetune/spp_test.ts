@@ -26,10 +26,12 @@ import { linearsOf, mapLinears } from "../../lib/sparsify/linears.ts";
 import { sparsify } from "../../lib/sparsify/sparsify.ts";
 import { zeroChanges } from "../../notebooks/zero_changes.ts";
 import { temporaryFolder } from "../checkpoint/fixtures.ts";
-import { assertClose, fastDevices, noise, testOnDevices } from "../devices.ts";
+import { assertClose, devices, fastDevices, noise, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
 
+/** Also a software GPU takes only seconds for two short sequences. */
+const gpuToo = { ...fastDevices, ...(devices.webgpu ? { webgpu: devices.webgpu } : {}) };
 const ALL: readonly Target[] = ["attention", "experts", "shared", "dense"];
 const EXAMPLES = ["Sum: 1 + 2 = 3.", "Fact: Dov Dane lives in Arden.", "Series: 3 8 13 18 then 23.", "Sum: 20 + 2 = 22."];
 const OPTIONS: FinetuneOptions = { targets: ALL, rank: 16, alpha: 32, learningRate: 4e-3, batch: 4, epochs: 3, warmup: 0 };
@@ -172,7 +174,7 @@ for (const variant of [ROUTERS["not renormalising"], "qwen2_moe, every other lay
           assertAlmostEquals(measured, slope ** 2, 0.03 * Math.max(slope ** 2, 1e-3 * total ** 2), `${part} of ${variant}`);
         }
       });
-    }, fastDevices);
+    }, gpuToo);
   }
 }
 
