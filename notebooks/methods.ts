@@ -40,7 +40,7 @@ import {
   sparsify,
   type StatisticsScore,
 } from "../mod.ts";
-import { linearEntries } from "../lib/decompose/factored_layers.ts";
+import { linearEntries } from "../lib/decompose/linear_entries.ts";
 import { BYTES } from "../lib/device/device.ts";
 import type { Draw } from "./draw.ts";
 
