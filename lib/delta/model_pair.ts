@@ -4,7 +4,6 @@
  * @module
  */
 
-import { readWide } from "../checkpoint/read_wide.ts";
 import type { TensorSource } from "../device/device.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
@@ -51,7 +50,8 @@ export function linearPairs(base: Model, tuned: Model, purpose: string): LinearP
 
 /** tuned - base, in float32. @throws {RangeError} If a number is not finite. */
 export async function differenceOf({ layer, name, base, tuned }: LinearPair, purpose: string): Promise<Float32Array<ArrayBuffer>> {
-  const values = await finiteWeights(tuned, `${purpose} of layer ${layer}, ${name}`), from = await readWide(base);
+  const where = `${purpose} of layer ${layer}, ${name}`;
+  const values = await finiteWeights(tuned, where), from = await finiteWeights(base, `${where} of the base`);
   for (let i = 0; i < values.length; i++) values[i] -= from[i];
   return values;
 }
