@@ -31,7 +31,8 @@ for (const variant of [...Object.values(ROUTERS), "qwen2_moe, old spellings", "o
           linearsOf(layer).map(({ weight: { shape, dtype } }) => shape[0] * shape[1] * BYTES[dtype])
         );
         const least = matrices.reduce((a, b) => a + b, 0), { head: { shape, dtype }, config: { hidden } } = base;
-        const ends = shape[0] * shape[1] * BYTES[dtype] + 4 * hidden;
+        const held = (bytes: number) => device.kind === "webgpu" ? 256 * Math.ceil(bytes / 256) : bytes; // sizes of buffers
+        const ends = held(shape[0] * shape[1] * BYTES[dtype]) + held(4 * hidden);
         const factors = deltas.one.linears.reduce((n, { shape: [rows, columns] }) => n + 4 * 9 * (rows + columns), 0);
         for (const resident of [true, false]) {
           using server = await serveDeltas(device, base, deltas, { resident });
