@@ -36,7 +36,10 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   teacher?: Model;
   /** Called after every step with the loss curve so far, also that of a training that this one continues. */
   onStep?: (point: TrainingPoint, history: readonly TrainingPoint[]) => void;
-  /** A folder for the state of the training, which continues from there to the same bits. @default none */
+  /**
+   * A folder for the state of the training, which continues from there to the same bits. All weights are read once more, to tell that it is that of this model.
+   * @default none
+   */
   checkpoint?: string;
   /** Steps from one such state to the next; stopping writes one too. @default 100 */
   checkpointEvery?: number;
@@ -109,8 +112,8 @@ export async function finetune(
   const told = checkpoint === undefined ? {} : {
     ...recipe,
     examples: await examplesFingerprint(usable),
-    model: await modelFingerprint(model),
-    teacher: teacher && await modelFingerprint(teacher),
+    model: await modelFingerprint(model, options.signal),
+    teacher: teacher && await modelFingerprint(teacher, options.signal),
   };
   const sizes = new Map([...adapters.values].flatMap(([name, { length }]) => STATES.map((state) => [`${state}/${name}`, length])));
   const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told, sizes);
