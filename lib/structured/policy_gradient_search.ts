@@ -13,17 +13,18 @@ import type { Model } from "../model/model.ts";
 import { advance, part, type StageOptions } from "../model/stage_options.ts";
 import { budgetsOf } from "./budgets.ts";
 import { maskedLosses } from "./masked_losses.ts";
-import type { BudgetScope } from "./plan_by_units.ts";
 import type { Estimator } from "./policy_gradient.ts";
 import { policyGradientStep, type PolicyState } from "./policy_gradient_step.ts";
 import { projectBudget } from "./project_budget.ts";
 import { sampleMasks } from "./sample_masks.ts";
-import { expectUnits, planOfMask, type UnitValues } from "./units.ts";
+import { expectShare } from "./expect_share.ts";
+import { expectUnits, expectUnitsOf } from "./expect_units.ts";
+import { type BudgetScope, planOfMask, type UnitPopulation, type UnitProbabilities } from "./units.ts";
 
 export interface PolicyGradientOptions extends StageOptions {
-  /** Share of the units that is to stay: κ. @default 0.7 */
+  /** Share of the units that is to stay: κ. @default that which the first probabilities are for */
   keep?: number;
-  /** @default "global" */
+  /** @default that of the search that gave the first probabilities, if one did; else "global" */
   scope?: BudgetScope;
   /** @default 1000; the released script takes 15,000 */
   steps?: number;
@@ -54,8 +55,7 @@ export interface PolicyStep {
 }
 
 /** Keep probabilities, and how they came about. */
-export interface PolicyGradientResult extends UnitValues {
-  keep: number;
+export interface PolicyGradientResult extends UnitProbabilities {
   scope: BudgetScope;
   history: PolicyStep[];
 }
@@ -69,8 +69,8 @@ export interface PolicyGradientResult extends UnitValues {
  * probability 0 or 1 have no more say.
  *
  * @param sequences Token ids, the model's BOS first where it has one.
- * @param initial Probabilities to begin with, such as those of `initialProbabilities`; they are projected on the budget.
- * @returns The same units; `planByUnits` with the same share and scope makes a plan of them.
+ * @param initial Probabilities to begin with, such as those of `initialProbabilities`; they are projected on the budget. All units of each population.
+ * @returns The same units; `planByUnits` makes a plan of them, with the same share and scope unless it is told otherwise.
  * @throws {TypeError} If these are no sequences or units.
  * @throws {RangeError} If there is no token to predict, or an option is out of range.
  * @throws {Error} If experts are constants, skipped, merged, of low rank or differences.
@@ -93,14 +93,23 @@ export async function policyGradientSearch(
   device: Device,
   model: Model,
   sequences: Sequences,
-  initial: UnitValues,
+  initial: UnitProbabilities,
   options: PolicyGradientOptions = {},
 ): Promise<PolicyGradientResult> {
   const purpose = "search by policy gradient", stage = "policy gradient";
   expectStage(device, model, purpose, options);
-  const populations = expectUnits(initial, purpose);
+  const populations = expectProbabilities(model, initial, purpose);
   expect(Array.isArray(sequences), purpose, "an array with the token ids of each sequence", sequences);
-  const { keep = 0.7, scope = "global", steps = 1000, samples = 2, batch = 8, learningRate = 2e-3, seed = 0, signal } = options;
+  const {
+    keep = initial.keep,
+    scope = initial.scope ?? "global",
+    steps = 1000,
+    samples = 2,
+    batch = 8,
+    learningRate = 2e-3,
+    seed = 0,
+    signal,
+  } = options;
   for (const [name, value, least] of [["steps", steps, 1], ["samples", samples, 2], ["batch", batch, 1]] as const) {
     if (Number.isSafeInteger(value) && value >= least) continue;
     throw new RangeError(`Cannot ${purpose}: "${name}" must be a whole number of at least ${least}, received ${String(value)}`);
@@ -136,4 +145,16 @@ export async function policyGradientSearch(
     }),
     ...{ keep, scope, history },
   };
+}
+
+/** The populations of probabilities that fit the model. */
+function expectProbabilities(model: Model, initial: UnitProbabilities, purpose: string): UnitPopulation[] {
+  const populations = expectUnits(initial, purpose), what = "such as initialProbabilities() gives";
+  expect(typeof initial.keep === "number", purpose, `keep probabilities and the share "keep" that they are for, ${what}`, initial);
+  expectUnitsOf(model, populations, purpose);
+  for (const { kind, values } of populations) {
+    const bad = values.find((value) => !(value >= 0 && value <= 1));
+    if (bad !== undefined) throw new RangeError(`Cannot ${purpose}: a value of ${kind} is ${bad}, expected probabilities, ${what}`);
+  }
+  return populations;
 }
