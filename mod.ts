@@ -122,7 +122,8 @@ export { unitScores, type UnitScoresOptions } from "./lib/structured/unit_scores
 export { initialProbabilities, type InitialProbabilitiesOptions } from "./lib/structured/initial_probabilities.ts";
 export { sampleMasks } from "./lib/structured/sample_masks.ts";
 export { type Estimator, policyGradient } from "./lib/structured/policy_gradient.ts";
-export { policyGradientStep, type PolicyState, type PolicyStepOptions } from "./lib/structured/policy_gradient_step.ts";
+export { policyGradientStep, type PolicyState } from "./lib/structured/policy_gradient_step.ts";
+export type { PolicyStepOptions } from "./lib/structured/step_options.ts";
 export { projectBudget } from "./lib/structured/project_budget.ts";
 export { hardMask, type HardMaskOptions } from "./lib/structured/hard_mask.ts";
 export { planByUnits, type PlanByUnitsOptions } from "./lib/structured/plan_by_units.ts";

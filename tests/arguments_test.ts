@@ -269,17 +269,18 @@ Deno.test("no public function lets a message of the engine through, whatever it 
       ]] as (typeof calls)[number]
     ),
     [explore, [device, model, tokens, likely]],
-    ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed"] as const).map((name) =>
-      [
-        (value: never) =>
-          winnow.policyGradientSearch(device, model, tokens, likely, {
-            steps: 1,
-            [name]: value,
-            signal: AbortSignal.abort(new Error("enough")),
-          }),
-        [undefined],
-      ] as (typeof calls)[number]
-    ),
+    ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed", "residentBytes"] as const)
+      .map((name) =>
+        [
+          (value: never) =>
+            winnow.policyGradientSearch(device, model, tokens, likely, {
+              steps: 1,
+              [name]: value,
+              signal: AbortSignal.abort(new Error("enough")),
+            }),
+          [undefined],
+        ] as (typeof calls)[number]
+      ),
     [winnow.unitTable, [worth, { plan: structures }]],
     [(plan: winnow.StructurePlan) => winnow.unitTable(worth, { plan }), [structures]],
     [winnow.policyCurve, [{ experts: learned }]],

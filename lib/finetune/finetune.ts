@@ -17,7 +17,7 @@ import { type Adapters, createAdapters } from "./adapters.ts";
 import { annealTopK, type TopKSchedule } from "./anneal_top_k.ts";
 import { type Example, examplesOf, packExamples, tokenizeExamples } from "./examples.ts";
 import { examplesFingerprint, modelFingerprint } from "./fingerprint.ts";
-import { LayerStore } from "./layer_store.ts";
+import { expectResidentBytes, LayerStore, RESIDENT } from "../model/layer_store.ts";
 import { lossGradients } from "./loss_gradients.ts";
 import { mergeAdapters } from "./merge_adapters.ts";
 import { Parameters, STATES } from "./parameters.ts";
@@ -49,9 +49,6 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
 
 /** Bytes of activations held at a time, about. */
 export const ACTIVATIONS: number = 2 ** 30;
-
-/** Bytes of weights that may stay on the device. */
-export const RESIDENT: number = 2 ** 30;
 
 /** A fine-tuned model: its weights include the adapters. */
 export interface TunedModel extends Model {
@@ -220,5 +217,5 @@ function checkStore({ checkpoint, checkpointEvery, residentBytes }: FinetuneOpti
   if (!(Number.isSafeInteger(checkpointEvery) && checkpointEvery! >= 1)) {
     refuse("checkpointEvery", "a whole number of at least 1", checkpointEvery);
   }
-  if (!(typeof residentBytes === "number" && residentBytes >= 0)) refuse("residentBytes", "at least 0", residentBytes);
+  expectResidentBytes(residentBytes, "fine-tune");
 }
