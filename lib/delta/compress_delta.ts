@@ -6,6 +6,7 @@
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import { BYTES, type Device } from "../device/device.ts";
+import { modelFingerprint } from "../finetune/fingerprint.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
@@ -81,7 +82,7 @@ export async function compressDelta(
     }
   }
   await report(0);
-  return { linears, rest: restOf(tuned) };
+  return { base: await modelFingerprint(base), linears, rest: restOf(tuned) };
 }
 
 /** What there is of a linear so far. */

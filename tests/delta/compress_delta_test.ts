@@ -9,6 +9,7 @@ import { compressDelta } from "../../lib/delta/compress_delta.ts";
 import { deltaSize } from "../../lib/delta/delta_size.ts";
 import { deltaSpectra } from "../../lib/delta/delta_spectra.ts";
 import { restOf } from "../../lib/delta/map_rest.ts";
+import { serveDeltas } from "../../lib/delta/serve_deltas.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
 import { attend, blockInput, blockOutput } from "../../lib/model/decoder_layer.ts";
 import { embed } from "../../lib/model/embed.ts";
@@ -132,6 +133,20 @@ Deno.test("compressDelta() says what it cannot use", async () => {
     );
     const [one, two] = [base, tuned].map((model) => ({ ...model, layers: model.layers.slice(1) })), less = await bitDelta(one, two);
     await assertRejects(async () => await Promise.resolve(applyDelta(base, less)), RangeError, "it is from a model of another structure");
+    assertEquals(device.live.tensors, 0);
+  });
+});
+
+Deno.test("a difference is put on no other base, in memory and served", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole, [sequence]) => {
+    const base = { ...whole, layers: whole.layers.slice(0, 2) }, tuned = await tunedBy(base, 0.01);
+    const deltas = [await bitDelta(base, tuned), await compressDelta(device, base, tuned, [], { split: [[16, 1]] })];
+    for (const delta of deltas) {
+      await logits(device, applyDelta(base, delta), sequence);
+      await assertRejects(() => logits(device, applyDelta(tuned, delta), sequence), RangeError, "it was taken from another base");
+    }
+    await assertRejects(() => serveDeltas(device, tuned, { one: deltas[1] }), RangeError, "it was taken from another base");
     assertEquals(device.live.tensors, 0);
   });
 });

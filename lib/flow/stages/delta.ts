@@ -24,12 +24,12 @@ export const deltaStages = {
   ),
   /** Without tokens, for a split without integers. */
   compressDelta: around(
-    { version: 1, kernels: DELTAS, codec: deltaCodec },
+    { version: 2, kernels: DELTAS, codec: deltaCodec },
     ({ base, tuned, tokens = [] }: { base: Model; tuned: Model; tokens?: Sequences }, options: Plain<typeof compressDelta>, context) =>
       compressDelta(context.device, base, tuned, tokens, { ...options, ...control(context) }),
   ),
   bitDelta: around(
-    { version: 1, codec: deltaCodec },
+    { version: 2, codec: deltaCodec },
     ({ base, tuned }: { base: Model; tuned: Model }, _: Record<never, never>, context) => bitDelta(base, tuned, control(context)),
   ),
   applyDelta: around(
