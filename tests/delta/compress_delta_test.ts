@@ -185,3 +185,19 @@ Deno.test("what is no difference is refused, whatever is wrong within it", async
     }
   });
 });
+
+Deno.test("a difference that is too large for float16 is named, and kept in float32", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole) => {
+    const base = { ...whole, layers: whole.layers.slice(0, 1) }, tuned = await tunedBy(base, 0.01), [layer] = tuned.layers;
+    const large = mapLinears(layer, ({ name, weight }) => {
+      if (name !== "attention/k_proj") return weight;
+      return heldSource(new Float32Array(weight.shape[0] * weight.shape[1]).fill(1e4), weight.shape);
+    });
+    const other = { ...tuned, layers: [large] }, message = "of layer 0, attention/k_proj: its singular value ";
+    await assertRejects(() => compressDelta(device, base, other, [], { split: [[16, 1]] }), RangeError, message);
+    const { linears } = await compressDelta(device, base, other, [], { alpha: 1, split: [[32, 1]] });
+    const { norm, error } = linears.find(({ linear }) => linear === "attention/k_proj")!;
+    assert(error < 1e-3 * norm, `${error} of ${norm}`);
+  });
+});

@@ -50,6 +50,7 @@ Deno.test("a saved difference is the same when it is opened, and as large as was
       const header = new TextEncoder().encode(await headerOf(`${folder}/delta/delta.safetensors`)).length;
       let rest = 0;
       for (const { dtype, shape } of delta.rest.values()) rest += shape.reduce((a, b) => a * b, dtype === "F32" ? 4 : 2);
+      assertEquals(deltaSize(delta).rest.bytes, rest);
       const scales = delta.linears.filter(({ form }) => !Array.isArray(form)).length; // stand in the record
       assertEquals(file - 8 - header - rest, counted - 4 * scales);
       applyDelta(base, opened);

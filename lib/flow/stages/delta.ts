@@ -18,7 +18,7 @@ import { around, control, type Plain } from "./around.ts";
 
 export const deltaStages = {
   deltaSpectra: around(
-    { version: 1, kernels: DELTAS },
+    { version: 2, kernels: DELTAS },
     ({ base, tuned }: { base: Model; tuned: Model }, _: Record<never, never>, context) =>
       deltaSpectra(context.device, base, tuned, control(context)),
   ),
