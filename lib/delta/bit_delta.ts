@@ -4,6 +4,7 @@
  * @module
  */
 
+import { modelFingerprint } from "../finetune/fingerprint.ts";
 import type { Model } from "../model/model.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import { eachPart, type StageOptions } from "../model/stage_options.ts";
@@ -38,7 +39,7 @@ export async function bitDelta(base: Model, tuned: Model, options: StageOptions 
     return made;
   });
   for await (const { value } of parts) linears.push(...value);
-  return { linears, rest: restOf(tuned) };
+  return { base: await modelFingerprint(base), linears, rest: restOf(tuned) };
 }
 
 function signsOf(values: Float32Array): Signs {

@@ -45,6 +45,8 @@ export interface DeltaLinear {
 
 /** A tuned model as differences from its base. */
 export interface CompressedDelta {
+  /** Fingerprint of the model that it was taken from: it is a difference from no other. */
+  base: string;
   /** Of all linears, in the order of the layers. */
   linears: DeltaLinear[];
   /** All other weights of the tuned model, as they are, by their place, such as "embedding" or "2/router". Read when they are needed. */
@@ -53,7 +55,8 @@ export interface CompressedDelta {
 
 /** @throws {TypeError} If it is none. */
 export function expectDelta(delta: CompressedDelta, purpose: string): void {
-  const good = Array.isArray(delta?.linears) && delta.linears.every((linear) => Array.isArray(linear?.shape) && isForm(linear.form)) &&
+  const good = typeof delta?.base === "string" && Array.isArray(delta.linears) &&
+    delta.linears.every((linear) => Array.isArray(linear?.shape) && isForm(linear.form)) &&
     delta.rest instanceof Map;
   expect(good, purpose, "a difference from compressDelta(), bitDelta() or openDelta()", delta);
 }

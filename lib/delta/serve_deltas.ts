@@ -15,7 +15,7 @@ import { loadWide } from "../model/load_wide.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
-import { applyDelta } from "./apply_delta.ts";
+import { applyDelta, expectBase } from "./apply_delta.ts";
 import type { CompressedDelta, DeltaLinear } from "./compressed_delta.ts";
 import { type ServedLayer, servedLayer } from "./served_layer.ts";
 
@@ -56,7 +56,7 @@ export interface DeltaServer extends Disposable {
  * @param base The model that the differences were taken from.
  * @param deltas By the name under which each is asked for; of singular components, not signs.
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If a difference is of a model of another structure.
+ * @throws {RangeError} If a difference is of a model of another structure, or was taken from another base.
  * @throws {Error} If a difference is one of signs, or the base has attention of low rank, or experts of low rank or with biases.
  *
  * @example
@@ -92,6 +92,7 @@ export async function serveDeltas(
     if (delta.linears.every(({ form }) => Array.isArray(form))) continue;
     throw new Error(`Cannot ${purpose}: "${name}" is one of signs, which are as many as the base's numbers; apply it with applyDelta()`);
   }
+  await expectBase(base, Object.values(deltas), purpose);
   const { resident = false } = options;
   expect(typeof resident === "boolean", purpose, 'true or false as "resident"', resident);
   using stack = new DisposableStack();

@@ -9,6 +9,7 @@ import { compressDelta } from "../../lib/delta/compress_delta.ts";
 import { deltaSize } from "../../lib/delta/delta_size.ts";
 import { deltaSpectra } from "../../lib/delta/delta_spectra.ts";
 import { restOf } from "../../lib/delta/map_rest.ts";
+import { serveDeltas } from "../../lib/delta/serve_deltas.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
 import { attend, blockInput, blockOutput } from "../../lib/model/decoder_layer.ts";
 import { embed } from "../../lib/model/embed.ts";
@@ -136,6 +137,20 @@ Deno.test("compressDelta() says what it cannot use", async () => {
   });
 });
 
+Deno.test("a difference is put on no other base, in memory and served", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole, [sequence]) => {
+    const base = { ...whole, layers: whole.layers.slice(0, 2) }, tuned = await tunedBy(base, 0.01);
+    const deltas = [await bitDelta(base, tuned), await compressDelta(device, base, tuned, [], { split: [[16, 1]] })];
+    for (const delta of deltas) {
+      await logits(device, applyDelta(base, delta), sequence);
+      await assertRejects(() => logits(device, applyDelta(tuned, delta), sequence), RangeError, "it was taken from another base");
+    }
+    await assertRejects(() => serveDeltas(device, tuned, { one: deltas[1] }), RangeError, "it was taken from another base");
+    assertEquals(device.live.tensors, 0);
+  });
+});
+
 Deno.test("a linear that is not finite is named, in the base as in the tuned model", async () => {
   using device = await openDevice({ kind: "cpu" });
   await withModel(ROUTERS.renormalising, async (whole) => {
@@ -168,5 +183,21 @@ Deno.test("what is no difference is refused, whatever is wrong within it", async
         assertThrows(use, TypeError, "expected a difference from compressDelta()");
       }
     }
+  });
+});
+
+Deno.test("a difference that is too large for float16 is named, and kept in float32", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole) => {
+    const base = { ...whole, layers: whole.layers.slice(0, 1) }, tuned = await tunedBy(base, 0.01), [layer] = tuned.layers;
+    const large = mapLinears(layer, ({ name, weight }) => {
+      if (name !== "attention/k_proj") return weight;
+      return heldSource(new Float32Array(weight.shape[0] * weight.shape[1]).fill(1e4), weight.shape);
+    });
+    const other = { ...tuned, layers: [large] }, message = "of layer 0, attention/k_proj: its singular value ";
+    await assertRejects(() => compressDelta(device, base, other, [], { split: [[16, 1]] }), RangeError, message);
+    const { linears } = await compressDelta(device, base, other, [], { alpha: 1, split: [[32, 1]] });
+    const { norm, error } = linears.find(({ linear }) => linear === "attention/k_proj")!;
+    assert(error < 1e-3 * norm, `${error} of ${norm}`);
   });
 });
