@@ -35,7 +35,8 @@ export interface AllocateRanksOptions {
 /**
  * R_ij = floor((I_ij + ε)^α / Σ_j (I_ij + ε)^α · averageRank · experts), within each layer (MoE-I², section 4.1; ε, the minimum and the cap are ours).
  *
- * @param scores Of the pruned model.
+ * @param scores Of the pruned model. Ranks are meant for experts of one size, that of `scores.expertShape`: the widest. A matrix of a narrower one stays dense
+ * where its rank would not make it smaller.
  * @returns A rank for every expert, every MoE layer listed; a layer's ranks sum to its target up to rounding down, unless minimum or cap bind.
  * @throws {RangeError} If an option is out of range, or a score is negative or not finite.
  *

@@ -27,7 +27,8 @@ export interface AllocateRanksGloballyOptions {
 
 /**
  * The ranks that minimise Σ over experts of I^α · Σ over its three matrices of ‖W - W_r‖² / ‖W‖², for a given sum of ranks over the whole model (ours;
- * MoE-I² gives every layer the same average). As all experts have one shape, a rank costs the same parameters everywhere.
+ * MoE-I² gives every layer the same average). As all experts have one shape, a rank costs the same parameters everywhere (where slices left
+ * them different widths this is not so: the cap is that of the widest, and matrices of narrower ones stay dense where their rank would not make them smaller).
  *
  * The gain of a further rank falls with the rank, so taking the largest gains first is not only greedy but exact: all gains are sorted once.
  *

@@ -13,12 +13,12 @@ import { part } from "../model/stage_options.ts";
 import { bayesianSearch, type BayesianSearchOptions } from "../search/bayesian_search.ts";
 import { anyFeasible } from "../search/feasible_points.ts";
 import { expectFactorable } from "./expect_factorable.ts";
-import { cutAt, factoredLayers, type Size, sizesOf } from "./factored_layers.ts";
-import { linearEntries } from "./linear_entries.ts";
-import { linearFeatures, type LinearFeaturesOptions, type ModelFeatures } from "./linear_features.ts";
+import { factoredLayers } from "./factored_layers.ts";
+import { linearFeatures, type LinearFeaturesOptions } from "./linear_features.ts";
 import { type LinearRatios, type RatioPlan, ROLES } from "./linear_ratios.ts";
 import { Predictions } from "./prediction_losses.ts";
 import { rankFor } from "./rank_for.ts";
+import { shareLeft, stepOf, STEPS } from "./share_left.ts";
 
 export interface AllocateRatiosOptions
   extends LinearFeaturesOptions, Pick<BayesianSearchOptions, "evaluations" | "initial" | "candidates" | "seed"> {
@@ -115,7 +115,7 @@ export async function allocateRatios(
   const predictions = stack.use(new Predictions(device, model, batches));
   const ratiosAt = (point: readonly number[]) =>
     groups.map((_, g) => Object.fromEntries(ROLES.map((role, r) => [role, stepOf(point[g * ROLES.length + r]) / STEPS])) as LinearRatios);
-  const sharePer = leftBy(model, features, groups, multiple), tried: TriedRatios[] = [];
+  const sharePer = shareLeft(model, features, groups, multiple), tried: TriedRatios[] = [];
   const space = {
     bounds: groups.flatMap(() => ROLES.map(() => [least, GREATEST] as const)),
     cost: sharePer,
@@ -161,37 +161,6 @@ export async function allocateRatios(
 function planned(groups: readonly (readonly DecoderLayer[])[], ratios: readonly LinearRatios[]): Map<number, LinearRatios> {
   return new Map(groups.flatMap((layers, g) => layers.map(({ index }) => [index, ratios[g]] as const)));
 }
-
-/** What a point leaves of the numbers of all linears: each variable's part is worked out once for all ratios, since thousands of points are asked for. */
-function leftBy(
-  model: Model,
-  features: ModelFeatures,
-  groups: readonly (readonly DecoderLayer[])[],
-  multiple: number,
-): (point: readonly number[]) => number {
-  const total = linearEntries(model), kinds = groups.flatMap(() => ROLES.map(() => new Map<string, { size: Size; count: number }>()));
-  for (const { layer, role, size } of sizesOf(model, features)) {
-    const group = groups.findIndex((layers) => layers.some(({ index }) => index === layer));
-    const sizes = kinds[group * ROLES.length + ROLES.indexOf(role)],
-      key = JSON.stringify(size),
-      known = sizes.get(key) ?? { size, count: 0 };
-    known.count++;
-    sizes.set(key, known);
-  }
-  const gone = kinds.map((sizes) =>
-    Float64Array.from({ length: STEPS + 1 }, (_, step) =>
-      step === 0 ? NaN : [...sizes.values()].reduce(
-        (sum, { size, count }) => sum + count * (size.out * size.into - cutAt(step / STEPS, size, multiple).after),
-        0,
-      ))
-  );
-  return (point) => 1 - point.reduce((sum, value, variable) => sum + gone[variable][stepOf(value)], 0) / total;
-}
-
-/** Ratios are thousandths: no rank hangs on less. */
-const STEPS = 1000;
-
-const stepOf = (value: number): number => Math.min(STEPS, Math.floor(value * STEPS + 1e-9));
 
 /** Options with their defaults, and the groups of layers: consecutive ones, as even as they can be. */
 function checked(model: Model, options: AllocateRatiosOptions, purpose: string) {

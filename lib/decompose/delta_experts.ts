@@ -13,6 +13,7 @@ import type { Device, TensorSource } from "../device/device.ts";
 import { averagedSource } from "../model/averaged_source.ts";
 import { basedSource } from "../model/based_source.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectEqualWidths, expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type Expert, type FeedForward, type Model, type MoeLayer, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
@@ -64,12 +65,13 @@ export async function deltaExperts(
 ): Promise<DecomposedModel> {
   const purpose = "take differences of experts";
   expectStage(device, model, purpose, options);
-  expectOwnExperts(model, purpose), expectEqualWidths(model, purpose);
+  expectOwnExperts(model, purpose);
   checkTrace(model, trace, purpose);
   const { ridge = 0.03 } = options, rankOf = plannedRanks(model, options);
   if (!(ridge > 0 && ridge < Infinity)) throw new RangeError(`Cannot ${purpose}: "ridge" must be above 0 and finite, received ${ridge}`);
   const layers = moeLayers(model).filter(({ index }) => options.ranks?.layers.some((l) => l.layer === index) ?? true);
   for (const { index, block } of layers) {
+    expectEqualWidths(block.experts.map((expert) => ({ layer: index, expert })), purpose);
     for (const expert of block.experts) denseMatrices(expert, index, purpose);
   }
   const scratch = new Scratch();
@@ -84,7 +86,7 @@ export async function deltaExperts(
 type RankOf = (layer: number, expert: number) => number;
 
 function plannedRanks(model: Model, { share, ranks }: DeltaExpertsOptions): RankOf {
-  const purpose = "take differences of experts", { hidden, moe: { intermediate } } = model.config, most = Math.min(hidden, intermediate);
+  const purpose = "take differences of experts", { hidden, intermediate } = expertShape(model), most = Math.min(hidden, intermediate);
   if (ranks === undefined) {
     const kept = share ?? 0.8, rank = Math.max(1, Math.floor(hidden * intermediate * kept / (hidden + intermediate)));
     if (!(kept > 0 && kept <= 1)) throw new RangeError(`Cannot ${purpose}: "share" must be above 0 and at most 1, received ${kept}`);

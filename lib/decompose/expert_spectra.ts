@@ -7,6 +7,7 @@
 import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectNoBiases, expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { StageOptions } from "../model/stage_options.ts";
@@ -17,6 +18,7 @@ import { type Responses, whitened, type WhitenedSvdOptions } from "./whitened_sv
 export interface ExpertSpectra {
   /** "weights", or "outputs" where they were whitened. */
   kind: string;
+  /** Of the widest expert, where slices left them different widths: spectra of the narrower ones end in zeros. */
   expertShape: { hidden: number; intermediate: number };
   layers: {
     layer: number;
@@ -52,8 +54,9 @@ export interface ExpertSpectraOptions extends StageOptions, WhitenedSvdOptions {
  * ```
  */
 export async function expertSpectra(device: Device, model: Model, options: ExpertSpectraOptions = {}): Promise<ExpertSpectra> {
-  const purpose = "take spectra", { whiten } = options ?? {}, { hidden, moe: { intermediate } } = model?.config ?? { moe: {} };
+  const purpose = "take spectra", { whiten } = options ?? {};
   expectStage(device, model, purpose, options);
+  const { hidden, intermediate } = expertShape(model);
   if (whiten !== undefined) checkTrace(model, whiten, purpose), expectNoBiases(model, purpose);
   const layers = moeLayers(model).map(({ index, block }) => ({
     layer: index,

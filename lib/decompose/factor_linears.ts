@@ -34,7 +34,8 @@ export interface FactoredModel extends Model, Disposable {
  * (of latent attention `kv_b_proj`), shared experts and dense networks stay. Statistics are those of the model as it is; an expert's are over its own tokens.
  *
  * A linear stays dense where its ratio is 1, where it met fewer than two tokens in every group, or where factors and bias would not be smaller. Where its
- * outputs vary in fewer directions than the rank, because few tokens came by, the rank is that number.
+ * outputs vary in fewer directions than the rank, because few tokens came by, the rank is that number. With more tokens than inputs covariances are products in
+ * float32, whose rounding (1e-7 of the largest variance) may pass for directions of up to 256 outputs: ranks are then as planned, a few of them in vain.
  *
  * A layer at a time, in one pass over the tokens, or in several where the sums over its inputs, 32 in² bytes for each input of `in` numbers, are more than 1 GiB: as
  * many of its linears at a time as need no more, or a single one. Factors are kept in float32, in memory up to 512 MiB and in a temporary file beyond; those of

@@ -6,6 +6,7 @@
 
 import { symmetricEigen } from "../device/cpu/symmetric_eigen.ts";
 import type { Device, Tensor } from "../device/device.ts";
+import { orthonormalRows } from "./orthonormal_rows.ts";
 import type { InputMoments } from "./pooled_moments.ts";
 
 /** Leading directions of the outputs y = W x, plain data. Fewer of them are the first ones. */
@@ -22,8 +23,9 @@ export interface FeatureBasis {
   mean: Float32Array;
 }
 
-/** Directions with less than this share of the variance of the first one are none: rounding. */
-const NOTHING = 1e-9;
+/** Directions with less than this share of the variance of the first one are none: rounding, of eigenvectors in float64 and in float32. (Where only the
+ * eigenvectors are in float64, directions between the two may be rounding; they are kept, as true ones are among them.) */
+const NOTHING = 1e-9, NOISE = 1e-6;
 
 /** Nor are those with less than this share of the mean's squared norm. */
 const STILL = 1e-12;
@@ -36,7 +38,8 @@ const SMALL = 256;
 
 /**
  * The leading eigenvectors of W C Wᵀ, the covariance of a linear's outputs, C that of its inputs (Bolaco, [arXiv 2405.10616](https://arxiv.org/abs/2405.10616),
- * section 3.1; that the outputs need not be collected, because they are linear in the inputs, is ours). Where C is known by rows R, they follow from the
+ * section 3.1; that the outputs need not be collected, because they are linear in the inputs, is ours). With many more outputs than inputs the eigenproblems are of the
+ * inputs' size. Where C is known by rows R, they follow from the
  * eigenvectors of the small matrix (R Wᵀ)(R Wᵀ)ᵀ, all in float64: of an expert with few tokens it must be told which directions were never seen.
  *
  * @param matrix W `[out, in]` in F32.
@@ -71,7 +74,9 @@ export async function featureBasis(
   const { values, vectors, energy } = "rows" in covariance
     ? byRows(weights, out, covariance.rows, most)
     : await byMatrix(device, matrix, covariance.matrix, most, where);
-  const least = Math.max(NOTHING * values[0], STILL * dot(mean, mean)), count = values.filter((value) => value > least).length;
+  const nothing = "matrix" in covariance && out > SMALL ? NOISE : NOTHING,
+    least = Math.max(nothing * values[0], STILL * dot(mean, mean)),
+    count = values.filter((value) => value > least).length;
   if (count === 0) {
     return { values: new Float64Array(), energy: Math.max(0, energy), vectors: new Float32Array(), reduced: new Float32Array(), mean };
   }
@@ -86,6 +91,7 @@ export async function featureBasis(
 
 async function byMatrix(device: Device, matrix: Tensor, covariance: Float64Array, most: number, where: string) {
   const [out, into] = matrix.shape;
+  if (out > SMALL && 2 * into ** 3 < out ** 3) return await byRoot(device, matrix, covariance, most, where);
   using inputs = device.tensor(Float32Array.from(covariance), [into, into]);
   using turned = device.linear(matrix, inputs); // the covariance is its own transpose
   using outputs = device.linear(turned, matrix);
@@ -93,13 +99,45 @@ async function byMatrix(device: Device, matrix: Tensor, covariance: Float64Array
   expectFinite(variances, where);
   let energy = 0;
   for (let o = 0; o < out; o++) energy += variances[o * (out + 1)];
-  if (out <= SMALL) {
-    const { values, vectors } = symmetricEigen(variances, out, most);
-    return { values, vectors: Float32Array.from(vectors), energy };
+  return { ...await eigenOf(device, outputs, most), energy };
+}
+
+/**
+ * By two eigenproblems of the inputs' size: with C = S Sᵀ, S = V √Λ, the eigenvectors v of Sᵀ Wᵀ W S give the directions W S v / √λ. What rounding makes of them
+ * is orthonormalised, first to last.
+ */
+async function byRoot(device: Device, matrix: Tensor, covariance: Float64Array, most: number, where: string) {
+  const [, into] = matrix.shape;
+  using inputs = device.tensor(Float32Array.from(covariance), [into, into]);
+  const axes = await eigenOf(device, inputs, into);
+  const scaled = axes.vectors.map((v, i) => v * Math.sqrt(Math.max(0, axes.values[Math.floor(i / into)])));
+  using root = device.tensor(scaled, [axes.values.length, into]);
+  using images = device.linear(matrix, root); // W S
+  using columns = device.transpose(images);
+  using core = device.linear(columns, columns);
+  const products = await device.read(core);
+  expectFinite(products, where);
+  let energy = 0;
+  for (let i = 0; i < into; i++) energy += products[i * (into + 1)];
+  const { values, vectors } = await eigenOf(device, core, Math.min(most, into));
+  const count = values.filter((value) => value > NOISE * values[0]).length;
+  if (count === 0) return { values: new Float64Array(), vectors: new Float32Array(), energy };
+  using chosen = device.tensor(vectors.slice(0, count * into).map((v, i) => v / Math.sqrt(values[Math.floor(i / into)])), [count, into]);
+  using directions = device.linear(chosen, images);
+  const made = await orthonormalRows(device, directions);
+  return { values: values.slice(0, made.shape[0]), vectors: made.values, energy };
+}
+
+/** In float64 where it is small. */
+async function eigenOf(device: Device, symmetric: Tensor, count: number): Promise<{ values: Float64Array; vectors: Float32Array }> {
+  const [n] = symmetric.shape;
+  if (n <= SMALL) {
+    const { values, vectors } = symmetricEigen(await device.read(symmetric), n, count);
+    return { values, vectors: Float32Array.from(vectors) };
   }
-  const { values, vectors } = await device.eigen(outputs, most);
+  const { values, vectors } = await device.eigen(symmetric, count);
   using found = vectors;
-  return { values, vectors: await device.read(found), energy };
+  return { values, vectors: await device.read(found) };
 }
 
 function byRows(weights: Float32Array, out: number, rows: readonly Float64Array[], most: number) {

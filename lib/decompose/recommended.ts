@@ -8,8 +8,9 @@ import { calibrate } from "../calibrate/calibrate.ts";
 import type { Device } from "../device/device.ts";
 import { leaveOneOut } from "../importance/leave_one_out.ts";
 import type { Sequences } from "../model/batch.ts";
-import { expectStage } from "../model/expect_stage.ts";
-import type { Model } from "../model/model.ts";
+import { expertShape } from "../model/expert_shape.ts";
+import { expectEqualWidths, expectStage } from "../model/expect_stage.ts";
+import { type Model, moeLayers } from "../model/model.ts";
 import { type StageOptions, within } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
 import { allocateRanksGlobally } from "./allocate_ranks_globally.ts";
@@ -46,9 +47,10 @@ export interface RecommendedModel extends DecomposedModel {
  * spectra of large models may be flatter: run the ladder before you trust this elsewhere. All experts stay, so a token takes more operations than after
  * pruning to the same size.
  *
- * @param model Any model; one that was pruned before stays pruned.
+ * @param model Any model whose experts are of one size; one that was pruned or sliced before stays so, and `share` is of what it has.
  * @param tokens Calibration sequences.
  * @returns A model whose experts are low-rank; `share` is reached but for rounding down. Dispose it like that of `decomposeExperts`.
+ * @throws {Error} If experts have different numbers of channels.
  * @throws {RangeError} If `share` is out of range, leaves an expert less than rank 1 or so much that factors would save nothing, or there are no tokens.
  *
  * @example
@@ -70,9 +72,10 @@ export async function recommended(
 ): Promise<RecommendedModel> {
   const purpose = "compress";
   expectStage(device, model, purpose, options);
-  const { share = 0.5, signal, onProgress, resume } = options, { hidden, moe: { intermediate } } = model.config;
+  const { share = 0.5, signal, onProgress, resume } = options, { hidden, intermediate } = expertShape(model);
   const control = { signal, onProgress, resume };
   if (!(share > 0 && share < 1)) throw new RangeError(`Cannot compress: "share" must be above 0 and below 1, received ${share}`);
+  expectEqualWidths(moeLayers(model).flatMap(({ index, block }) => block.experts.map((expert) => ({ layer: index, expert }))), purpose);
   const averageRank = share * hidden * intermediate / (hidden + intermediate), most = largestRank(hidden, intermediate);
   if (averageRank < 1 || averageRank > most) {
     const [least, largest] = [1, most].map((rank) => (rank * (hidden + intermediate) / (hidden * intermediate)).toFixed(3));

@@ -10,6 +10,7 @@ import { tokenizeExamples } from "../finetune/examples.ts";
 import { checkedRecipe } from "../finetune/recipe.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expect } from "../model/expect.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
@@ -76,7 +77,7 @@ export async function ablationLadder(
 ): Promise<AblationLadder> {
   const purpose = "climb the ladder";
   expectStage(device, model, purpose);
-  const { hidden, moe: { intermediate } } = model.config;
+  const { hidden, intermediate } = expertShape(model);
   expect(typeof options === "object" && options !== null, purpose, 'options with "heldOut" sequences', options);
   const {
     ratio = 0.25,

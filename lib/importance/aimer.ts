@@ -6,6 +6,7 @@
 
 import { denseMatrices } from "../model/dense_matrices.ts";
 import { readWide } from "../checkpoint/read_wide.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectModel, expectOptions } from "../model/expect_stage.ts";
 import { type Expert, type Model, moeLayers } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
@@ -32,7 +33,6 @@ export async function aimer(model: Model, options: StageOptions = {}): Promise<E
   const purpose = "score experts by their weights";
   expectModel(model, purpose);
   expectOptions(options, purpose);
-  const { config: { hidden, moe: { topK, intermediate } } } = model;
   const named = { ...options, stage: "importance by weights", unit: "layers" };
   const parts = eachPart(named, moeLayers(model), ({ index }) => `layer ${index}`, async ({ index, block }) => {
     const experts = block.experts.map((e) => e.id), scores = new Float64Array(experts.length);
@@ -40,7 +40,7 @@ export async function aimer(model: Model, options: StageOptions = {}): Promise<E
     return { layer: index, experts, scores };
   });
   return {
-    ...{ kind: "AIMER", topK, expertShape: { hidden, intermediate } },
+    ...{ kind: "AIMER", topK: model.config.moe.topK, expertShape: expertShape(model) },
     layers: await Array.fromAsync(parts, ({ value }) => value),
     unseen: [],
   };

@@ -12,6 +12,7 @@ export interface ExpertScores {
   kind: string;
   /** Experts a token uses. */
   topK: number;
+  /** Sizes of an expert; of the widest, where slices left them different widths. */
   expertShape: { hidden: number; intermediate: number };
   layers: LayerScores[];
   /** Experts that no calibration token was routed to: their scores say little. */

@@ -7,6 +7,7 @@
 import type { Device, RouterRule, Tensor } from "../device/device.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { routerProbabilities, routerRule } from "../model/decoder_layer.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import type { LoadedMoe } from "../model/load_layer.ts";
 import { type Model, moeLayers } from "../model/model.ts";
@@ -52,6 +53,7 @@ export interface ExpertStatistics {
   /** Tokens in all sequences. */
   tokens: number;
   topK: number;
+  /** Sizes of an expert; of the widest, where slices left them different widths. */
   expertShape: { hidden: number; intermediate: number };
   layers: LayerStatistics[];
 }
@@ -112,8 +114,7 @@ export async function expertStatistics(
       total.topRatios.set(sums.topRatios, start);
     },
   });
-  const { hidden, moe: { topK, intermediate } } = config;
-  return { tokens, topK, expertShape: { hidden, intermediate }, layers };
+  return { tokens, topK: config.moe.topK, expertShape: expertShape(model), layers };
 }
 
 /** What is summed in a layer. */

@@ -8,6 +8,7 @@ import type { Trace } from "../calibrate/calibrate.ts";
 import { checkTrace } from "../calibrate/check_trace.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { batchTokens } from "../model/batch.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
 import { type LoadedMoe, loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
@@ -74,7 +75,7 @@ export async function leaveOneOut(device: Device, model: Model, trace: Trace, op
   return {
     kind: KINDS[loss],
     topK: model.config.moe.topK,
-    expertShape: { hidden: model.config.hidden, intermediate: model.config.moe.intermediate },
+    expertShape: expertShape(model),
     layers: layers.map(({ index, block }) => ({ layer: index, experts: block.experts.map((e) => e.id), scores: scores.get(index)! })),
     unseen: trace.layers.filter((l) => scores.has(l.layer)).flatMap(({ layer, experts, counts }) =>
       experts.filter((_, i) => counts[i] === 0).map((expert) => ({ layer, expert }))

@@ -5,6 +5,7 @@
  */
 
 import { random } from "../calibrate/random.ts";
+import { expertShape } from "../model/expert_shape.ts";
 import { expectModel, expectOptions } from "../model/expect_stage.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import type { ExpertScores } from "./expert_scores.ts";
@@ -31,9 +32,9 @@ export interface RandomScoresOptions {
 export function randomScores(model: Model, options: RandomScoresOptions = {}): ExpertScores {
   expectModel(model, "score experts at random");
   expectOptions(options, "score experts at random");
-  const { seed = 0 } = options, { config: { hidden, moe: { topK, intermediate } } } = model;
+  const { seed = 0 } = options;
   return {
-    ...{ kind: "random", topK, expertShape: { hidden, intermediate } },
+    ...{ kind: "random", topK: model.config.moe.topK, expertShape: expertShape(model) },
     layers: moeLayers(model).map(({ index: layer, block }) => {
       const experts = block.experts.map((e) => e.id), order = random(seed, `random scores, layer ${layer}`).sample([...experts.keys()]);
       return { layer, experts, scores: Float64Array.from(order, (place) => place + 1) };

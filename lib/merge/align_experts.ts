@@ -7,10 +7,10 @@
 import { linearSumAssignment } from "npm:linear-sum-assignment@1.0.9";
 import { denseMatrix } from "../decompose/dense_matrix.ts";
 import type { Device, Tensor } from "../device/device.ts";
-import { expectEqualWidths, expectStage } from "../model/expect_stage.ts";
+import { expectStage } from "../model/expect_stage.ts";
 import { type Model, moeLayer } from "../model/model.ts";
 import { eachPart, type StageOptions } from "../model/stage_options.ts";
-import { checkClusters, type ExpertClusters } from "./expert_clusters.ts";
+import { checkClusters, expectPairedChannels, type ExpertClusters } from "./expert_clusters.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 
 /** For experts, ids of the original model, the order that their hidden units should take: unit i is to be what is unit `order[i]` now. */
@@ -48,7 +48,7 @@ export async function alignExperts(
 ): Promise<ExpertAlignment> {
   const purpose = "align experts";
   expectStage(device, model, purpose, options);
-  checkClusters(model, clusters, purpose), expectEqualWidths(model, purpose);
+  checkClusters(model, clusters, purpose), expectPairedChannels(model, clusters, purpose);
   const pairs = clusters.layers.flatMap(({ layer, clusters }) => {
     const { experts } = moeLayer(model, layer).block;
     const matricesOf = (id: number) => denseMatrices(experts.find((e) => e.id === id)!, layer, purpose);

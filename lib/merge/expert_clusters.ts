@@ -6,6 +6,7 @@
 
 import { checkedLayers, type ExpertScores } from "../importance/expert_scores.ts";
 import { expect, expectLayers } from "../model/expect.ts";
+import { expectEqualWidths } from "../model/expect_stage.ts";
 import { type Model, moeLayer } from "../model/model.ts";
 
 /**
@@ -28,6 +29,14 @@ export function checkClusters(model: Pick<Model, "layers">, clusters: ExpertClus
       if (seen.has(id)) throw new RangeError(`Cannot ${purpose}: expert ${id} of layer ${layer} is in two clusters`);
       seen.add(id);
     }
+  }
+}
+
+/** @throws {Error} If experts of one cluster have different numbers of channels: those of the others may. */
+export function expectPairedChannels(model: Pick<Model, "layers">, { layers }: ExpertClusters, purpose: string): void {
+  for (const { layer, clusters } of layers) {
+    const { experts } = moeLayer(model, layer).block;
+    for (const ids of clusters) expectEqualWidths(ids.map((id) => ({ layer, expert: experts.find((e) => e.id === id)! })), purpose);
   }
 }
 

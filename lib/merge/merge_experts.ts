@@ -7,9 +7,9 @@
 import type { TensorSource } from "../device/device.ts";
 import type { ExpertScores } from "../importance/expert_scores.ts";
 import { averagedSource } from "../model/averaged_source.ts";
-import { expectEqualWidths, expectModel, expectNoSkipping } from "../model/expect_stage.ts";
+import { expectModel, expectNoSkipping } from "../model/expect_stage.ts";
 import type { Expert, Model } from "../model/model.ts";
-import { checkClusters, type ExpertClusters, scoreOf } from "./expert_clusters.ts";
+import { checkClusters, expectPairedChannels, type ExpertClusters, scoreOf } from "./expert_clusters.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 
 /**
@@ -43,7 +43,7 @@ export function mergeExperts(model: Model, clusters: ExpertClusters, weights: Ex
   const purpose = "merge experts";
   expectModel(model, purpose);
   expectNoSkipping(model, purpose);
-  checkClusters(model, clusters, purpose), expectEqualWidths(model, purpose);
+  checkClusters(model, clusters, purpose), expectPairedChannels(model, clusters, purpose);
   const weightOf = scoreOf(weights, purpose);
   return {
     ...model,

@@ -8,7 +8,7 @@ import { isObject } from "../checkpoint/parse_json_object.ts";
 import type { Device } from "../device/device.ts";
 import { matrixShape } from "../device/matrix_shape.ts";
 import { expect } from "./expect.ts";
-import { type Model, moeLayers } from "./model.ts";
+import { type Expert, type Model, moeLayers } from "./model.ts";
 import type { StageOptions } from "./stage_options.ts";
 
 /** The two arguments that every stage begins with, and its options. */
@@ -59,14 +59,13 @@ export function expectNoBiases(model: Pick<Model, "layers">, purpose: string): v
   }
 }
 
-/** @throws {Error} If experts of one layer have different intermediate sizes: their channels cannot be paired. */
-export function expectEqualWidths(model: Pick<Model, "layers">, purpose: string): void {
-  for (const { index, block: { experts } } of moeLayers(model)) {
-    const [first, ...others] = experts.map(({ id, gate }) => ({ id, width: matrixShape(gate)[0] }));
-    const odd = others.find(({ width }) => width !== first.width);
-    if (!odd) continue;
-    throw new Error(
-      `Cannot ${purpose}: expert ${first.id} of layer ${index} has ${first.width} channels and expert ${odd.id} ${odd.width}; do this before they are sliced`,
-    );
-  }
+/** @throws {Error} If some of these experts have other intermediate sizes than the first: their channels cannot be paired, nor their ranks compared. */
+export function expectEqualWidths(experts: readonly { layer: number; expert: Expert }[], purpose: string): void {
+  const [first, ...others] = experts.map(({ layer, expert: { id, gate } }) => ({ layer, id, width: matrixShape(gate)[0] }));
+  const odd = others.find(({ width }) => width !== first.width);
+  if (!odd) return;
+  const where = odd.layer === first.layer ? "" : ` of layer ${odd.layer}`;
+  throw new Error(
+    `Cannot ${purpose}: expert ${first.id} of layer ${first.layer} has ${first.width} channels and expert ${odd.id}${where} ${odd.width}; do this before they are sliced`,
+  );
 }

@@ -3,6 +3,7 @@ import { type FeatureBasis, featureBasis } from "../../lib/decompose/feature_bas
 import { PooledMoments } from "../../lib/decompose/pooled_moments.ts";
 import { truncatedSvd } from "../../lib/decompose/truncated_svd.ts";
 import { whitenedSvd } from "../../lib/decompose/whitened_svd.ts";
+import { symmetricEigen } from "../../lib/device/cpu/symmetric_eigen.ts";
 import type { Device } from "../../lib/device/device.ts";
 import { assertClose, noise, testOnDevices } from "../devices.ts";
 
@@ -127,6 +128,39 @@ testOnDevices("directions of outputs that are not centred leave the error of the
     }
   }
 });
+
+// Above 256 outputs: by the covariance of the outputs, or with many more of them than inputs by that of the inputs.
+for (const shape of [[280, 270, 300], [300, 40, 200], [340, 260, 300]]) {
+  testOnDevices(
+    `directions of many outputs are orthonormal and keep what the leading ones keep: [${shape.slice(0, 2)}]`,
+    async (device) => {
+      const [out, , tokens] = shape, { weights, x, basis: { values, vectors, reduced, energy } } = await example(device, shape);
+      const outputs = outputsOf(weights, x, out), mean = new Float64Array(out), covariance = new Float64Array(out * out);
+      for (let t = 0; t < tokens; t++) for (let o = 0; o < out; o++) mean[o] += outputs[t * out + o] / tokens;
+      for (let t = 0; t < tokens; t++) {
+        const y = Float64Array.from(mean, (center, o) => (outputs[t * out + o] - center) / Math.sqrt(tokens - 1));
+        for (let a = 0; a < out; a++) for (let b = 0; b < out; b++) covariance[a * out + b] += y[a] * y[b];
+      }
+      const count = values.length, want = symmetricEigen(covariance, out, count).values;
+      assert(count >= 8 && vectors.length === count * out && values.every((value) => value > 1e-6 * values[0]), `${count}`);
+      assertClose(values.slice(0, 8), want.slice(0, 8), 1e-4, "variances");
+      let kept = 0, wanted = 0, odd = 0;
+      for (let v = 0; v < count; v++) {
+        const u = vectors.subarray(v * out, (v + 1) * out);
+        for (let w = 0; w <= v; w++) {
+          odd = Math.max(odd, Math.abs(u.reduce((sum, value, o) => sum + value * vectors[w * out + o], v === w ? -1 : 0)));
+        }
+        for (let a = 0; a < out; a++) for (let b = 0; b < out; b++) kept += u[a] * u[b] * covariance[a * out + b];
+        wanted += want[v];
+        assert(Math.abs(kept - wanted) < 1e-5 * energy, `rank ${v + 1}: ${kept} of ${wanted}`);
+      }
+      assert(odd < 1e-5, `${odd}`);
+      const into = weights.length / out, product = new Float64Array(into);
+      for (let o = 0; o < out; o++) for (let i = 0; i < into; i++) product[i] += vectors[(count - 1) * out + o] * weights[o * into + i];
+      assertClose(reduced.subarray((count - 1) * into), product, 1e-4, "reduced");
+    },
+  );
+}
 
 testOnDevices("directions that no token went in are none", async (device) => {
   const { basis } = await example(device, [14, 12, 5]);

@@ -7,6 +7,7 @@ import type { TensorSource } from "../../lib/device/device.ts";
 import { matrixShape } from "../../lib/device/matrix_shape.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { type DescribedModel, describedModel } from "../../lib/model/described_model.ts";
+import { moeLayers } from "../../lib/model/model.ts";
 import { selectRows } from "../../lib/model/row_selection.ts";
 import { assertClose } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
@@ -75,7 +76,7 @@ Deno.test("stages that need whole experts of one size say so", async () => {
     }),
   };
   const weights = winnow.randomScores(model), twelve = { layers: [{ layer: 1, experts: [{ expert: 0, order: new Uint32Array(192) }] }] };
-  const widths = "expert 0 of layer 0 has 144 channels and expert 1 154; do this before they are sliced";
+  const widths = (layer: number) => `expert 0 of layer ${layer} has 144 channels and expert 1 154; do this before they are sliced`;
   const rank = "expert 0 of layer 1 has matrices of low rank", bias = "of layer 0 has biases; do this before it is given them";
   const traced = async <T>(m: winnow.Model, run: (trace: winnow.Trace) => Promise<T>) => {
     using trace = await winnow.calibrate(device, m, sequences);
@@ -83,13 +84,14 @@ Deno.test("stages that need whole experts of one size say so", async () => {
   };
   const tuned = (m: winnow.Model) => ({ ...m, history: [], adapters: { rank: 1, alpha: 1, values: new Map() } });
   const refused: [() => unknown, string][] = [
-    [() => winnow.mergeExperts(cut, clusters, weights), widths],
+    [() => winnow.mergeExperts(cut, clusters, weights), widths(1)],
     [() => winnow.mergeExperts(low, clusters, weights), rank],
     [() => winnow.mergeExperts(biased, clusters, weights), "expert 0 of layer 1 has biases"],
-    [() => winnow.alignExperts(device, cut, clusters), widths],
+    [() => winnow.alignExperts(device, cut, clusters), widths(1)],
     [() => winnow.permuteExperts(cut, twelve), "each of 144 hidden units once"],
     [() => winnow.aimer(low), "expert 0 of layer 0 has matrices of low rank"],
-    [() => traced(cut, (trace) => winnow.deltaExperts(device, cut, trace)), widths],
+    [() => traced(cut, (trace) => winnow.deltaExperts(device, cut, trace)), widths(0)],
+    [() => winnow.recommended(device, cut, sequences), widths(0)],
     [() => traced(biased, (trace) => winnow.deltaExperts(device, biased, trace)), bias],
     [() => traced(low, (trace) => winnow.expertSpectra(device, low, { whiten: trace })), bias],
     [() => traced(low, (trace) => winnow.decomposeExperts(device, low, { layers: [] }, { whiten: trace })), bias],
@@ -118,6 +120,41 @@ Deno.test("layers that were sliced alike are merged, ranks follow each expert's 
   using low = await winnow.decomposeExperts(device, cut, ranks);
   assertEquals(winnow.countParameters(low).total, winnow.countParameters(cut, { ranks }).total);
   assert(low.decomposition.some(({ rank }) => rank === null) && low.decomposition.some(({ rank }) => rank !== null));
+});
+
+Deno.test("of experts with different numbers of channels, those that have the same are merged", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), sequences = some(calibration), cut = sliced(model);
+  const clusters = { layers: [{ layer: 1, clusters: [[0, 4], [1]] }] }, weights = winnow.randomScores(cut);
+  const { layers: [{ experts }] } = await winnow.alignExperts(device, cut, clusters);
+  assertEquals(experts.map(({ expert, order }) => [expert, order.length]), [[4, 144]]);
+  const merged = winnow.mergeExperts(cut, clusters, weights), [own, now] = [cut, merged].map((m) => moeLayers(m)[1].block.experts);
+  const [first, second, mean] = await Promise.all([own[0], own[4], now[4]].map(({ gate }) => readWide(gate as TensorSource)));
+  const [a, b] = [0, 4].map((id) => weights.layers[1].scores[id]);
+  assertClose(mean, first.map((v, i) => (a * v + b * second[i]) / (a + b)), 1e-6, "merged gate");
+  assertEquals([now[0].gate === now[4].gate, now[1].gate === own[1].gate], [true, true]);
+  assert(Number.isFinite((await winnow.perplexity(device, merged, sequences)).nll));
+});
+
+Deno.test("recommended() and what plans ranks take the width that experts have, not that of the config", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), sequences = some(calibration), share = 0.5;
+  const half = sliced(model, { group: () => false, channel: (_, __, channel) => channel % 2 === 1 });
+  using small = await winnow.recommended(device, half, sequences, { share });
+  const left = winnow.countParameters(small).experts / winnow.countParameters(half).experts;
+  assert(left <= share && left > share - 0.01, `${left} are left`);
+  assert(small.decomposition.every(({ rank }) => rank !== null));
+  const [shape, statistics] = [{ hidden: 128, intermediate: 96 }, await winnow.expertStatistics(device, half, sequences)];
+  const spectra = await winnow.expertSpectra(device, half);
+  const shapes = [winnow.randomScores(half), await winnow.aimer(half), statistics, spectra].map((of) => of.expertShape);
+  for (const found of shapes) assertEquals(found, shape);
+  assertEquals(spectra.layers[0].experts[0].shares.length, 96);
+  const most = Math.max(...winnow.allocateRanks(winnow.randomScores(half), { averageRank: 90 }).layers[0].experts.map(({ rank }) => rank));
+  assertEquals(most, 54); // 128 · 96 / (128 + 96) is 54.9
+  using trace = await winnow.calibrate(device, half, sequences);
+  assertEquals((await winnow.leaveOneOut(device, half, trace)).expertShape, shape);
+  using differences = await winnow.deltaExperts(device, half, trace, { share: 0.5 });
+  assertEquals(differences.decomposition[0].rank, 27);
 });
 
 Deno.test("sparsify() finds the same zeros in what is left of a model, and what its biases give the next matrix", async () => {
