@@ -219,7 +219,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [(linears: never) => winnow.applyDelta(shallow, { ...delta, linears }), [delta.linears]],
     [(rest: never) => winnow.applyDelta(shallow, { ...delta, rest }), [delta.rest]],
     [winnow.deltaSize, [delta]],
-    [winnow.saveDelta, [delta, `${folder}/delta`]],
+    [(delta: winnow.CompressedDelta) => winnow.saveDelta(delta, `${folder}/delta`), [delta]],
     [(path: string) => winnow.saveDelta(delta, `${folder}/${path}`), ["other delta"]],
     [winnow.openDelta, [`${folder}/delta`]],
     [serve, [device, shallow, { lowRank }]],

@@ -5,13 +5,16 @@
  */
 
 import type { Device } from "../device/device.ts";
+import { random } from "../calibrate/random.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { part } from "../model/stage_options.ts";
 import { bayesianSearch, type BayesianSearchOptions } from "../search/bayesian_search.ts";
+import { anyFeasible } from "../search/feasible_points.ts";
 import { expectFactorable } from "./expect_factorable.ts";
-import { cutAt, factoredLayers, linearEntries, type Size, sizesOf } from "./factored_layers.ts";
+import { cutAt, factoredLayers, type Size, sizesOf } from "./factored_layers.ts";
+import { linearEntries } from "./linear_entries.ts";
 import { linearFeatures, type LinearFeaturesOptions, type ModelFeatures } from "./linear_features.ts";
 import { type LinearRatios, type RatioPlan, ROLES } from "./linear_ratios.ts";
 import { Predictions } from "./prediction_losses.ts";
@@ -73,7 +76,8 @@ const LENGTHS: LinearRatios = { qk: 1, o: 1, gate: 0.8, up: 0.8, down: 0.8 };
  * @param sequences To calibrate on: token ids, the model's BOS first where it has one.
  * @param validation To try ratios on.
  * @throws {TypeError} If an option is none of its kind.
- * @throws {RangeError} If there are no tokens, an id is outside the vocabulary, an option is out of range, or no ratios leave the share.
+ * @throws {RangeError} If there are no tokens, an id is outside the vocabulary, an option is out of range, no linear meets two tokens, no ratios leave the share, a weight,
+ * input or variance is not finite, or none of the predictions is.
  * @throws {Error} If experts are constants, skipped, shared or of low rank already.
  *
  * @example
@@ -97,7 +101,7 @@ export async function allocateRatios(
 ): Promise<RatioAllocation> {
   const purpose = "allocate ratios";
   expectStage(device, model, purpose, options);
-  const { evaluations, initial, candidates, seed, multiple = 8, signal } = options;
+  const { evaluations = 50, initial, candidates, seed, multiple = 8, signal } = options;
   expectFactorable(model, purpose);
   const { share, slack, least, divergenceWeight, groups } = checked(model, options, purpose);
   const batches = batchSequences(model.config, validation, batchTokens(model.config, model.config.moe.topK));
@@ -105,6 +109,9 @@ export async function allocateRatios(
   using stack = new DisposableStack();
   const mostOf = ({ weight: { shape: [out, into] } }: { weight: { shape: readonly number[] } }) => rankFor(out, into, 1, multiple);
   const features = stack.use(await linearFeatures(device, model, sequences, { ...options, stage: purpose }, mostOf));
+  if ([...features.layers.values()].flat().every(({ tokens }) => tokens === 0)) {
+    throw new RangeError(`Cannot ${purpose}: no linear met two tokens in a group of calibration sequences`);
+  }
   const predictions = stack.use(new Predictions(device, model, batches));
   const ratiosAt = (point: readonly number[]) =>
     groups.map((_, g) => Object.fromEntries(ROLES.map((role, r) => [role, stepOf(point[g * ROLES.length + r]) / STEPS])) as LinearRatios);
@@ -114,7 +121,14 @@ export async function allocateRatios(
     cost: sharePer,
     costs: [share - slack, share] as const,
   };
-  await bayesianSearch(
+  if (!anyFeasible(space, random(0, purpose))) {
+    const [from, to] = [share - slack, share].map((left) => Number(left.toPrecision(6)));
+    const reach = [0, 1].map((corner) => sharePer(space.bounds.map((bounds) => bounds[corner])).toFixed(3));
+    throw new RangeError(
+      `Cannot ${purpose}: no ratios leave ${from} to ${to} of the weights: they leave ${reach.join(" to ")}, in steps of their ranks`,
+    );
+  }
+  const { best, evaluated } = await bayesianSearch(
     async (point) => {
       const ratios = ratiosAt(point);
       const losses = await part(options, `ratios ${tried.length + 1}`, async () => {
@@ -124,6 +138,9 @@ export async function allocateRatios(
       const perplexity = Math.exp(losses.nll), divergence = losses.divergence / validation.length;
       const objective = perplexity + divergenceWeight * divergence;
       tried.push({ ratios, share: sharePer(point), perplexity, divergence, objective });
+      if (tried.length === evaluations && !tried.some(({ objective }) => Number.isFinite(objective))) {
+        throw new RangeError(`Cannot ${purpose}: under none of ${evaluations} ratios are the model's predictions finite`);
+      }
       return Math.log(objective);
     },
     space,
@@ -136,8 +153,8 @@ export async function allocateRatios(
       lengthScales: groups.flatMap(() => ROLES.map((role) => LENGTHS[role])),
     },
   );
-  const best = tried.reduce((a, { objective }, i) => objective < tried[a].objective ? i : a, 0), plan = planned(groups, tried[best].ratios);
-  return { layers: model.layers.map(({ index }) => ({ layer: index, ...plan.get(index)! })), best, tried };
+  const place = evaluated.indexOf(best), plan = planned(groups, tried[place].ratios);
+  return { layers: model.layers.map(({ index }) => ({ layer: index, ...plan.get(index)! })), best: place, tried };
 }
 
 /** Ratios by the index of a layer. */

@@ -36,12 +36,13 @@ export interface FactoredModel extends Model, Disposable {
  * A linear stays dense where its ratio is 1, where it met fewer than two tokens in every group, or where factors and bias would not be smaller. Where its
  * outputs vary in fewer directions than the rank, because few tokens came by, the rank is that number.
  *
- * One pass over the tokens, a layer at a time; of its inputs' covariances `[in, in]` at most 1 GiB is held (more only for a single linear). Factors are kept in
- * float32, in memory up to 512 MiB and in a temporary file beyond.
+ * A layer at a time, in one pass over the tokens, or in several where the sums over its inputs, 32 in² bytes for each input of `in` numbers, are more than 1 GiB: as
+ * many of its linears at a time as need no more, or a single one. Factors are kept in float32, in memory up to 512 MiB and in a temporary file beyond; those of
+ * linears that are taken at a time are put there together.
  *
  * @param sequences Token ids, the model's BOS first where it has one.
  * @throws {TypeError} If an option is none of its kind.
- * @throws {RangeError} If there are no tokens, an id is outside the vocabulary, or an option is out of range.
+ * @throws {RangeError} If there are no tokens, an id is outside the vocabulary, an option is out of range, or a weight, input or variance is not finite.
  * @throws {Error} If experts are constants, skipped, shared or of low rank already.
  *
  * @example

@@ -42,6 +42,8 @@ const SMALL = 256;
  * @param matrix W `[out, in]` in F32.
  * @param moments Of its inputs.
  * @param most Directions that are asked for; there are fewer where the outputs do not vary in as many.
+ * @param where Begins a message, such as "factor layer 3, attention/q_proj".
+ * @throws {RangeError} If outputs or their variances are too large for float32.
  *
  * @example
  * ```ts
@@ -50,18 +52,25 @@ const SMALL = 256;
  * using device = await openDevice();
  * using matrix = device.tensor(Float32Array.of(3, 0, 0, 4), [2, 2]);
  * const covariance = { rows: [Float64Array.of(1, 0), Float64Array.of(0, 0.5)] };
- * const { values, energy } = await featureBasis(device, matrix, { tokens: 2, groups: 1, mean: Float64Array.of(1, 1), covariance }, 1);
+ * const { values, energy } = await featureBasis(device, matrix, { tokens: 2, groups: 1, mean: Float64Array.of(1, 1), covariance }, 1, "example");
  * assertAlmostEquals(values[0], 9);
  * assertAlmostEquals(energy, 13);
  * ```
  */
-export async function featureBasis(device: Device, matrix: Tensor, moments: InputMoments, most: number): Promise<FeatureBasis> {
+export async function featureBasis(
+  device: Device,
+  matrix: Tensor,
+  moments: InputMoments,
+  most: number,
+  where: string,
+): Promise<FeatureBasis> {
   const [out, into] = matrix.shape, weights = await device.read(matrix), mean = new Float32Array(out);
   for (let o = 0; o < out; o++) mean[o] = dot(weights.subarray(o * into, (o + 1) * into), moments.mean);
+  expectFinite(mean, where);
   const { covariance } = moments;
   const { values, vectors, energy } = "rows" in covariance
     ? byRows(weights, out, covariance.rows, most)
-    : await byMatrix(device, matrix, covariance.matrix, most);
+    : await byMatrix(device, matrix, covariance.matrix, most, where);
   const least = Math.max(NOTHING * values[0], STILL * dot(mean, mean)), count = values.filter((value) => value > least).length;
   if (count === 0) {
     return { values: new Float64Array(), energy: Math.max(0, energy), vectors: new Float32Array(), reduced: new Float32Array(), mean };
@@ -70,15 +79,18 @@ export async function featureBasis(device: Device, matrix: Tensor, moments: Inpu
   using basis = device.tensor(leading, [count, out]);
   using columns = device.transpose(matrix);
   using product = device.linear(basis, columns);
-  return { values: values.slice(0, count), energy, vectors: leading, reduced: await device.read(product), mean };
+  const reduced = await device.read(product);
+  expectFinite(reduced, where);
+  return { values: values.slice(0, count), energy, vectors: leading, reduced, mean };
 }
 
-async function byMatrix(device: Device, matrix: Tensor, covariance: Float64Array, most: number) {
+async function byMatrix(device: Device, matrix: Tensor, covariance: Float64Array, most: number, where: string) {
   const [out, into] = matrix.shape;
   using inputs = device.tensor(Float32Array.from(covariance), [into, into]);
   using turned = device.linear(matrix, inputs); // the covariance is its own transpose
   using outputs = device.linear(turned, matrix);
   const variances = await device.read(outputs);
+  expectFinite(variances, where);
   let energy = 0;
   for (let o = 0; o < out; o++) energy += variances[o * (out + 1)];
   if (out <= SMALL) {
@@ -103,6 +115,10 @@ function byRows(weights: Float32Array, out: number, rows: readonly Float64Array[
     directions.set(direction.map((part) => part / Math.sqrt(value)), v * out);
   });
   return { values, vectors: directions, energy: rows.reduce((sum, _, i) => sum + gram[i * (count + 1)], 0) };
+}
+
+function expectFinite(values: Float32Array, where: string): void {
+  if (!values.every(Number.isFinite)) throw new RangeError(`Cannot ${where}: its outputs are too large for float32`);
 }
 
 function dot(a: Float32Array | Float64Array, b: Float32Array | Float64Array): number {

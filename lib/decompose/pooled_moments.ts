@@ -21,10 +21,14 @@ export interface InputMoments {
   covariance: { matrix: Float64Array } | { rows: Float64Array[] };
 }
 
+/** Bytes for each number of a covariance: the pooled one and that of the open group, each in float64 with as many rows in front of it. */
+export const MOMENT_BYTES: number = 4 * Float64Array.BYTES_PER_ELEMENT;
+
 /**
  * Takes in tokens batch by batch and merges them as Chan, Golub and LeVeque do (1979): with counts a and b, means μ_a and μ_b and δ = μ_b - μ_a, the scatter
  * of both is M_a + M_b + δ δᵀ a b / (a + b). Scatters are kept as rows, each merge adding one, in float64; once there are more rows than columns they are
- * multiplied out, on the device in float32, after centring: what cancels has cancelled by then.
+ * multiplied out, on the device in float32, after centring: what cancels has cancelled by then. Between batches it holds at most
+ * {@linkcode MOMENT_BYTES} · width² bytes.
  */
 export class PooledMoments {
   readonly #pooled: Scatter;
@@ -67,7 +71,7 @@ export class PooledMoments {
     this.#open.count = all;
   }
 
-  /** Undefined where no group has two tokens. */
+  /** Undefined where no group has two tokens. What it gives is no longer held here: nothing can be added. */
   async finish(): Promise<InputMoments | undefined> {
     await this.#close();
     if (this.#groups === 0) return undefined;
@@ -105,19 +109,32 @@ class Scatter {
     using x = device.tensor(values, [values.length / width, width]);
     using product = device.vjp.linearWeight(x, x);
     const sums = await device.read(product);
-    this.#matrix = this.#matrix?.map((value, i) => value + sums[i]) ?? Float64Array.from(sums);
+    if (!this.#matrix) this.#matrix = Float64Array.from(sums);
+    else addTo(this.#matrix, sums);
   }
 
   /** Adds another one times a factor; it is not to be used any more. */
   async absorb(other: Scatter, factor: number): Promise<void> {
-    if (other.#matrix) this.#matrix = other.#matrix.map((value, i) => value * factor + (this.#matrix?.[i] ?? 0));
-    await this.append(other.#rows.map((row) => row.map((value) => value * Math.sqrt(factor))));
+    if (other.#matrix) {
+      scale(other.#matrix, factor);
+      if (this.#matrix) addTo(this.#matrix, other.#matrix);
+      else this.#matrix = other.#matrix;
+    }
+    for (const row of other.#rows) scale(row, Math.sqrt(factor));
+    await this.append(other.#rows);
   }
 
+  /** Times a factor; it is not to be used any more. */
   async result(factor: number): Promise<InputMoments["covariance"]> {
-    if (!this.#matrix) return { rows: this.#rows.map((row) => row.map((value) => value * Math.sqrt(factor))) };
-    if (this.#rows.length > 0) await this.#multiplyOut();
-    return { matrix: this.#matrix.map((value) => value * factor) };
+    if (this.#matrix && this.#rows.length > 0) await this.#multiplyOut();
+    const rows = this.#rows, matrix = this.#matrix;
+    this.#rows = [], this.#matrix = undefined;
+    if (!matrix) {
+      for (const row of rows) scale(row, Math.sqrt(factor));
+      return { rows };
+    }
+    scale(matrix, factor);
+    return { matrix };
   }
 
   async #multiplyOut(): Promise<void> {
@@ -126,4 +143,12 @@ class Scatter {
     rows.forEach((row, i) => values.set(row, i * this.width));
     await this.multiply(values);
   }
+}
+
+function scale(values: Float64Array, factor: number): void {
+  for (let i = 0; i < values.length; i++) values[i] *= factor;
+}
+
+function addTo(sums: Float64Array, values: Float32Array | Float64Array): void {
+  for (let i = 0; i < sums.length; i++) sums[i] += values[i];
 }

@@ -17,7 +17,7 @@ import { differenceOf, linearPairs } from "./model_pair.ts";
  * scales; a number that is 0 counts as positive). All other weights are the tuned model's own. The baseline that Delta-CoMe is compared with.
  *
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If the models differ in more than the numbers of their weights, or a weight is not finite.
+ * @throws {RangeError} If the models differ in more than the numbers of their weights, or a linear's weight is not finite.
  * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  *
  * @example

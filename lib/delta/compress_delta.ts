@@ -42,7 +42,7 @@ const PURPOSE = "compress a difference";
  * @param base The model that the tuned one was made from, of the same structure.
  * @param sequences Calibration: token ids, the model's BOS first where it has one.
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If the models differ in more than the numbers of their weights, a weight is not finite, an option is out of range, or integers are asked
+ * @throws {RangeError} If the models differ in more than the numbers of their weights, a linear's weight is not finite, an option is out of range, or integers are asked
  * for and there are no tokens.
  * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  *

@@ -53,9 +53,20 @@ export interface CompressedDelta {
 
 /** @throws {TypeError} If it is none. */
 export function expectDelta(delta: CompressedDelta, purpose: string): void {
-  const good = Array.isArray(delta?.linears) && delta.linears.every((linear) => Array.isArray(linear?.shape) && linear.form) &&
+  const good = Array.isArray(delta?.linears) && delta.linears.every((linear) => Array.isArray(linear?.shape) && isForm(linear.form)) &&
     delta.rest instanceof Map;
   expect(good, purpose, "a difference from compressDelta(), bitDelta() or openDelta()", delta);
+}
+
+function isForm(form: DeltaLinear["form"]): boolean {
+  if (!Array.isArray(form)) return form?.negative instanceof Uint32Array && typeof form.scale === "number";
+  return form.every((group) => group?.singularValues instanceof Float32Array && isFactor(group.left) && isFactor(group.right));
+}
+
+function isFactor(factor: FactorMatrix): boolean {
+  if (typeof factor !== "object" || factor === null) return false;
+  if ("values" in factor) return factor.values instanceof Float32Array;
+  return factor.scales instanceof Float32Array && [factor.codes, factor.zeros].every((words) => words instanceof Uint32Array);
 }
 
 /** Where a linear is, for whoever looks for it. */

@@ -25,7 +25,7 @@ export interface DeltaSpectra {
  *
  * @param base The model that the tuned one was made from, of the same structure.
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If the models differ in more than the numbers of their weights, or a weight is not finite.
+ * @throws {RangeError} If the models differ in more than the numbers of their weights, or a linear's weight is not finite.
  * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  *
  * @example

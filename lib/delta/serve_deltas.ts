@@ -57,7 +57,7 @@ export interface DeltaServer extends Disposable {
  * @param deltas By the name under which each is asked for; of singular components, not signs.
  * @throws {TypeError} If an argument is none of its kind.
  * @throws {RangeError} If a difference is of a model of another structure.
- * @throws {Error} If a difference is one of signs, or the base's experts are of low rank.
+ * @throws {Error} If a difference is one of signs, or the base has attention of low rank, or experts of low rank or with biases.
  *
  * @example
  * ```ts
@@ -83,6 +83,10 @@ export async function serveDeltas(
   expectStage(device, base, purpose, options);
   expect(typeof deltas === "object" && deltas !== null && !Array.isArray(deltas), purpose, "differences by name, in an object", deltas);
   for (const { index, block } of moeLayers(base)) for (const expert of block.experts) denseMatrices(expert, index, purpose);
+  for (const { index, attention } of base.layers) {
+    const low = Object.entries(attention).find(([_, weight]) => "left" in weight);
+    if (low) throw new Error(`Cannot ${purpose}: "${low[0]}" of layer ${index} is of low rank; do this before it is factored`);
+  }
   const models = Object.entries(deltas).map(([name, delta]) => ({ name, delta, model: applyDelta(base, delta) }));
   for (const { name, delta } of models) {
     if (delta.linears.every(({ form }) => Array.isArray(form))) continue;

@@ -9,7 +9,7 @@ import { type Random, random } from "../calibrate/random.ts";
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import { advance, part, type StageOptions } from "../model/stage_options.ts";
-import { feasible, normal, type SearchSpace, uniform } from "./feasible_points.ts";
+import { anyFeasible, feasible, normal, type SearchSpace, uniform } from "./feasible_points.ts";
 import { type Expectation, gaussianProcess } from "./gaussian_process.ts";
 
 export interface BayesianSearchOptions extends StageOptions {
@@ -35,25 +35,22 @@ export interface Evaluated {
 
 export interface BayesianSearch {
   best: Evaluated;
-  /** In the order in which they were tried. */
+  /** In the order in which they were tried; also values that are not finite. */
   evaluated: Evaluated[];
 }
 
 /** Steps of local candidates, as shares of the bounds' distance, and from how many of the best points they go. */
 const STEPS = [0.2, 0.05], BEST = 3;
 
-/** Attempts at a feasible point. */
-const ATTEMPTS = 1000;
-
 /**
  * Minimises a function by Bayesian optimisation with a constraint: a Gaussian process (Matérn 5/2 and white noise) is fitted to the values so far, and the next
  * point is the one with the largest expected improvement among random ones and ones near the best so far, all within the budget. (Bolaco, section 3.2,
  * takes OpenBox for it; points are moved along the way to a corner of the box until the budget holds, which is ours.)
  *
- * @param objective Is given a point of the space. Where it is not finite, the point counts as the worst so far.
+ * @param objective Is given a point of the space. Where it is not finite (-Infinity too), the point counts as the worst so far.
  * @param space Bounds, and a budget that all points keep to.
- * @throws {TypeError} If the space or an option is none of its kind.
- * @throws {RangeError} If an option is out of range, or no point keeps to the budget.
+ * @throws {TypeError} If the space or an option is none of its kind, or the objective gives no number.
+ * @throws {RangeError} If an option is out of range, no point keeps to the budget, or the objective is finite at none.
  *
  * @example
  * ```ts
@@ -76,18 +73,21 @@ export async function bayesianSearch(
     await advance(options, { stage: "search", done: i, total: evaluations, unit: "evaluations" });
     const point = first[i] ??
       (i < first.length + initial || i < 2 ? anyPoint(space, draw) : next(evaluated.map(({ point }) => unit(point))));
-    const value = await part(options, `evaluation ${i + 1}`, () => objective(point));
+    const value = await part(options, `evaluation ${i + 1}`, () => objective([...point]));
+    expect(typeof value === "number", "search", "a number as the function's value", value);
     evaluated.push({ point, value });
   }
   await advance(options, { stage: "search", done: evaluations, total: evaluations, unit: "evaluations" });
-  return { best: evaluated.reduce((a, b) => b.value < a.value || !Number.isFinite(a.value) ? b : a), evaluated };
+  const finite = evaluated.filter(isFinite);
+  if (finite.length === 0) throw new RangeError(`Cannot search: the function is finite at none of ${evaluations} points`);
+  return { best: finite.reduce((a, b) => b.value < a.value ? b : a), evaluated };
 
   /** The candidate with the largest expected improvement. */
   function next(points: number[][]): number[] {
-    const finite = evaluated.map(({ value }) => value).filter(Number.isFinite), least = Math.min(...finite), worst = Math.max(...finite);
+    const finite = evaluated.filter(isFinite), values = finite.map(({ value }) => value), worst = Math.max(...values);
     if (finite.length === 0) return anyPoint(space, draw);
     const expected = gaussianProcess(points, evaluated.map(({ value }) => Number.isFinite(value) ? value : worst), lengthScales);
-    const ranked = [...evaluated].sort((a, b) => a.value - b.value).slice(0, BEST);
+    const ranked = finite.sort((a, b) => a.value - b.value).slice(0, BEST), least = ranked[0].value;
     const local = ranked.flatMap(({ point }) =>
       STEPS.flatMap((step) =>
         Array.from({ length: Math.ceil(candidates / 20) }, () => point.map((v, d) => v + step * width(space, d) * normal(draw)))
@@ -109,13 +109,13 @@ function improvement({ mean, deviation }: Expectation, least: number): number {
   return (least - mean) * jstat.jStat.normal.cdf(z, 0, 1) + deviation * jstat.jStat.normal.pdf(z, 0, 1);
 }
 
+const isFinite = ({ value }: Evaluated): boolean => Number.isFinite(value);
+
 const width = ({ bounds }: SearchSpace, d: number): number => bounds[d][1] - bounds[d][0];
 
 function anyPoint(space: SearchSpace, draw: Random): number[] {
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-    const point = feasible(space, space.bounds.map(([low, high]) => low + (high - low) * uniform(draw)), uniform(draw));
-    if (point) return point;
-  }
+  const point = anyFeasible(space, draw);
+  if (point) return point;
   throw new RangeError(`Cannot search: no point costs from ${space.costs?.[0]} to ${space.costs?.[1]}`);
 }
 

@@ -56,3 +56,15 @@ export function feasible({ bounds, cost, costs }: SearchSpace, point: readonly n
   }
   return undefined;
 }
+
+/** Attempts at a feasible point. */
+const ATTEMPTS = 1000;
+
+/** A random point of the box, moved until the budget allows it; undefined where that did not do in many attempts. */
+export function anyFeasible(space: SearchSpace, draw: Random): number[] | undefined {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const point = feasible(space, space.bounds.map(([low, high]) => low + (high - low) * uniform(draw)), uniform(draw));
+    if (point) return point;
+  }
+  return undefined;
+}

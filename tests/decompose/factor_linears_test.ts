@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { heldSource } from "../../lib/checkpoint/held_source.ts";
 import { readWide } from "../../lib/checkpoint/read_wide.ts";
 import { allocateRatios } from "../../lib/decompose/allocate_ratios.ts";
 import { type FactoredModel, factorLinears } from "../../lib/decompose/factor_linears.ts";
@@ -199,6 +200,32 @@ testOnDevices(
     }),
 );
 
+Deno.test("allocateRatios() passes over ratios whose predictions are not finite, and says so where all are", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (model, sequences) => {
+    const [tokens, validation] = [sequences.slice(0, 4), sequences.slice(2)];
+    const options = { share: 0.6, slack: 0.3, evaluations: 4, initial: 4, group: 2, multiple: 2 };
+    const norm = heldSource(new Float32Array(model.config.hidden).fill(NaN), [model.config.hidden]);
+    await assertRejects(
+      () => allocateRatios(device, { ...model, norm }, tokens, validation, options),
+      RangeError,
+      "Cannot allocate ratios: under none of 4 ratios are the model's predictions finite",
+    );
+    const { tried } = await allocateRatios(device, model, tokens, validation, options);
+    // As kept by an earlier call: the first ones, and all but the third, without a finite loss.
+    for (const odd of [[0], [0, 1], [0, 1, 3]]) {
+      const get = (part: string) => {
+        const place = Number(/^ratios (\d+)$/.exec(part)?.[1]) - 1;
+        return Promise.resolve(odd.includes(place) ? { nll: NaN, divergence: NaN } : undefined);
+      };
+      const left = await allocateRatios(device, model, tokens, validation, { ...options, resume: { get, put: () => Promise.resolve() } });
+      const among = tried.map(({ objective }, i) => odd.includes(i) ? Infinity : objective);
+      assertEquals(left.best, among.indexOf(Math.min(...among)), `${odd}`);
+      assertEquals({ ...left.layers[0], layer: undefined }, { ...left.tried[left.best].ratios[0], layer: undefined });
+    }
+  });
+});
+
 function logSoftmax(values: Float32Array): Float64Array {
   const total = Math.log(values.reduce((sum, value) => sum + Math.exp(value), 0));
   return Float64Array.from(values, (value) => value - total);
@@ -238,7 +265,18 @@ Deno.test("linears that cannot be factored are refused, and so is what makes no 
       RangeError,
       '"layerGroups" must be a whole number from 1 to the number of layers, 3, received 9',
     );
-    await assertRejects(() => allocate({ share: 0.01, slack: 0 }), RangeError, "no point costs from 0.01 to 0.01");
+    const reach = "of the weights: they leave 0.";
+    await assertRejects(
+      () => allocate({ share: 0.01, slack: 0 }),
+      RangeError,
+      `Cannot allocate ratios: no ratios leave 0.01 to 0.01 ${reach}`,
+    );
+    await assertRejects(() => allocate({ slack: 0 }), RangeError, `Cannot allocate ratios: no ratios leave 0.8 to 0.8 ${reach}`);
+    await assertRejects(
+      () => allocateRatios(device, model, [sequences[3]], sequences),
+      RangeError,
+      "Cannot allocate ratios: no linear met two tokens in a group of calibration sequences",
+    );
     await assertRejects(
       () => allocateRatios(device, model, sequences, [sequences[3]], {}),
       RangeError,

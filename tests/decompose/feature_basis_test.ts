@@ -19,7 +19,7 @@ async function example(device: Device, [out, into, tokens]: readonly number[], c
   const moments = new PooledMoments(device, into, centred);
   await moments.add(x, into, 0, tokens, 0, "test");
   using matrix = device.tensor(weights, [out, into]);
-  const basis = await featureBasis(device, matrix, (await moments.finish())!, most);
+  const basis = await featureBasis(device, matrix, (await moments.finish())!, most, "test");
   return { weights, x, basis };
 }
 
@@ -134,7 +134,7 @@ testOnDevices("directions that no token went in are none", async (device) => {
   const still = new PooledMoments(device, 3, true), x = Float32Array.of(1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3);
   await still.add(x, 3, 0, 4, 0, "test");
   using matrix = device.tensor(noise(6, 1), [2, 3]);
-  assertEquals((await featureBasis(device, matrix, (await still.finish())!, 2)).values.length, 0);
+  assertEquals((await featureBasis(device, matrix, (await still.finish())!, 2, "test")).values.length, 0);
 });
 
 /** Rows made orthonormal, one after the other. */

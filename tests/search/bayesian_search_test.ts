@@ -48,6 +48,28 @@ Deno.test("bayesianSearch() goes round points where the function is not finite",
   assert(Math.abs(best.point[0] - 0.4) < 0.05, `${best.point}`);
 });
 
+Deno.test("bayesianSearch() takes what is not finite for the worst, wherever it comes, and lets the function keep its point", async () => {
+  const search = (values: number[], options: object = {}) => {
+    let next = 0;
+    return bayesianSearch(() => values[next++], { bounds: unit(2) }, { evaluations: values.length, initial: values.length, ...options });
+  };
+  for (const odd of [-Infinity, Infinity, NaN]) {
+    for (const values of [[odd, 3, 1, 2], [3, 1, odd, 2], [3, 2, 1, odd], [odd, odd, odd, 1], [odd, 1, odd, odd]]) {
+      assertEquals((await search(values)).best.value, 1, `${values}`);
+    }
+    await assertRejects(() => search([odd, odd, odd]), RangeError, "Cannot search: the function is finite at none of 3 points");
+  }
+  // The next point is looked for near the best ones: with many local candidates and few others, next to the only one below 1.
+  const local = { evaluations: 8, initial: 7, candidates: 20, seed: 1 };
+  for (const values of [[NaN, 5, NaN, 0.1, NaN, 4, 6, 1], [-Infinity, 5, Infinity, 0.1, NaN, 4, 6, 1]]) {
+    const finite = values.map((value) => Number.isFinite(value) ? value : 6),
+      [odd, plain] = [await search(values, local), await search(finite, local)];
+    assertEquals(odd.evaluated.map(({ point }) => point), plain.evaluated.map(({ point }) => point), "as if it were the worst");
+  }
+  const wiping = await bayesianSearch((point) => (point as number[]).fill(0)[0] + 1, { bounds: unit(2) }, { evaluations: 3 });
+  assert(wiping.evaluated.every(({ point }) => point[0] > 0));
+});
+
 Deno.test("points that cost too much or too little are moved until they do not, also where costs go in steps", () => {
   const steps = (point: readonly number[]) => point.reduce((sum, v) => sum + Math.floor(4 * v) / 4, 0);
   const space: SearchSpace = { bounds: unit(2), cost: steps, costs: [0.5, 1] };
@@ -72,6 +94,9 @@ Deno.test("bayesianSearch() says what it cannot search", async () => {
   );
   await assertRejects(() => bayesianSearch(objective, space, { start: [[1, 2]] }), TypeError, 'points of 1 numbers as "start"');
   await assertRejects(() => bayesianSearch(objective, space, { lengthScales: [0] }), TypeError, '1 numbers above 0 as "lengthScales"');
+  for (const value of ["3", undefined, null]) {
+    await assertRejects(() => bayesianSearch(() => value as never, space), TypeError, "a number as the function's value");
+  }
   const none: SearchSpace = { bounds: unit(1), cost: total, costs: [2, 3] };
   await assertRejects(() => bayesianSearch(objective, none), RangeError, "Cannot search: no point costs from 2 to 3");
 });
