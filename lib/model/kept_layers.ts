@@ -51,8 +51,11 @@ export function keptLayers({ raw, moe, sparse }: ModelConfig, where: string): Ke
     const sized = each(ranks, (r) => areRanks(r) || isRank(r as Rank)) && (!based || ranks !== undefined) &&
       each(channels, (c) => isSize(c) && (!based || c === channels![0])) &&
       each(biases, (names) => Array.isArray(names) && KINDS.filter((kind) => names.includes(kind)).join() === names.join());
-    // The first of those that share is its own.
-    const shared = each(merged, (owner, i) => Number.isSafeInteger(owner) && owner >= 0 && owner <= i && merged![owner] === owner);
+    // The first of those that share is its own, and what is said of the others is said of it.
+    const same = (list: unknown[] | undefined, i: number, owner: number) => JSON.stringify(list?.[i]) === JSON.stringify(list?.[owner]);
+    const shared = each(merged, (owner, i) =>
+      Number.isSafeInteger(owner) && owner >= 0 && owner <= i && merged![owner] === owner &&
+      [ranks, channels, biases].every((list) => same(list, i, owner)));
     const once = layers.filter((other) => other?.layer === layer).length === 1;
     const skips = skip === undefined || (typeof skip === "number" && skip >= 0 && skip <= 1);
     if (!sparse[layer] || !once || !ids || !sized || !shared || !skips || ![undefined, true].includes(based)) fail(kept);

@@ -17,7 +17,7 @@ import type { ModelConfig } from "./parse_config.ts";
  * @throws {TypeError} If the entry is malformed, or does not fit the rest of the config.
  */
 export function keptParts(config: ModelConfig, where: string): KeptParts[] {
-  const parts = (config.raw.winnow as WinnowConfig | undefined)?.parts ?? [], names = Object.keys(attentionTensors(config));
+  const { parts = [] } = (config.raw.winnow ?? {}) as Partial<WinnowConfig>, names = Object.keys(attentionTensors(config));
   const projections = names.filter((name) => /proj\w*\.weight$/.test(name)).map((name) => name.slice(0, -".weight".length));
   const fail = (found: unknown) => {
     throw new TypeError(
@@ -30,10 +30,12 @@ export function keptParts(config: ModelConfig, where: string): KeptParts[] {
   for (const part of parts) {
     const { layer, heads, keyHeads, channels, ranks = {}, biases = [] } = part ?? {}, { attention } = config;
     const isSize = (size: unknown, most = Infinity) => Number.isSafeInteger(size) && (size as number) > 0 && (size as number) <= most;
-    const once = layer in config.sparse && parts.filter((other) => other?.layer === layer).length === 1;
+    const known = Number.isSafeInteger(layer) && layer >= 0 && layer < config.sparse.length;
+    const once = known && parts.filter((other) => other?.layer === layer).length === 1;
     const most = attention.kind === "grouped" ? attention.keyHeads : 0;
     const sized = (heads === undefined || isSize(heads, attention.heads)) && (keyHeads === undefined || isSize(keyHeads, most)) &&
-      (channels === undefined || isSize(channels));
+      // A layer whose only networks are routed experts has none whose channels could be told here.
+      (channels === undefined || (isSize(channels) && (!config.sparse[layer] || config.moe.shared > 0)));
     const whole = attention.kind !== "grouped" || (heads ?? attention.heads) % (keyHeads ?? attention.keyHeads) === 0;
     const named = Array.isArray(biases) && biases.every((name, i) => projections.includes(name) && biases.indexOf(name) === i) &&
       typeof ranks === "object" && ranks !== null && Object.entries(ranks).every(([name, rank]) =>

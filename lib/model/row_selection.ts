@@ -6,7 +6,7 @@
 
 import { BYTES, type TensorSource } from "../device/device.ts";
 
-/** The rows `picked` of a stored matrix (or entries of a vector), in that order. Read whole and picked from: for routers and other small ones. */
+/** The rows `picked` of a stored matrix (or entries of a vector), in that order. Read whole and picked from, so that the whole is in memory for a moment. */
 export function selectRows(source: TensorSource, picked: readonly number[]): TensorSource {
   const [rows, ...rest] = source.shape, bytes = rest.reduce((a, b) => a * b, BYTES[source.dtype]);
   const outside = picked.find((row) => !(row >= 0 && row < rows));

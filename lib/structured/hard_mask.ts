@@ -6,7 +6,7 @@
 
 import { expect } from "../model/expect.ts";
 import { expectOptions } from "../model/expect_stage.ts";
-import { expectShare } from "./expect_share.ts";
+import { expectFinite, expectShare } from "./expect_share.ts";
 
 export interface HardMaskOptions {
   /** Sizes of parts, one behind the other, none of which may lose all its units. @default one part of all */
@@ -23,7 +23,7 @@ export interface HardMaskOptions {
  * @param keep κ.
  * @returns 1 for each unit that stays.
  * @throws {TypeError} If these are no values.
- * @throws {RangeError} If `keep` is no share above 0, `least` no whole number, or the parts do not add up.
+ * @throws {RangeError} If a value is not finite, `keep` is no share above 0, `least` no whole number, or the parts do not add up.
  *
  * @example
  * ```ts
@@ -35,7 +35,7 @@ export interface HardMaskOptions {
  */
 export function hardMask(values: Float64Array, keep: number, options: HardMaskOptions = {}): Uint8Array {
   const purpose = "keep the most probable units";
-  expect(values instanceof Float64Array, purpose, "a Float64Array", values);
+  expectFinite(values, purpose);
   expectShare(keep, "keep", purpose);
   expectOptions(options, purpose);
   const { parts = [values.length], least = 1 } = options;

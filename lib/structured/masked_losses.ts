@@ -27,7 +27,8 @@ import { expectStructures } from "./units.ts";
  * @returns Mean -log p of the predicted tokens under each plan, in nats.
  * @throws {TypeError} If these are no sequences or plans.
  * @throws {RangeError} If there is no token to predict, or a plan names what the model has not.
- * @throws {Error} If experts are constants, skipped, merged, of low rank or differences.
+ * @throws {Error} If experts are constants, skipped, merged, of low rank, biased or differences, attention is of low rank, or groups are to go where queries
+ * are normalised over all heads.
  *
  * @example
  * ```ts

@@ -5,6 +5,7 @@
  */
 
 import { expect } from "../model/expect.ts";
+import { expectProbabilities } from "./expect_share.ts";
 import { expectEstimator } from "./step_options.ts";
 
 /**
@@ -29,7 +30,7 @@ const EPSILON = 1e-7;
  * @param losses L_k.
  * @param baseline δ.
  * @throws {TypeError} If these are no numbers, or no masks of their length.
- * @throws {RangeError} If there are fewer than two masks for `released`, or as many losses as there are no masks.
+ * @throws {RangeError} If there are fewer than two masks for `released`, not as many losses as masks, or a number is not finite or no probability.
  *
  * @example
  * ```ts
@@ -46,15 +47,18 @@ export function policyGradient(
   estimator: Estimator,
 ): Float64Array {
   const purpose = "estimate a gradient";
-  expect(probabilities instanceof Float64Array, purpose, "a Float64Array of probabilities", probabilities);
-  const fit = Array.isArray(masks) && masks.every((mask) => mask instanceof Uint8Array && mask.length === probabilities.length);
-  expect(fit, purpose, `a list of masks, each a Uint8Array of ${probabilities.length} entries`, masks);
+  expectProbabilities(probabilities, purpose);
+  const fit = Array.isArray(masks) &&
+    masks.every((mask) => mask instanceof Uint8Array && mask.length === probabilities.length && mask.every((m) => m <= 1));
+  expect(fit, purpose, `a list of masks, each a Uint8Array of ${probabilities.length} entries that are 0 or 1`, masks);
   expect(typeof baseline === "number", purpose, "a number as baseline", baseline);
   expectEstimator(estimator, purpose);
   const released = estimator === "released", least = released ? 2 : 1;
   if (masks.length < least || losses?.length !== masks.length) {
     throw new RangeError(`Cannot ${purpose}: ${losses?.length} losses of ${masks.length} masks, expected one of each, at least ${least}`);
   }
+  const bad = [...Array.from(losses), baseline].find((loss) => !Number.isFinite(loss));
+  if (bad !== undefined) throw new RangeError(`Cannot ${purpose}: a loss or the baseline is ${bad}, expected finite numbers`);
   const gradient = new Float64Array(probabilities.length), share = 1 / (released ? masks.length - 1 : masks.length);
   masks.forEach((mask, k) => {
     const advantage = share * (losses[k] - baseline);

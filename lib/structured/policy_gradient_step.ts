@@ -56,7 +56,7 @@ export function policyGradientStep(
 }
 
 function projectEach(values: Float64Array, budgets: readonly (readonly number[])[], keep: number): Float64Array {
-  const result = values.slice();
+  const result = values.map((value) => Math.min(1, Math.max(0, value)));
   for (const units of budgets) {
     expect(Array.isArray(units), "take a step", 'lists of units as "budgets"', units);
     projectBudget(Float64Array.from(units, (i) => values[i]), keep).forEach((value, k) => result[units[k]] = value);

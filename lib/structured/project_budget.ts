@@ -4,11 +4,7 @@
  * @module
  */
 
-import { expect } from "../model/expect.ts";
-import { expectShare } from "./expect_share.ts";
-
-/** Halvings of the interval that holds the shift: as many as float64 has use for. */
-const HALVINGS = 64;
+import { expectFinite, expectShare } from "./expect_share.ts";
 
 /**
  * The nearest point of {0 ≤ y ≤ 1, Σ y ≤ κ n}: clip(x - v, 0, 1), with v = 0 where clip(x, 0, 1) is within the budget, else such that the budget is used up,
@@ -28,17 +24,16 @@ const HALVINGS = 64;
  */
 export function projectBudget(values: Float64Array, keep: number): Float64Array {
   const purpose = "project probabilities on a budget";
-  expect(values instanceof Float64Array, purpose, "a Float64Array", values);
+  expectFinite(values, purpose);
   expectShare(keep, "keep", purpose);
-  if (!values.every(Number.isFinite)) throw new RangeError(`Cannot ${purpose}: a value is not finite`);
   const shifted = (v: number) => values.map((x) => Math.min(1, Math.max(0, x - v)));
   const sum = (v: number) => shifted(v).reduce((a, b) => a + b, 0), budget = keep * values.length;
   if (sum(0) <= budget) return shifted(0);
   let low = 0, high = values.reduce((a, b) => Math.max(a, b), 0); // at the high end nothing is left
-  for (let i = 0; i < HALVINGS; i++) {
-    const middle = (low + high) / 2;
+  while (true) {
+    const middle = low + (high - low) / 2;
+    if (middle <= low || middle >= high) return shifted(high); // no number lies between
     if (sum(middle) > budget) low = middle;
     else high = middle;
   }
-  return shifted(high);
 }

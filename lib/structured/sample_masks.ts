@@ -6,6 +6,7 @@
 
 import type { Random } from "../calibrate/random.ts";
 import { expect } from "../model/expect.ts";
+import { expectProbabilities } from "./expect_share.ts";
 
 /**
  * Masks whose entries are independent Bernoulli variables: 1 keeps a unit, with its probability.
@@ -24,14 +25,12 @@ import { expect } from "../model/expect.ts";
  */
 export function sampleMasks(probabilities: Float64Array, count: number, draw: Random): Uint8Array[] {
   const purpose = "sample masks";
-  expect(probabilities instanceof Float64Array, purpose, "a Float64Array of probabilities", probabilities);
+  expectProbabilities(probabilities, purpose);
   expect(typeof draw?.below === "function", purpose, "what random() gives", draw);
   const most = Math.floor(2 ** 31 / Math.max(1, probabilities.length));
   if (!(Number.isSafeInteger(count) && count > 0 && count <= most)) {
     throw new RangeError(`Cannot ${purpose}: expected a number of masks from 1 to ${most}, received ${String(count)}`);
   }
-  const bad = probabilities.find((p) => !(p >= 0 && p <= 1));
-  if (bad !== undefined) throw new RangeError(`Cannot ${purpose}: a probability is ${bad}, expected 0 to 1`);
   // 32 random bits: an event of probability 0 never happens, one of probability 1 always.
   const mask = () => Uint8Array.from(probabilities, (p) => draw.below(2 ** 32) < p * 2 ** 32 ? 1 : 0);
   return Array.from({ length: count }, mask);

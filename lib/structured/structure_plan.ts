@@ -19,7 +19,7 @@ export interface StructurePlan {
 export interface LayerStructures {
   /** Index of the decoder layer. */
   layer: number;
-  /** All of it: what else is said of it does not matter. */
+  /** All of it: what else is said of it must exist, and has no effect. */
   whole?: boolean;
   /** Routed experts, ids of the original model, rising. */
   experts?: number[];
@@ -53,6 +53,11 @@ export function groupsOf(config: ModelConfig, { attention }: DecoderLayer): numb
   return matrixShape(attention["o_proj.weight"])[1] / groupColumns(config);
 }
 
+/** Can attention groups go? Not where queries are normalised over all heads: a masked group would not be one that is gone. */
+export function hasGroups({ attention }: ModelConfig): boolean {
+  return attention.kind === "latent" || attention.norm !== "whole";
+}
+
 /** Networks of a layer: its experts, then the shared one; or the dense one. Experts must be dense matrices. */
 export function networksOf({ block }: DecoderLayer): Network[] {
   const network = (of: Network["of"], weights: FeedForward, id?: number): Network => ({
@@ -66,26 +71,23 @@ export function networksOf({ block }: DecoderLayer): Network[] {
   ];
 }
 
-/** How many units of one kind a plan drops in a layer; of channels those of the given networks, of layers all. */
-export function dropsIn(
-  { layers }: StructurePlan,
-  kind: UnitKind,
-  layer: number | null,
-  networks: readonly Pick<UnitPart, "of" | "id">[],
-): number {
+/** How many units of one kind a plan drops in some parts of a layer, of layers in all; what lies in a layer or expert that goes whole goes with it. */
+export function dropsIn({ layers }: StructurePlan, kind: UnitKind, layer: number | null, parts: readonly UnitPart[]): number {
   if (kind === "layers") return layers.filter(({ whole }) => whole).length;
-  const lost = layers.find((l) => l.layer === layer);
-  if (kind === "experts") return lost?.experts?.length ?? 0;
-  if (kind === "attention groups") return lost?.groups?.length ?? 0;
-  const mine = (lost?.channels ?? []).filter(({ of, id }) => networks.some((network) => network.of === of && network.id === id));
-  return mine.reduce((sum, { drop }) => sum + drop.length, 0);
+  const { whole, experts = [], groups = [], channels = [] }: Partial<LayerStructures> = layers.find((l) => l.layer === layer) ?? {};
+  if (whole) return parts.reduce((sum, { units }) => sum + units, 0);
+  if (kind === "experts") return experts.length;
+  if (kind === "attention groups") return groups.length;
+  const lost = ({ of, id, units }: UnitPart) =>
+    of === "expert" && experts.includes(id!) ? units : channels.find((c) => c.of === of && c.id === id)?.drop.length ?? 0;
+  return parts.reduce((sum, part) => sum + lost(part), 0);
 }
 
 /**
  * @param empty Whether a layer may lose all experts, a layer all groups and a network all channels.
  * @throws {TypeError} If it is no plan.
  * @throws {RangeError} If it names what the model has not, or leaves too little.
- * @throws {Error} If attention groups are to go where queries are normalised over all heads: a masked group would not be one that is gone.
+ * @throws {Error} If attention groups are to go where queries are normalised over all heads.
  */
 export function checkStructures(model: Pick<Model, "config" | "layers">, plan: StructurePlan, purpose: string, empty = false): void {
   const entries = expectLayers(plan, 'a plan of structures, which lists "layers"', purpose);
@@ -95,19 +97,20 @@ export function checkStructures(model: Pick<Model, "config" | "layers">, plan: S
     if (!layer) throw new RangeError(`Cannot ${where}: the model's layers are ${model.layers.map((l) => l.index).join(", ")}`);
     expect([undefined, true, false].includes(whole), where, 'true or false as "whole"', whole);
     expect(Array.isArray(channels), where, 'a list as "channels"', channels);
+    const gone = empty || whole === true;
     const ids = layer.block.kind === "moe" ? (layer as MoeLayer).block.experts.map((e) => e.id) : [];
-    checkDropped(experts, ids, "expert", where, empty);
+    checkDropped(experts, ids, "expert", where, gone);
     expect(Array.isArray(groups), where, "a list of attention groups to drop", groups);
-    if (groups.length > 0 && model.config.attention.kind === "grouped" && model.config.attention.norm === "whole") {
+    if (groups.length > 0 && !whole && !hasGroups(model.config)) {
       throw new Error(`Cannot ${where}: queries are normalised over all heads, and would change if attention groups went`);
     }
-    checkDropped(groups, Array.from({ length: groupsOf(model.config, layer) }, (_, i) => i), "attention group", where, empty);
+    checkDropped(groups, Array.from({ length: groupsOf(model.config, layer) }, (_, i) => i), "attention group", where, gone);
     const networks = networksOf(layer), seen = new Set<Network>();
     for (const { of, id, drop } of channels.map((c) => c ?? {})) {
       const network = networks.find((n) => n.of === of && n.id === id), name = id === undefined ? `network "${of}"` : `${of} ${id}`;
       if (!network || seen.has(network)) throw new RangeError(`Cannot ${where}: it has no ${name}, or the plan lists it twice`);
       seen.add(network);
-      checkDropped(drop, Array.from({ length: network.channels }, (_, i) => i), `channel of ${name}`, where, empty);
+      checkDropped(drop, Array.from({ length: network.channels }, (_, i) => i), `channel of ${name}`, where, gone);
     }
   }
   if (!empty && entries.filter(({ whole }) => whole).length >= model.layers.length) {

@@ -15,10 +15,11 @@ import { type InputSums, inputSums } from "../sparsify/input_sums.ts";
 import { type Linear, linearsOf } from "../sparsify/linears.ts";
 import { finiteWeights } from "../sparsify/prune_linear.ts";
 import { ResidualStreams } from "../sparsify/residual_streams.ts";
+import { hasGroups } from "./structure_plan.ts";
 import { populationsOf, type UnitKind, type UnitPart, type UnitPopulation, type UnitValues } from "./units.ts";
 
 export interface UnitScoresOptions extends StageOptions {
-  /** @default ["channels", "attention groups"] (Bypass Back-propagation) */
+  /** @default ["channels", "attention groups"] (Bypass Back-propagation); without the groups where queries are normalised over all heads */
   kinds?: readonly UnitKind[];
 }
 
@@ -38,7 +39,8 @@ export interface UnitScoresOptions extends StageOptions {
  * @returns Every unit of the kinds that are asked for, by population.
  * @throws {TypeError} If a kind is none.
  * @throws {RangeError} If there are no tokens, or a weight or input is not finite.
- * @throws {Error} If experts are constants, skipped, merged, of low rank or differences.
+ * @throws {Error} If experts are constants, skipped, merged, of low rank, biased or differences, attention is of low rank, or groups are asked for where
+ * queries are normalised over all heads.
  *
  * @example
  * ```ts
@@ -59,7 +61,8 @@ export async function unitScores(
 ): Promise<UnitValues> {
   const purpose = "score structures";
   expectStage(device, model, purpose, options);
-  const { kinds = ["channels", "attention groups"] } = options, populations = populationsOf(model, kinds, purpose);
+  const { kinds = hasGroups(model.config) ? ["channels", "attention groups"] : ["channels"] } = options,
+    populations = populationsOf(model, kinds, purpose);
   using streams = new ResidualStreams(device, model, sequences, options.signal);
   if (streams.tokens === 0) throw new RangeError(`Cannot ${purpose}: there are no tokens`);
   const about = { ...options, stage: "unit scores", unit: "layers" };

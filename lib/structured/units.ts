@@ -9,7 +9,7 @@ import { expect } from "../model/expect.ts";
 import { expectNoBiases, expectOwnExperts } from "../model/expect_stage.ts";
 import { ownerOf } from "../model/kept_layers.ts";
 import { type Model, moeLayers } from "../model/model.ts";
-import { groupsOf, type LayerStructures, networksOf, type StructurePlan } from "./structure_plan.ts";
+import { groupsOf, hasGroups, type LayerStructures, networksOf, type StructurePlan } from "./structure_plan.ts";
 
 /**
  * What is kept or goes as one: a routed expert; a channel of a network; an attention group (a key and value head with the query heads that read it, a
@@ -58,12 +58,18 @@ export const UNIT_KINDS: readonly UnitKind[] = ["experts", "channels", "attentio
  * All units of some kinds, their values zero. Routed experts' channels are one population in a layer, those of a dense network or a shared expert another.
  *
  * @throws {TypeError} If a kind is none.
- * @throws {Error} If a form of the model leaves no such units: experts that are constants, skipped, merged, of low rank or differences.
+ * @throws {Error} If a form of the model leaves no such units: experts that are constants, skipped, merged, of low rank, biased or differences, attention of
+ * low rank, or groups where queries are normalised over all heads.
  */
 export function populationsOf(model: Model, kinds: readonly UnitKind[], purpose: string): UnitPopulation[] {
   expect(Array.isArray(kinds) && kinds.length > 0, purpose, 'a list of kinds of units as "kinds"', kinds);
   for (const kind of kinds) expect(UNIT_KINDS.includes(kind), purpose, `one of ${UNIT_KINDS.map((k) => `"${k}"`).join(", ")}`, kind);
   expectStructures(model, purpose);
+  if (kinds.includes("attention groups") && !hasGroups(model.config)) {
+    throw new Error(
+      `Cannot ${purpose}: queries are normalised over all heads, and would change if attention groups went; choose other kinds`,
+    );
+  }
   const population = (kind: UnitKind, layer: number | null, parts: UnitPart[]): UnitPopulation => ({
     ...{ kind, layer, parts },
     values: new Float64Array(parts.reduce((sum, { units }) => sum + units, 0)),

@@ -7,7 +7,8 @@ import type { TensorSource } from "../../lib/device/device.ts";
 import { matrixShape } from "../../lib/device/matrix_shape.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { type DescribedModel, describedModel } from "../../lib/model/described_model.ts";
-import { moeLayers } from "../../lib/model/model.ts";
+import { ownerOf } from "../../lib/model/kept_layers.ts";
+import { type MoeLayer, moeLayers } from "../../lib/model/model.ts";
 import { selectRows } from "../../lib/model/row_selection.ts";
 import { assertClose } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
@@ -244,6 +245,9 @@ Deno.test("a config that says what a layer cannot have lost is refused", async (
   for (
     const [part, change] of [
       [{ layer: 4, heads: 2 }],
+      [{ layer: "1", heads: 2 }],
+      [{ layer: "length", heads: 2 }],
+      [{ layer: 1, channels: 100 }],
       [{ layer: 1, heads: 0 }],
       [{ layer: 1, heads: 6 }],
       [{ layer: 1, heads: 3 }],
@@ -257,8 +261,16 @@ Deno.test("a config that says what a layer cannot have lost is refused", async (
       [{ layer: 2, heads: 2, keyHeads: 1 }, { channels: [0, 1, 1, 1, 1, 1, 1, 1] }],
       [{ layer: 2, heads: 2, keyHeads: 1 }, { ranks: [[1, 2], 1, 1, 1, 1, 1, 1, 1] }],
       [{ layer: 2, heads: 2, keyHeads: 1 }, { biases: [["sideways"], [], [], [], [], [], [], []] }],
+      ...[{ channels: [9, 8, 7, 6, 5, 4, 3, 2] }, { ranks: [1, 2, 3, 4, 5, 6, 7, 8] }, { biases: [["up"], [], [], [], [], [], [], []] }]
+        .map((
+          told,
+        ) => [{ layer: 2, heads: 2, keyHeads: 1 }, { merged: [0, 0, 2, 3, 4, 5, 6, 7], ...told }]),
     ] as [unknown, object?][]
   ) {
     await assertRejects(() => Promise.resolve().then(() => described([part], change)), TypeError, 'Cannot open "the config"');
   }
+  await assertRejects(() => Promise.resolve().then(() => described(null)), TypeError, "found null");
+  const alike = { merged: [0, 0, 2, 3, 4, 5, 6, 7], channels: [9, 9, 7, 6, 5, 4, 3, 2], ranks: [3, 3, null, 4, 4, 4, 4, 4] };
+  const shared = (described([], alike).layers[2] as MoeLayer).block.experts;
+  assertEquals(shared.map((expert) => ownerOf(expert, shared)), alike.merged);
 });

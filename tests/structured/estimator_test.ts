@@ -1,6 +1,6 @@
 /** The estimator of Bypass Back-propagation, its step and its projection, against enumeration, their definitions and PyTorch. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import { random } from "../../lib/calibrate/random.ts";
 import { hardMask } from "../../lib/structured/hard_mask.ts";
 import { policyGradient } from "../../lib/structured/policy_gradient.ts";
@@ -83,6 +83,28 @@ Deno.test("a projection is feasible and idempotent, no feasible point is nearer,
     }
     assertEquals(projectBudget(y.map((value) => value / 2), kappa), y.map((value) => value / 2));
   });
+});
+
+Deno.test("a projection is exact where one value is far off", () => {
+  assertClose(projectBudget(Float64Array.of(1e30, 0.9, 0.8, 0.1), 0.5), [1, 0.55, 0.45, 0], 1e-12);
+  assertClose(projectBudget(Float64Array.of(-1e30, 1e-300, 1e300, 1), 0.5), [0, 0, 1, 1], 1e-12);
+});
+
+Deno.test("numbers that are none are refused, not carried on", () => {
+  const half = Float64Array.of(0.5, 0.5), masks = [Uint8Array.of(1, 0), Uint8Array.of(0, 1)], step = { keep: 0.5, learningRate: 0.1 };
+  assertThrows(() => hardMask(Float64Array.of(NaN, 1, 2), 0.5), RangeError, "a value is NaN, expected finite numbers");
+  assertThrows(() => projectBudget(Float64Array.of(Infinity, 1), 0.5), RangeError, "a value is Infinity");
+  assertThrows(() => policyGradient(Float64Array.of(NaN, 0.5), masks, [1, 2], 1, "unbiased"), RangeError, "a probability is NaN");
+  assertThrows(() => policyGradient(Float64Array.of(1.5, 0.5), masks, [1, 2], 1, "released"), RangeError, "a probability is 1.5");
+  assertThrows(() => policyGradient(half, masks, [1, 2], NaN, "released"), RangeError, "a loss or the baseline is NaN");
+  assertThrows(() => policyGradientStep({ probabilities: half }, masks, [1, NaN], step), RangeError, "a loss or the baseline is NaN");
+  assertThrows(() => policyGradientStep({ probabilities: half }, [masks[0], Uint8Array.of(255, 0)], [1, 2], step), TypeError, "0 or 1");
+});
+
+Deno.test("units without a budget stay within 0 and 1", () => {
+  const state = { probabilities: Float64Array.of(0.9, 0.1, 0.5) }, masks = [Uint8Array.of(1, 0, 1), Uint8Array.of(0, 1, 0)];
+  const { probabilities } = policyGradientStep(state, masks, [1, 9], { keep: 0.5, learningRate: 100, budgets: [[2]] });
+  assertEquals(probabilities, Float64Array.of(1, 0, 0.5));
 });
 
 Deno.test("budgets are kept one by one", () => {

@@ -12,9 +12,11 @@ import { logits } from "../../lib/model/logits.ts";
 import { openModel } from "../../lib/model/open_model.ts";
 import { maskedLosses } from "../../lib/structured/masked_losses.ts";
 import { planByUnits } from "../../lib/structured/plan_by_units.ts";
+import { policyGradientSearch } from "../../lib/structured/policy_gradient_search.ts";
 import { sampleMasks } from "../../lib/structured/sample_masks.ts";
 import { sliceModel } from "../../lib/structured/slice_model.ts";
-import type { StructurePlan } from "../../lib/structured/structure_plan.ts";
+import { groupsOf, type StructurePlan } from "../../lib/structured/structure_plan.ts";
+import { unitScores } from "../../lib/structured/unit_scores.ts";
 import { planOfMask, populationsOf, UNIT_KINDS, type UnitKind } from "../../lib/structured/units.ts";
 import { assertClose, fastDevices, testOnDevices } from "../devices.ts";
 import { openFixture, references } from "../fixtures.ts";
@@ -115,19 +117,45 @@ Deno.test("plans that do not fit are refused in a sentence", () =>
       [{ layer: dense, experts: [0] }, "it has no expert 0"],
       [{ layer: index, experts: [1, 1] }, "expected rising numbers"],
       [{ layer: index, groups: [50] }, "it has no attention group 50"],
+      ...(["experts", "groups", "channels"].map((name) => [{ layer: index, [name]: null }, "found null"]) as [
+        StructurePlan["layers"][number],
+        string,
+      ][]),
       [{ layer: index, channels: [{ of: "dense", drop: [0] }] }, 'it has no network "dense"'],
       [{ layer: index, channels: [{ of: "expert", id: 0, drop: [4000] }] }, "it has no channel of expert 0 4000"],
     ];
     for (const [entry, message] of cases) {
-      await assertRejects(() => maskedLosses(device, model, sequences, [{ layers: [entry] }]), RangeError, message);
-      assertThrows(() => sliceModel(model, { layers: [entry] }), RangeError, message);
+      await assertRejects(() => maskedLosses(device, model, sequences, [{ layers: [entry] }]), Error, message);
+      assertThrows(() => sliceModel(model, { layers: [entry] }), Error, message);
     }
     assertThrows(() => sliceModel(model, { layers: model.layers.map(({ index: layer }) => ({ layer, whole: true })) }), RangeError, "all");
     await assertRejects(() => maskedLosses(device, model, [Uint32Array.of(1)], [{ layers: [] }]), RangeError, "no token to predict");
   }));
 
-Deno.test("groups stay where queries are normalised over all heads", () =>
-  withModel("olmoe, plain, tied", (model) => {
+Deno.test("groups stay where queries are normalised over all heads, and are no units there", () =>
+  withModel("olmoe, plain, tied", async (model, sequences) => {
+    using device = await openDevice({ kind: "cpu" });
     assertThrows(() => sliceModel(model, { layers: [{ layer: 0, groups: [0] }] }), Error, "normalised over all heads");
-    return Promise.resolve();
+    const { populations } = await unitScores(device, model, sequences);
+    assertEquals(new Set(populations.map(({ kind }) => kind)), new Set(["channels"] as const));
+    const idle = { ...device, rmsNorm: () => Promise.reject(new Error("the model ran")) as never };
+    await assertRejects(() => unitScores(idle, model, sequences, { kinds: ["attention groups"] }), Error, "normalised over all heads");
+    const groups = { kind: "attention groups" as const, layer: 0, parts: [{ of: "attention" as const, units: 4 }] };
+    const initial = { populations: [{ ...groups, values: new Float64Array(4).fill(0.5) }], keep: 0.5 };
+    await assertRejects(() => policyGradientSearch(idle, model, sequences, initial), Error, "choose other kinds");
   }));
+
+for (const variant of [ROUTERS.renormalising, "olmoe, plain, tied"]) {
+  Deno.test(`a layer that goes whole may be said to lose all that it has: ${variant}`, () =>
+    withModel(variant, async (model, sequences) => {
+      using device = await openDevice({ kind: "cpu" });
+      const [{ index, block }] = moeLayers(model),
+        groups = Array.from({ length: groupsOf(model.config, moeLayers(model)[0]) }, (_, i) => i);
+      const plan: StructurePlan = { layers: [{ layer: index, whole: true, groups, experts: block.experts.map(({ id }) => id) }] };
+      const bare: StructurePlan = { layers: [{ layer: index, whole: true }] };
+      assertEquals(sliceModel(model, plan).merges, sliceModel(model, bare).merges);
+      const [masked, want] = await maskedLosses(device, model, sequences, [plan, bare]);
+      assertEquals(masked, want);
+      assertThrows(() => sliceModel(model, { layers: [{ ...plan.layers[0], experts: [77] }] }), RangeError, "it has no expert 77");
+    }));
+}

@@ -1,13 +1,14 @@
 /** Units are those of the model that they are for, also after JSON, and keep their budget. */
 
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { openDevice } from "../../lib/device/open_device.ts";
+import { unitTable } from "../../lib/display/unit_table.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
 import { initialProbabilities } from "../../lib/structured/initial_probabilities.ts";
 import { planByUnits } from "../../lib/structured/plan_by_units.ts";
 import { policyGradientSearch } from "../../lib/structured/policy_gradient_search.ts";
 import { sliceModel } from "../../lib/structured/slice_model.ts";
-import type { StructurePlan } from "../../lib/structured/structure_plan.ts";
+import { dropsIn, type StructurePlan } from "../../lib/structured/structure_plan.ts";
 import { unitScores } from "../../lib/structured/unit_scores.ts";
 import { populationsOf, type UnitKind, type UnitProbabilities } from "../../lib/structured/units.ts";
 import { openFixture } from "../fixtures.ts";
@@ -79,4 +80,18 @@ Deno.test("scores are no probabilities", async () => {
   const initial = evenly(["experts"]);
   initial.populations[0].values[0] = 1.5;
   await assertRejects(() => search(initial), RangeError, "a value of experts is 1.5, expected probabilities");
+});
+
+Deno.test("what goes with a layer or an expert is not shown as kept", () => {
+  const { populations } = evenly(["experts", "channels", "attention groups"]),
+    of = (layer: number) => populations.filter((p) => p.layer === layer);
+  const plan: StructurePlan = {
+    layers: [{ layer: 0, whole: true }, { layer: 1, experts: [2, 5], channels: [{ of: "expert", id: 2, drop: [0] }] }],
+  };
+  const kept = (layer: number) => of(layer).map(({ kind, parts, values }) => [kind, values.length - dropsIn(plan, kind, layer, parts)]);
+  assertEquals(Object.fromEntries(kept(0)), { "experts": 0, "channels": 0, "attention groups": 0 });
+  assertEquals(Object.fromEntries(kept(1)), { "experts": 6, "channels": 6 * 192, "attention groups": 2 });
+  assertEquals(Object.fromEntries(kept(2)), { "experts": 8, "channels": 8 * 192, "attention groups": 2 });
+  const [first] = of(0).filter(({ kind }) => kind === "channels");
+  assertMatch(unitTable({ populations: [first] }, { plan })["text/plain"], /\| +1,?536 \|.*\| +0 \|/);
 });

@@ -19,7 +19,7 @@ import { around, control, type Plain } from "./around.ts";
 
 export const structuredStages = {
   unitScores: around(
-    { version: 1, kernels: SPARSIFICATION },
+    { version: 2, kernels: SPARSIFICATION },
     ({ model, tokens }: { model: Model; tokens: Sequences }, options: Plain<typeof unitScores>, context) =>
       unitScores(context.device, model, tokens, { ...options, ...control(context) }),
   ),
