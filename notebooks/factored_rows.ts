@@ -13,7 +13,7 @@ import {
   stages,
   table,
 } from "../mod.ts";
-import { linearEntries } from "../lib/decompose/factored_layers.ts";
+import { linearEntries } from "../lib/decompose/linear_entries.ts";
 import { type Definitions, measure, type Measured, type Subject, tune, withError } from "./subject.ts";
 
 /** Text to calibrate on, and other text to try ratios on. */

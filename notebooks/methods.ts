@@ -45,7 +45,7 @@ import {
   type StatisticsScore,
   unitScores,
 } from "../mod.ts";
-import { linearEntries } from "../lib/decompose/factored_layers.ts";
+import { linearEntries } from "../lib/decompose/linear_entries.ts";
 import { BYTES } from "../lib/device/device.ts";
 import type { Draw } from "./draw.ts";
 

@@ -8,7 +8,6 @@ import { readWide } from "../checkpoint/read_wide.ts";
 import type { Stored } from "../checkpoint/scratch.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
 import type { DecoderLayer, Expert, Model } from "../model/model.ts";
-import { linearsOf } from "../sparsify/linears.ts";
 import type { LinearFeatures, ModelFeatures } from "./linear_features.ts";
 import type { LinearRatios, Role } from "./linear_ratios.ts";
 import { rankFor } from "./rank_for.ts";
@@ -96,12 +95,6 @@ export function sizesOf(model: Pick<Model, "layers">, { layers }: ModelFeatures)
       size: { out, into, most: values.length, bias: mean && !biasOf(layer, name) ? out : 0 },
     }))
   );
-}
-
-/** Numbers of all linears of the decoder layers: of attention, dense networks, shared and routed experts. */
-export function linearEntries(model: Pick<Model, "layers">): number {
-  const sizes = model.layers.flatMap((layer) => linearsOf(layer).map(({ weight: { shape: [out, into] } }) => out * into));
-  return sizes.reduce((a, b) => a + b, 0);
 }
 
 /** Two factors and a bias in the place of a matrix. */

@@ -5,7 +5,8 @@
  */
 
 import type { DecoderLayer, Model } from "../model/model.ts";
-import { cutAt, linearEntries, type Size, sizesOf } from "./factored_layers.ts";
+import { cutAt, type Size, sizesOf } from "./factored_layers.ts";
+import { linearEntries } from "./linear_entries.ts";
 import type { ModelFeatures } from "./linear_features.ts";
 import { ROLES } from "./linear_ratios.ts";
 

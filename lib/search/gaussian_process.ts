@@ -17,9 +17,9 @@ export interface Expectation {
 const STRETCHES = [0.25, 0.5, 1, 2], NOISES = [1e-6, 1e-4, 1e-2, 0.1];
 
 /**
- * Fits a Gaussian process with a Matérn kernel of smoothness 5/2 and white noise to values of a function (Rasmussen and Williams, 2006, algorithm 2.1): k(r) =
- * (1 + √5 r + 5 r² / 3) exp(-√5 r), r the distance in units of the length scales. Values are standardised. How far the length scales are stretched, and how large the noise is,
- * is chosen by the marginal likelihood from a small grid.
+ * Fits a Gaussian process with a Matérn kernel of smoothness 5/2 and white noise to values of a function (Rasmussen and Williams, 2006, algorithm 2.1):
+ * k(r) = (1 + √5 r + 5 r² / 3) exp(-√5 r), r the distance in units of the length scales. Values are standardised. How far the length scales are stretched, and
+ * how large the noise is, is chosen by the marginal likelihood from a small grid.
  *
  * No kept npm package has one with a Matérn kernel: the Cholesky factors are ml-matrix's, the rest is here.
  *
