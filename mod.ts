@@ -117,15 +117,16 @@ export { countZeros, type ZeroCount } from "./lib/sparsify/count_zeros.ts";
 
 // Structures: experts, channels, attention groups, layers
 export type { LayerStructures, NetworkChannels, StructurePlan } from "./lib/structured/structure_plan.ts";
-export type { UnitKind, UnitPart, UnitPopulation, UnitValues } from "./lib/structured/units.ts";
+export type { BudgetScope, UnitKind, UnitPart, UnitPopulation, UnitProbabilities, UnitValues } from "./lib/structured/units.ts";
 export { unitScores, type UnitScoresOptions } from "./lib/structured/unit_scores.ts";
 export { initialProbabilities, type InitialProbabilitiesOptions } from "./lib/structured/initial_probabilities.ts";
 export { sampleMasks } from "./lib/structured/sample_masks.ts";
 export { type Estimator, policyGradient } from "./lib/structured/policy_gradient.ts";
-export { policyGradientStep, type PolicyState, type PolicyStepOptions } from "./lib/structured/policy_gradient_step.ts";
+export { policyGradientStep, type PolicyState } from "./lib/structured/policy_gradient_step.ts";
+export type { PolicyStepOptions } from "./lib/structured/step_options.ts";
 export { projectBudget } from "./lib/structured/project_budget.ts";
 export { hardMask, type HardMaskOptions } from "./lib/structured/hard_mask.ts";
-export { type BudgetScope, planByUnits, type PlanByUnitsOptions } from "./lib/structured/plan_by_units.ts";
+export { planByUnits, type PlanByUnitsOptions } from "./lib/structured/plan_by_units.ts";
 export { maskedLosses } from "./lib/structured/masked_losses.ts";
 export {
   type PolicyGradientOptions,

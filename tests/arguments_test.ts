@@ -110,9 +110,10 @@ Deno.test("no public function lets a message of the engine through, whatever it 
   const defined = (name: string) => (value: never) => flow.stage("next", { ...definition, [name]: value });
   const worth = await winnow.unitScores(device, model, tokens, { kinds: ["attention groups"] }), probabilities = Float64Array.of(0.5, 0.25);
   const masks = [Uint8Array.of(1, 0), Uint8Array.of(0, 1)],
-    learned = await winnow.policyGradientSearch(device, model, tokens, worth, { steps: 1 });
+    likely = winnow.initialProbabilities(worth),
+    learned = await winnow.policyGradientSearch(device, model, tokens, likely, { steps: 1 });
   const structures: winnow.StructurePlan = { layers: [{ layer: 0, groups: [1], channels: [{ of: "expert", id: 2, drop: [0] }] }] };
-  const explore = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, initial: winnow.UnitValues) =>
+  const explore = (device: winnow.Device, model: winnow.Model, tokens: winnow.Sequences, initial: winnow.UnitProbabilities) =>
     winnow.policyGradientSearch(device, model, tokens, initial, { steps: 1 });
   const { decoder, shape, layer, middle } = await smallDecoder(device), learn = winnow.trainDecoder;
   const shallow = { ...model, layers: model.layers.slice(0, 1) }, delta = await winnow.bitDelta(shallow, shallow);
@@ -218,7 +219,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     [(linears: never) => winnow.applyDelta(shallow, { ...delta, linears }), [delta.linears]],
     [(rest: never) => winnow.applyDelta(shallow, { ...delta, rest }), [delta.rest]],
     [winnow.deltaSize, [delta]],
-    [winnow.saveDelta, [delta, `${folder}/delta`]],
+    [(delta: winnow.CompressedDelta) => winnow.saveDelta(delta, `${folder}/delta`), [delta]],
     [(path: string) => winnow.saveDelta(delta, `${folder}/${path}`), ["other delta"]],
     [winnow.openDelta, [`${folder}/delta`]],
     [serve, [device, shallow, { lowRank }]],
@@ -267,18 +268,19 @@ Deno.test("no public function lets a message of the engine through, whatever it 
         undefined,
       ]] as (typeof calls)[number]
     ),
-    [explore, [device, model, tokens, worth]],
-    ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed"] as const).map((name) =>
-      [
-        (value: never) =>
-          winnow.policyGradientSearch(device, model, tokens, worth, {
-            steps: 1,
-            [name]: value,
-            signal: AbortSignal.abort(new Error("enough")),
-          }),
-        [undefined],
-      ] as (typeof calls)[number]
-    ),
+    [explore, [device, model, tokens, likely]],
+    ...(["keep", "scope", "steps", "samples", "batch", "learningRate", "period", "estimator", "baseline", "seed", "residentBytes"] as const)
+      .map((name) =>
+        [
+          (value: never) =>
+            winnow.policyGradientSearch(device, model, tokens, likely, {
+              steps: 1,
+              [name]: value,
+              signal: AbortSignal.abort(new Error("enough")),
+            }),
+          [undefined],
+        ] as (typeof calls)[number]
+      ),
     [winnow.unitTable, [worth, { plan: structures }]],
     [(plan: winnow.StructurePlan) => winnow.unitTable(worth, { plan }), [structures]],
     [winnow.policyCurve, [{ experts: learned }]],
@@ -504,7 +506,7 @@ Deno.test("every function that takes options says what is none: a number, a prom
       },
     ],
     maskedLosses: [(o) => winnow.maskedLosses(device, model, tokens, [], o)],
-    policyGradientSearch: [(o) => winnow.policyGradientSearch(device, model, tokens, worth, o), { steps: 1 }],
+    policyGradientSearch: [(o) => winnow.policyGradientSearch(device, model, tokens, winnow.initialProbabilities(worth), o), { steps: 1 }],
     finetune: [(o) => winnow.finetune(device, model, texts, o), { rank: 1, targets: ["attention"], epochs: 1 }],
     readRecord: [(o) => winnow.readRecord(`${folder}/saved`, o)],
     saveModel: [(o) => winnow.saveModel(model, `${folder}/other`, o)],

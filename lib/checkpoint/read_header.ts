@@ -8,7 +8,7 @@ import { parseHeader, type TensorEntry } from "./parse_header.ts";
 import type { Source } from "./source.ts";
 
 /** Bytes of the longest header that the format allows. */
-const LONGEST = 100_000_000;
+export const LONGEST_HEADER = 100_000_000;
 
 /**
  * Reads the header of a safetensors file, and nothing but the header.
@@ -37,7 +37,7 @@ export async function readHeader(source: Source, file: string): Promise<TensorEn
   if (new TextDecoder().decode(prefix) === "version ") {
     throw new Error(`Cannot read "${shown}": it is a Git LFS pointer, run "git lfs pull" where it came from`);
   }
-  const length = new DataView(prefix.buffer).getBigUint64(0, true), most = Math.min(LONGEST, size - 8);
+  const length = new DataView(prefix.buffer).getBigUint64(0, true), most = Math.min(LONGEST_HEADER, size - 8);
   if (length < 2n || length > most) {
     throw new Error(`Cannot read "${shown}": its header claims ${length} bytes, expected 2 to ${most}`);
   }

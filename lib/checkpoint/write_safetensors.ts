@@ -7,6 +7,7 @@
 import type { TensorSource } from "../device/device.ts";
 import { fileError } from "./file_error.ts";
 import { FILE_BYTES, type FileType } from "./file_type.ts";
+import { LONGEST_HEADER } from "./read_header.ts";
 import { writeAll } from "./write_all.ts";
 
 /** A tensor to write. */
@@ -44,7 +45,7 @@ const PIECE = 16 * 1024 * 1024;
  * @param tensors What to write.
  * @param options Metadata, signal, progress.
  * @returns Bytes of the file.
- * @throws {Error} If two tensors have one name, a tensor cannot be read, or the file cannot be written.
+ * @throws {Error} If two tensors have one name, their header is longer than the format allows, a tensor cannot be read, or the file cannot be written.
  *
  * @example
  * ```ts
@@ -63,6 +64,13 @@ export async function writeSafetensors(
   checkNames(tensors, path);
   const ordered = tensors.toSorted((a, b) => FILE_BYTES[b.dtype] - FILE_BYTES[a.dtype] || (a.name < b.name ? -1 : 1));
   const header = encodeHeader(ordered, metadata);
+  if (header.length - 8 > LONGEST_HEADER) {
+    throw new Error(
+      `Cannot write "${path}": the header of its ${tensors.length} tensors has ${
+        header.length - 8
+      } bytes, expected at most ${LONGEST_HEADER}`,
+    );
+  }
   const buffer = new Uint8Array(ordered.reduce((most, tensor) => Math.max(most, pieceBytes(tensor)), 0));
   let written = 0;
   try {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { modelFingerprint } from "../finetune/fingerprint.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { expectWholeMatrices, linearsOf, mapLinears } from "../sparsify/linears.ts";
@@ -14,6 +15,8 @@ import { mapRest, restOf } from "./map_rest.ts";
 /**
  * The tuned model as it comes back from its base and a compressed difference: an ordinary model, which every stage takes and `saveModel` writes as a plain
  * checkpoint. A linear is worked out whenever it is read, from the base's matrix and the difference; nothing is stored. Config and tokenizer are the base's.
+ *
+ * When the first linear is read, the base is compared with that of the difference by its fingerprint: reading from another one fails then.
  *
  * @param base The model that the difference was taken from.
  * @throws {TypeError} If these are no model and no difference.
@@ -32,13 +35,19 @@ import { mapRest, restOf } from "./map_rest.ts";
  * ```
  */
 export function applyDelta(base: Model, delta: CompressedDelta): Model {
-  expectOf(base, delta, "apply a difference");
+  const purpose = "apply a difference";
+  expectOf(base, delta, purpose);
+  let checked: Promise<void> | undefined;
+  const check = () => checked ??= expectBase(base, [delta], purpose);
   const linears = new Map(delta.linears.map((linear) => [placeOf(linear), linear]));
   const whole = mapRest(base, (place, weight) => delta.rest.get(place) as typeof weight);
   return {
     ...whole,
     layers: whole.layers.map((layer) =>
-      mapLinears(layer, ({ name, weight }) => tunedSource(weight, linears.get(placeOf({ layer: layer.index, linear: name }))!.form))
+      mapLinears(layer, ({ name, weight }) => {
+        const source = tunedSource(weight, linears.get(placeOf({ layer: layer.index, linear: name }))!.form);
+        return { ...source, read: (into) => check().then(() => source.read(into)) };
+      })
     ),
   };
 }
@@ -61,4 +70,11 @@ export function expectOf(base: Model, delta: CompressedDelta, purpose: string): 
   if (odd === undefined) return;
   const [its, here] = [found, wanted].map((shapes) => shapes.has(odd) ? `[${shapes.get(odd)}]` : "nothing");
   throw new RangeError(`Cannot ${purpose}: it is from a model of another structure, "${odd}" is ${its} there and ${here} in the base`);
+}
+
+/** @throws {RangeError} If a difference was taken from another model of this structure. */
+export async function expectBase(base: Model, deltas: readonly CompressedDelta[], purpose: string): Promise<void> {
+  const found = deltas.length > 0 ? await modelFingerprint(base) : "";
+  if (deltas.every(({ base }) => base === found)) return;
+  throw new RangeError(`Cannot ${purpose}: it was taken from another base, whose structure is the same but not its weights`);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { modelFingerprint } from "../finetune/fingerprint.ts";
 import type { Model } from "../model/model.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import { eachPart, type StageOptions } from "../model/stage_options.ts";
@@ -17,7 +18,7 @@ import { differenceOf, linearPairs } from "./model_pair.ts";
  * scales; a number that is 0 counts as positive). All other weights are the tuned model's own. The baseline that Delta-CoMe is compared with.
  *
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If the models differ in more than the numbers of their weights, or a weight is not finite.
+ * @throws {RangeError} If the models differ in more than the numbers of their weights, or a linear's weight is not finite.
  * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  *
  * @example
@@ -38,7 +39,7 @@ export async function bitDelta(base: Model, tuned: Model, options: StageOptions 
     return made;
   });
   for await (const { value } of parts) linears.push(...value);
-  return { linears, rest: restOf(tuned) };
+  return { base: await modelFingerprint(base), linears, rest: restOf(tuned) };
 }
 
 function signsOf(values: Float32Array): Signs {

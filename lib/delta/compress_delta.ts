@@ -6,6 +6,7 @@
 
 import { Scratch, type Stored } from "../checkpoint/scratch.ts";
 import { BYTES, type Device } from "../device/device.ts";
+import { modelFingerprint } from "../finetune/fingerprint.ts";
 import type { Sequences } from "../model/batch.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import { loadLayer } from "../model/load_layer.ts";
@@ -36,14 +37,14 @@ const PURPOSE = "compress a difference";
  * the inputs that the model gives as far as it is compressed, what is done of the block included. An expert that meets no token is rounded to the nearest. A
  * block's inputs move on once, when all of it is done (the released code moves them once a group of bits).
  *
- * Scales and singular values are float16; codes and zeros take the bits that they have. With `split: [[16, "rest"]]` this is the plain low-rank cut, which
+ * Scales and singular values are float16, so that components below 3e-8 are lost (see `error`); codes and zeros take the bits that they have. With `split: [[16, "rest"]]` this is the plain low-rank cut, which
  * needs no tokens. One layer is on the device at a time, its components in memory up to 512 MiB and in a temporary file beyond; the result is in memory.
  *
  * @param base The model that the tuned one was made from, of the same structure.
  * @param sequences Calibration: token ids, the model's BOS first where it has one.
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If the models differ in more than the numbers of their weights, a weight is not finite, an option is out of range, or integers are asked
- * for and there are no tokens.
+ * @throws {RangeError} If the models differ in more than the numbers of their weights, a linear's weight is not finite, a singular value is more than float16 holds,
+ * an option is out of range, or integers are asked for and there are no tokens.
  * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  *
  * @example
@@ -81,7 +82,7 @@ export async function compressDelta(
     }
   }
   await report(0);
-  return { linears, rest: restOf(tuned) };
+  return { base: await modelFingerprint(base), linears, rest: restOf(tuned) };
 }
 
 /** What there is of a linear so far. */
@@ -131,7 +132,12 @@ async function compressedLayer(
     }
     for (const pair of run) {
       await report(0);
-      const part = await components(pair, g), sum = sums?.get(pair.name);
+      const part = await components(pair, g), sum = sums?.get(pair.name), largest = part.singularValues[0];
+      if (bits !== 32 && Math.f16round(largest) === Infinity) {
+        throw new RangeError(
+          `Cannot ${PURPOSE} of layer ${layer.index}, ${pair.name}: its singular value ${largest} is more than float16 holds; use a split of 32 bits`,
+        );
+      }
       kept.push({
         group: await quantiseGroup(device, part, sum?.products, { bits, groupSize, damping, signal }),
         tokens: sum?.tokens ?? (sums ? 0 : null),

@@ -30,18 +30,22 @@ export function plansOf(
 /**
  * Linears of a layer by the time at which their inputs are final ("true sequential"): queries, keys and values; what widens latent vectors; the output
  * projection; gate and up projections; down projections. The right factor of a low-rank matrix comes before its left one.
+ *
+ * @throws {Error} If it is not known when a linear's inputs are final.
  */
 export function inStages<L extends { name: string }>(linears: readonly L[]): L[][] {
-  const stageOf = (name: string) => ORDER.findIndex((pattern) => pattern.test(name));
-  return ORDER.map((_, stage) => linears.filter(({ name }) => stageOf(name) === stage)).filter(({ length }) => length > 0);
+  const stageOf = (name: string) =>
+    2 * ORDER.findIndex((pattern) => pattern.test(name.replace(/\/(left|right)$/, ""))) + Number(name.endsWith("/left"));
+  const odd = linears.find(({ name }) => stageOf(name) < 0);
+  if (odd) throw new Error(`Cannot compress a difference: it is not known when the inputs of "${odd.name}" are final`);
+  return ORDER.flatMap((_, s) => [2 * s, 2 * s + 1]).map((stage) => linears.filter(({ name }) => stageOf(name) === stage))
+    .filter(({ length }) => length > 0);
 }
 
 const ORDER = [
   /^attention\/(q|k|v|q_a)_proj$|^attention\/kv_a_proj_with_mqa$/,
   /^attention\/(q_b|kv_b)_proj$/,
   /^attention\/o_proj$/,
-  /(gate|up)(\/right)?$/,
-  /(gate|up)\/left$/,
-  /down(\/right)?$/,
-  /down\/left$/,
+  /(gate|up)$/,
+  /down$/,
 ];

@@ -45,6 +45,8 @@ export interface DeltaLinear {
 
 /** A tuned model as differences from its base. */
 export interface CompressedDelta {
+  /** Fingerprint of the model that it was taken from: it is a difference from no other. */
+  base: string;
   /** Of all linears, in the order of the layers. */
   linears: DeltaLinear[];
   /** All other weights of the tuned model, as they are, by their place, such as "embedding" or "2/router". Read when they are needed. */
@@ -53,9 +55,21 @@ export interface CompressedDelta {
 
 /** @throws {TypeError} If it is none. */
 export function expectDelta(delta: CompressedDelta, purpose: string): void {
-  const good = Array.isArray(delta?.linears) && delta.linears.every((linear) => Array.isArray(linear?.shape) && linear.form) &&
+  const good = typeof delta?.base === "string" && Array.isArray(delta.linears) &&
+    delta.linears.every((linear) => Array.isArray(linear?.shape) && isForm(linear.form)) &&
     delta.rest instanceof Map;
   expect(good, purpose, "a difference from compressDelta(), bitDelta() or openDelta()", delta);
+}
+
+function isForm(form: DeltaLinear["form"]): boolean {
+  if (!Array.isArray(form)) return form?.negative instanceof Uint32Array && typeof form.scale === "number";
+  return form.every((group) => group?.singularValues instanceof Float32Array && isFactor(group.left) && isFactor(group.right));
+}
+
+function isFactor(factor: FactorMatrix): boolean {
+  if (typeof factor !== "object" || factor === null) return false;
+  if ("values" in factor) return factor.values instanceof Float32Array;
+  return factor.scales instanceof Float32Array && [factor.codes, factor.zeros].every((words) => words instanceof Uint32Array);
 }
 
 /** Where a linear is, for whoever looks for it. */

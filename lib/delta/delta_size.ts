@@ -17,11 +17,11 @@ export interface DeltaSize {
     bytes: number;
     /** Codes alone, which a budget counts. */
     codes: number;
-    /** Bits of codes, and of all, by those of the matrices at 16 bits a number. */
+    /** Bits of codes, and of all (`bytes`), by those of the matrices at 16 bits a number. */
     alpha: number;
     alphaStored: number;
   };
-  /** Weights that are no linears: the tuned model's own, uncompressed. */
+  /** Weights that are no linears: the tuned model's own, uncompressed, in the types that they have here (float32 where they were worked out). */
   rest: { entries: number; bytes: number };
   /** Of both. */
   bytes: number;
@@ -30,7 +30,7 @@ export interface DeltaSize {
 }
 
 /**
- * Counts everything that is stored of a difference.
+ * Counts everything that `saveDelta` stores of a difference, but names and sizes of arrays and what stands in JSON.
  *
  * @throws {TypeError} If it is none.
  *
@@ -51,8 +51,8 @@ export function deltaSize(delta: CompressedDelta): DeltaSize {
     const { bytes, codes } = linearBytes(linear);
     linears.entries += linear.shape[0] * linear.shape[1], linears.bytes += bytes, linears.codes += codes;
   }
-  for (const { dtype, origin = dtype, shape } of delta.rest.values()) {
-    rest.entries += shape.reduce((a, b) => a * b, 1), rest.bytes += tensorBytes({ dtype: origin, shape });
+  for (const { dtype, shape } of delta.rest.values()) {
+    rest.entries += shape.reduce((a, b) => a * b, 1), rest.bytes += tensorBytes({ dtype, shape });
   }
   const bytes = linears.bytes + rest.bytes, whole = 2 * linears.entries;
   return {

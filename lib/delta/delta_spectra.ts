@@ -21,11 +21,12 @@ export interface DeltaSpectra {
 }
 
 /**
- * The singular values of what tuning changed of each linear: few large ones are what makes a difference compressible.
+ * The singular values of what tuning changed of each linear: few large ones are what makes a difference compressible. Values below about 3e-4 of a linear's
+ * largest are rounding: a difference of low rank ends in such a floor, not in zeros.
  *
  * @param base The model that the tuned one was made from, of the same structure.
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If the models differ in more than the numbers of their weights, or a weight is not finite.
+ * @throws {RangeError} If the models differ in more than the numbers of their weights, or a linear's weight is not finite.
  * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  *
  * @example
@@ -48,7 +49,8 @@ export async function deltaSpectra(device: Device, base: Model, tuned: Model, op
     about = { ...options, stage: "difference spectra", unit: "matrices" };
   const parts = eachPart(about, layers.flat(), ({ layer, name }) => `layer ${layer}, ${name}`, async (pair) => {
     const [rows, columns] = pair.base.shape;
-    return (await deltaSvd(device, await differenceOf(pair, purpose), [rows, columns], Math.min(rows, columns))).singularValues;
+    const { singularValues } = await deltaSvd(device, await differenceOf(pair, purpose), [rows, columns], Math.min(rows, columns));
+    return singularValues.sort((a, b) => b - a); // rounding swaps small ones
   });
   for await (const { item: { layer, name: linear, base: { shape: [rows, columns] } }, value: values } of parts) {
     if (spectra.layers.at(-1)?.layer !== layer) spectra.layers.push({ layer, linears: [] });

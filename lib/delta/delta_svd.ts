@@ -9,16 +9,17 @@ import type { Device } from "../device/device.ts";
 
 /** difference ≈ left · diag(singularValues) · right. */
 export interface Components {
-  /** Orthonormal columns `[rows, rank]`; 0 where the singular value is. */
+  /** Orthonormal columns `[rows, rank]`, of large singular values; 0 where the singular value is. */
   left: Float32Array;
-  /** Falling. */
+  /** Falling, but for rounding. */
   singularValues: Float64Array;
-  /** Orthonormal rows `[rank, columns]`; 0 where the singular value is. */
+  /** Orthonormal rows `[rank, columns]`, of large singular values; 0 where the singular value is. */
   right: Float32Array;
 }
 
 /**
- * The first `rank` components of a matrix, from 1 to its smaller side, exact to rounding. The largest number of each left vector is positive: a decomposition
+ * The first `rank` components of a matrix, from 1 to its smaller side, by eigenvectors of a product in float32: below about 3e-4 of the largest, singular
+ * values are rounding, and vectors on the larger side no longer orthogonal; left · diag · right is as near to the matrix as without that. The largest number of each left vector is positive: a decomposition
  * leaves signs open, and how a row of left vectors is rounded depends on them.
  */
 export async function deltaSvd(device: Device, values: Float32Array, shape: readonly [number, number], rank: number): Promise<Components> {

@@ -20,10 +20,14 @@ export interface GptqOptions {
   signal?: AbortSignal;
 }
 
+/** Columns that are worked on together, about. */
+const BLOCK = 128;
+
 /**
  * Rounds a matrix to few bits so that its outputs change least (GPTQ, arXiv 2210.17323): columns fall by the size of their inputs (equal ones as they come),
  * and those to the right make up for what rounding one changes. Scale and zero of a row and group are those of its least and largest number when the group
  * begins, 0 among them: code = clamp(round(w / scale) + zero), ties to even. Where all are 0 the scale is 1. The scale is rounded to float16 before it is used.
+ * An input that is always 0 has no part in the damping (the released code counts it as 1).
  *
  * @param weights `[rows, columns]`, finite.
  * @param products XᵀX `[columns, columns]` of the inputs; missing where there are none: that is plain rounding to the nearest.
@@ -36,16 +40,20 @@ export async function gptq(
   { bits, groupSize, damping, signal }: GptqOptions,
 ): Promise<QuantisedMatrix> {
   const rows = weights.length / columns, most = 2 ** bits - 1, groups = Math.ceil(columns / groupSize);
+  const blockSize = groupSize * Math.max(1, Math.floor(BLOCK / groupSize)); // whole groups
   const order = columnOrder(products, columns), sorted = new Float32Array(weights.length);
   for (let r = 0; r < rows; r++) order.forEach((from, j) => sorted[r * columns + j] = weights[r * columns + from]);
-  const { factor } = inputCurvature(products && sortedProducts(products, order), columns, damping);
+  const { factor } = inputCurvature(products && withoutDead(sortedProducts(products, order), columns), columns, damping);
   const codes = new Uint8Array(rows * columns), scales = new Float32Array(rows * groups), zeros = new Uint8Array(rows * groups);
-  let group = -1, start = 0;
-  await eachColumn(device, sorted, columns, factor, groupSize, {
-    begin: (block, first) => {
-      group++, start = first;
+  let group = -1, start = 0, block: readonly Float64Array[] = [];
+  await eachColumn(device, sorted, columns, factor, blockSize, {
+    begin: (next, first) => void (block = next, start = first),
+    column: (c) => {
+      if (c % groupSize !== 0) return;
+      const mine = block.slice(c, c + groupSize);
+      group++;
       for (let r = 0; r < rows; r++) {
-        const { scale, zero } = rangeOf(block, r, most);
+        const { scale, zero } = rangeOf(mine, r, most);
         scales[r * groups + group] = scale, zeros[r * groups + group] = zero;
       }
     },
@@ -73,6 +81,17 @@ function sortedProducts(products: Float32Array, order: readonly number[]): Float
   const n = order.length, sorted = new Float32Array(n * n);
   order.forEach((a, i) => order.forEach((b, j) => sorted[i * n + j] = products[a * n + b]));
   return sorted;
+}
+
+/**
+ * Inputs that are always 0 get the mean curvature of the others, in place: what stands in for them must not weigh in the damping, or components whose
+ * singular value is 0 would drown those of small differences.
+ */
+function withoutDead(products: Float32Array, columns: number): Float32Array {
+  const at = Array.from({ length: columns }, (_, j) => j * (columns + 1)), live = at.filter((i) => products[i] !== 0);
+  const mean = live.reduce((sum, i) => sum + products[i], 0) / live.length;
+  if (live.length > 0 && live.length < columns) { for (const i of at) products[i] ||= mean; }
+  return products;
 }
 
 /** Least positive number of float16: a scale must not vanish. */

@@ -5,7 +5,7 @@
  */
 
 import type { MatrixSource, TensorSource } from "../device/device.ts";
-import type { DecoderLayer, Model, RowSource } from "../model/model.ts";
+import type { DecoderLayer, Expert, Model, RowSource } from "../model/model.ts";
 
 /** Gives another weight for the one at a place, such as "embedding" or "2/attention/q_proj.bias". */
 export type ChangeRest = <S extends TensorSource>(place: string, weight: S) => S;
@@ -27,7 +27,17 @@ function mapLayer(layer: DecoderLayer, change: ChangeRest): DecoderLayer {
   const vectors = Object.entries(layer.attention).map(([name, weight]): [string, MatrixSource] =>
     "left" in weight || weight.shape.length === 2 ? [name, weight] : [name, at(`attention/${name}`, weight)]
   );
-  const scale = block.kind === "moe" ? block.shared?.scale : undefined;
+  const scale = block.kind === "moe" ? block.shared?.scale : undefined, changed = new Map<TensorSource, TensorSource>();
+  /** One that several experts share is changed once, under the name of the first, as their matrices are. */
+  const biased = (expert: Expert): Expert => {
+    if (!expert.biases) return expert;
+    const biases = Object.entries(expert.biases).map(([kind, bias]) => {
+      const made = changed.get(bias) ?? at(`experts/${expert.id}/${kind}.bias`, bias);
+      changed.set(bias, made);
+      return [kind, made];
+    });
+    return { ...expert, biases: Object.fromEntries(biases) };
+  };
   return {
     ...layer,
     inputNorm: at("inputNorm", layer.inputNorm),
@@ -36,6 +46,7 @@ function mapLayer(layer: DecoderLayer, change: ChangeRest): DecoderLayer {
     block: block.kind === "dense" ? block : {
       ...block,
       router: at("router", block.router),
+      experts: block.experts.map(biased),
       ...(scale ? { shared: { ...block.shared!, scale: at("shared/scale", scale) } } : {}),
     },
   };

@@ -4,9 +4,8 @@
  * @module
  */
 
-import { readWide } from "../checkpoint/read_wide.ts";
 import type { TensorSource } from "../device/device.ts";
-import { expectModel, expectNoBiases } from "../model/expect_stage.ts";
+import { expectModel } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
 import { expectWholeMatrices, type Linear, linearsOf } from "../sparsify/linears.ts";
 import { finiteWeights } from "../sparsify/prune_linear.ts";
@@ -25,10 +24,10 @@ export interface LinearPair {
  *
  * @throws {TypeError} If one of them is no model.
  * @throws {RangeError} If they differ in more than the numbers of their weights.
- * @throws {Error} If experts are skipped, constants, or differences from a shared one, or have biases.
+ * @throws {Error} If experts are skipped, constants, or differences from a shared one.
  */
 export function linearPairs(base: Model, tuned: Model, purpose: string): LinearPair[][] {
-  for (const model of [base, tuned]) expectModel(model, purpose), expectWholeMatrices(model, purpose), expectNoBiases(model, purpose);
+  for (const model of [base, tuned]) expectModel(model, purpose), expectWholeMatrices(model, purpose);
   const fail = (what: string) => new RangeError(`Cannot ${purpose}: base and tuned model are not of one structure: ${what}`);
   const plain = ({ config: { raw: _, ...config } }: Model) => config as Record<string, unknown>, [one, two] = [base, tuned].map(plain);
   const odd = Object.keys(one).find((key) => JSON.stringify(one[key]) !== JSON.stringify(two[key]));
@@ -51,7 +50,8 @@ export function linearPairs(base: Model, tuned: Model, purpose: string): LinearP
 
 /** tuned - base, in float32. @throws {RangeError} If a number is not finite. */
 export async function differenceOf({ layer, name, base, tuned }: LinearPair, purpose: string): Promise<Float32Array<ArrayBuffer>> {
-  const values = await finiteWeights(tuned, `${purpose} of layer ${layer}, ${name}`), from = await readWide(base);
+  const where = `${purpose} of layer ${layer}, ${name}`;
+  const values = await finiteWeights(tuned, where), from = await finiteWeights(base, `${where} of the base`);
   for (let i = 0; i < values.length; i++) values[i] -= from[i];
   return values;
 }

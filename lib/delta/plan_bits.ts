@@ -32,7 +32,10 @@ export interface BitPlan {
   rank: number;
   /** Bits of the singular vectors' numbers by those of the matrix at 16 bits each. */
   alpha: number;
-  /** The same with scales (16 bits), zeros and singular values (16 bits; 32 in a group of 32). */
+  /**
+   * The same with scales (16 bits), zeros and singular values (16 bits; 32 in a group of 32). What `deltaSize` finds stored is a little more: the group of each
+   * column, where there are several, and whole words.
+   */
   alphaStored: number;
 }
 

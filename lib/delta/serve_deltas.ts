@@ -15,7 +15,7 @@ import { loadWide } from "../model/load_wide.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 import { type Model, moeLayers } from "../model/model.ts";
 import { advance, type StageOptions } from "../model/stage_options.ts";
-import { applyDelta } from "./apply_delta.ts";
+import { applyDelta, expectBase } from "./apply_delta.ts";
 import type { CompressedDelta, DeltaLinear } from "./compressed_delta.ts";
 import { type ServedLayer, servedLayer } from "./served_layer.ts";
 
@@ -56,8 +56,8 @@ export interface DeltaServer extends Disposable {
  * @param base The model that the differences were taken from.
  * @param deltas By the name under which each is asked for; of singular components, not signs.
  * @throws {TypeError} If an argument is none of its kind.
- * @throws {RangeError} If a difference is of a model of another structure.
- * @throws {Error} If a difference is one of signs, or the base's experts are of low rank.
+ * @throws {RangeError} If a difference is of a model of another structure, or was taken from another base.
+ * @throws {Error} If a difference is one of signs, or the base has attention of low rank, or experts of low rank or with biases.
  *
  * @example
  * ```ts
@@ -83,11 +83,16 @@ export async function serveDeltas(
   expectStage(device, base, purpose, options);
   expect(typeof deltas === "object" && deltas !== null && !Array.isArray(deltas), purpose, "differences by name, in an object", deltas);
   for (const { index, block } of moeLayers(base)) for (const expert of block.experts) denseMatrices(expert, index, purpose);
+  for (const { index, attention } of base.layers) {
+    const low = Object.entries(attention).find(([_, weight]) => "left" in weight);
+    if (low) throw new Error(`Cannot ${purpose}: "${low[0]}" of layer ${index} is of low rank; do this before it is factored`);
+  }
   const models = Object.entries(deltas).map(([name, delta]) => ({ name, delta, model: applyDelta(base, delta) }));
   for (const { name, delta } of models) {
     if (delta.linears.every(({ form }) => Array.isArray(form))) continue;
     throw new Error(`Cannot ${purpose}: "${name}" is one of signs, which are as many as the base's numbers; apply it with applyDelta()`);
   }
+  await expectBase(base, Object.values(deltas), purpose);
   const { resident = false } = options;
   expect(typeof resident === "boolean", purpose, 'true or false as "resident"', resident);
   using stack = new DisposableStack();

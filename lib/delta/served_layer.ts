@@ -33,7 +33,7 @@ interface Correction {
  * Loads what is a tuned model's own of a layer: norms, biases, router, and factors of the differences, widened to float32.
  *
  * @param base The base's layer, loaded.
- * @param layer The tuned model's, of which only weights that are no linears are read.
+ * @param layer The tuned model's, whose linears are no products of factors; only weights that are no linears are read of it.
  * @param forms Differences of its linears, by name.
  * @param stack Gets what lies on the device.
  */
@@ -52,8 +52,7 @@ export async function servedLayer(
   const left = stack.use(await loadAttention(device, config, lefts)); // norm and biases are the layer's own
   const right = new Map<string, Tensor>();
   for (const [name, source] of Object.entries(rights.attention)) {
-    if ("left" in source) throw new Error(`Cannot serve differences: "${name}" of layer ${layer.index} is of low rank`);
-    if (source.shape.length === 2) right.set(attentionName(name), stack.use(await device.load(source)));
+    if (!("left" in source) && source.shape.length === 2) right.set(attentionName(name), stack.use(await device.load(source)));
   }
   const tensors: Record<string, Tensor> = {};
   for (const [name, tensor] of Object.entries(left.tensors)) {

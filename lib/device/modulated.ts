@@ -29,7 +29,10 @@ export interface Modulation {
   readonly within?: { readonly first: number; readonly rows: number };
 }
 
-/** Operations, beside those of `Device`. The products never lie in memory but for 64 MiB of them. */
+/**
+ * Operations, beside those of `Device`. Of all modulated weights at most 64 MiB lie in memory at a time, whatever their size and the number of rows. One with the
+ * weight itself in the product (`identity`) costs as much as a plain one, 2 · rows · out · in FLOPs: half of x · Wᵀ and, block by block, (x ⊙ down) · Wᵀ beside it.
+ */
 export interface Modulated {
   /** x `[rows, in]` · (modulated weight)ᵀ + bias; of experts as in `expertLinear`. */
   modulated(x: Tensor, weights: Tensor | SortedExperts, modulation: Modulation, bias?: Tensor): Tensor;

@@ -21,7 +21,7 @@ import { table } from "./table.ts";
  * import { assertMatch } from "@std/assert";
  * const form = { negative: Uint32Array.of(1), scale: 0.5 };
  * const linear = { layer: 3, linear: "attention/q_proj", shape: [4, 8] as [number, number], form, tokens: null, norm: 4, error: 1 };
- * assertMatch(deltaTable({ linears: [linear], rest: new Map() })["text/plain"], /3 +\| +1 \| 4 × 8: signs +\| +\| +0.25/);
+ * assertMatch(deltaTable({ base: "", linears: [linear], rest: new Map() })["text/plain"], /3 +\| +1 \| 4 × 8: signs +\| +\| +0.25/);
  * ```
  */
 export function deltaTable(delta: CompressedDelta): Shown {

@@ -47,17 +47,27 @@ export function policyCurve(searches: Readonly<Record<string, Pick<PolicyGradien
       ...(single
         ? [{
           ...{ kind: "points" as const, color: colors[i], faint: true },
-          points: history.flatMap(({ step, losses }) => losses.filter(Number.isFinite).map((y) => ({ x: step, y }))),
+          points: history.flatMap(({ step, losses }) => losses.filter(isFinite).map((y) => ({ x: step, y }))),
         }]
         : []),
-      { kind: "line", name, color: colors[i], points: history.map((step) => ({ x: step.step, y: meanOf([step]) })) },
+      {
+        kind: "line",
+        name,
+        color: colors[i],
+        points: history.map((step) => ({ x: step.step, y: meanOf([step]) })).filter(({ y }) => isFinite(y)),
+      },
     ]),
     text: ["Loss under random masks, nats a token", ...all.map(([name, { history }]) => `${name}: ${inWords(history)}`)].join("\n"),
   });
 }
 
+/** Null, or in a result of the past NaN, stands for what is not finite. */
+function isFinite(loss: number | null): loss is number {
+  return Number.isFinite(loss);
+}
+
 function meanOf(steps: readonly PolicyStep[]): number {
-  const losses = steps.flatMap((step) => step.losses).filter(Number.isFinite);
+  const losses = steps.flatMap((step) => step.losses).filter(isFinite);
   return losses.reduce((a, b) => a + b, 0) / losses.length;
 }
 

@@ -6,7 +6,8 @@
 
 import { expectLayers } from "../model/expect.ts";
 import { dropsIn, type StructurePlan } from "../structured/structure_plan.ts";
-import { expectUnits, type UnitPopulation, type UnitValues } from "../structured/units.ts";
+import { expectUnits } from "../structured/expect_units.ts";
+import type { UnitPopulation, UnitValues } from "../structured/units.ts";
 import type { Shown } from "./shown.ts";
 import { table } from "./table.ts";
 

@@ -15,7 +15,8 @@ import { adapterSites, type LinearSite, type Site, type Target } from "./adapter
  * - `lora` (Hu et al., 2021): W + alpha / rank · up · down, with down `[rank, in]` and up `[out, rank]`.
  * - `masked-lora`: the same, and then 0 again wherever W is 0. It is trained as `lora` is.
  * - `spp` ([arXiv 2405.16057](https://arxiv.org/abs/2405.16057)): W + alpha / rank · R(down) ⊙ up ⊙ W, which leaves zeros alone in training already. R repeats
- *   row i of down `[r, in]` for the i-th of r blocks of rows of W; up is `[out, 1]`. r is the greatest common divisor of rank and out.
+ *   row i of down `[r, in]` for the i-th of r blocks of rows of W; up is `[out, 1]`. r is the greatest common divisor of rank and out. A row that is all 0
+ *   stays so.
  */
 export type AdapterKind = "lora" | "masked-lora" | "spp";
 

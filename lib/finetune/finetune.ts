@@ -17,7 +17,7 @@ import { type Adapters, createAdapters } from "./adapters.ts";
 import { annealTopK, type TopKSchedule } from "./anneal_top_k.ts";
 import { type Example, examplesOf, packExamples, tokenizeExamples } from "./examples.ts";
 import { examplesFingerprint, modelFingerprint } from "./fingerprint.ts";
-import { LayerStore } from "./layer_store.ts";
+import { expectResidentBytes, LayerStore, RESIDENT } from "../model/layer_store.ts";
 import { lossGradients } from "./loss_gradients.ts";
 import { mergeAdapters } from "./merge_adapters.ts";
 import { Parameters, STATES } from "./parameters.ts";
@@ -36,7 +36,10 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
   teacher?: Model;
   /** Called after every step with the loss curve so far, also that of a training that this one continues. */
   onStep?: (point: TrainingPoint, history: readonly TrainingPoint[]) => void;
-  /** A folder for the state of the training, which continues from there to the same bits. @default none */
+  /**
+   * A folder for the state of the training, which continues from there to the same bits. All weights are read once more, to tell that it is that of this model.
+   * @default none
+   */
   checkpoint?: string;
   /** Steps from one such state to the next; stopping writes one too. @default 100 */
   checkpointEvery?: number;
@@ -46,9 +49,6 @@ export interface FinetuneOptions extends Partial<Recipe>, StageOptions {
 
 /** Bytes of activations held at a time, about. */
 export const ACTIVATIONS: number = 2 ** 30;
-
-/** Bytes of weights that may stay on the device. */
-export const RESIDENT: number = 2 ** 30;
 
 /** A fine-tuned model: its weights include the adapters. */
 export interface TunedModel extends Model {
@@ -109,8 +109,8 @@ export async function finetune(
   const told = checkpoint === undefined ? {} : {
     ...recipe,
     examples: await examplesFingerprint(usable),
-    model: await modelFingerprint(model),
-    teacher: teacher && await modelFingerprint(teacher),
+    model: await modelFingerprint(model, options.signal),
+    teacher: teacher && await modelFingerprint(teacher, options.signal),
   };
   const sizes = new Map([...adapters.values].flatMap(([name, { length }]) => STATES.map((state) => [`${state}/${name}`, length])));
   const saved = checkpoint === undefined ? undefined : await readTrainingState(checkpoint, told, sizes);
@@ -217,5 +217,5 @@ function checkStore({ checkpoint, checkpointEvery, residentBytes }: FinetuneOpti
   if (!(Number.isSafeInteger(checkpointEvery) && checkpointEvery! >= 1)) {
     refuse("checkpointEvery", "a whole number of at least 1", checkpointEvery);
   }
-  if (!(typeof residentBytes === "number" && residentBytes >= 0)) refuse("residentBytes", "at least 0", residentBytes);
+  expectResidentBytes(residentBytes, "fine-tune");
 }

@@ -8,7 +8,8 @@ import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import type { MatrixSource, TensorSource } from "../device/device.ts";
 import { matrixParts } from "../device/matrix_parts.ts";
 import { ownerOf } from "../model/kept_layers.ts";
-import type { DecoderLayer, Model } from "../model/model.ts";
+import type { Model } from "../model/model.ts";
+import { pause } from "../model/stage_options.ts";
 import type { TokenizedExample } from "./examples.ts";
 
 /** SHA-256 of the examples' tokens. */
@@ -17,22 +18,41 @@ export async function examplesFingerprint(examples: readonly TokenizedExample[])
 }
 
 /**
- * SHA-256 over which experts every layer has, how many of them a token uses, their ranks, which share their matrices, and weights of the last layer:
- * attention, router, one expert. Models that were pruned, decomposed or tuned differently differ there, wherever they lie; reading all weights would take
- * long.
+ * SHA-256 over all weights, by place and shape, and over what of a model is no weight: ids of experts, which share their matrices, how many a token uses.
+ * Models that were pruned, sliced, decomposed or tuned differently differ there, wherever that was; the same one elsewhere, or saved with the same types,
+ * does not.
+ * Reads the model once, weight by weight.
  */
-export async function modelFingerprint(model: Model): Promise<string> {
-  const { attention, block } = model.layers.at(-1)!,
-    shape = JSON.stringify([model.config.architecture, model.config.moe.topK, model.layers.map(expertsOf)]);
-  const { gate, up, down } = block.kind === "moe" ? block.experts[0] : block;
-  const biases = block.kind === "moe" ? Object.values(block.experts[0].biases ?? {}) : [];
-  const sources: TensorSource[] = [
-    ...Object.values(attention).flatMap(matrixParts),
-    ...(block.kind === "moe" ? [block.router, ...(block.constants ? [block.constants.outputs] : [])] : []),
-    ...[gate, up, down].flatMap(matrixParts),
-    ...biases,
-  ];
-  return await sha256(new TextEncoder().encode(shape + await weightsFingerprint(sources)));
+export async function modelFingerprint(model: Model, signal?: AbortSignal): Promise<string> {
+  const seen = new Map<TensorSource, string>(), parts: unknown[] = [model.config.architecture, model.config.moe.topK];
+  const add = async (named: Readonly<Record<string, MatrixSource | undefined>>) => {
+    for (const name of Object.keys(named).sort()) {
+      for (const source of named[name] ? matrixParts(named[name]) : []) {
+        await pause(signal);
+        if (!seen.has(source)) seen.set(source, await weightsFingerprint([source]));
+        parts.push([name, source.shape, seen.get(source)]);
+      }
+    }
+  };
+  const { embedding, norm, head, layers } = model;
+  await add({ embedding, norm, head });
+  for (const { inputNorm, outputNorm, attention, block } of layers) {
+    await add({ inputNorm, outputNorm });
+    await add(attention);
+    if (block.kind === "dense") {
+      await add({ gate: block.gate, up: block.up, down: block.down });
+      continue;
+    }
+    const { router, experts, constants, skip, shared } = block;
+    parts.push([skip, constants?.ids]);
+    await add({ router, constants: constants?.outputs, ...shared });
+    for (const expert of experts) {
+      const { id, gate, up, down, biases } = expert, owner = ownerOf(expert, experts);
+      parts.push([id, owner]);
+      if (experts[owner] === expert) await add({ gate, up, down }), await add(biases ?? {});
+    }
+  }
+  return await sha256(new TextEncoder().encode(JSON.stringify(parts)));
 }
 
 /** SHA-256 over the bytes of weights, one by one. */
@@ -44,12 +64,6 @@ export async function weightsFingerprint(sources: readonly TensorSource[]): Prom
     parts.push(source.dtype, await sha256(bytes));
   }
   return await sha256(new TextEncoder().encode(parts.join()));
-}
-
-function expertsOf({ block }: DecoderLayer): unknown {
-  if (block.kind === "dense") return null;
-  const rank = (matrix: MatrixSource) => "left" in matrix ? matrix.right.shape[0] : null;
-  return [block.experts.map((e) => [e.id, ownerOf(e, block.experts), ...[e.gate, e.up, e.down].map(rank)]), block.constants?.ids];
 }
 
 async function sha256(data: BufferSource): Promise<string> {

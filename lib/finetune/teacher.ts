@@ -12,7 +12,7 @@ import type { Model } from "../model/model.ts";
 import { pause } from "../model/stage_options.ts";
 import { expectModel } from "../model/expect_stage.ts";
 import { weightsFingerprint } from "./fingerprint.ts";
-import type { LayerStore } from "./layer_store.ts";
+import type { LayerStore } from "../model/layer_store.ts";
 
 /** Takes a batch through all layers of a model; gives the residual stream before the final norm. */
 export async function teacherStream(device: Device, model: Model, store: LayerStore, batch: Batch, signal?: AbortSignal): Promise<Tensor> {

@@ -4,8 +4,7 @@
  * @module
  */
 
-import type { BudgetScope } from "./plan_by_units.ts";
-import type { UnitPopulation } from "./units.ts";
+import type { BudgetScope, UnitPopulation } from "./units.ts";
 
 /** Units by their place in the order of all populations, and the sizes of parts that may not be emptied. */
 export interface Budget {

@@ -7,7 +7,8 @@
 import { random } from "../calibrate/random.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import { expectShare } from "./expect_share.ts";
-import { expectUnits, type UnitValues } from "./units.ts";
+import { expectUnits } from "./expect_units.ts";
+import type { UnitProbabilities, UnitValues } from "./units.ts";
 
 export interface InitialProbabilitiesOptions {
   /** Share of the units that is to stay: κ in the paper. @default 0.7 */
@@ -24,7 +25,7 @@ export interface InitialProbabilitiesOptions {
  * the sigmoids.
  *
  * @param scores Of units, the larger the more important.
- * @returns The same populations with probabilities.
+ * @returns The same populations with probabilities, and κ.
  * @throws {TypeError} If these are no units.
  * @throws {RangeError} If a score is not finite, or `keep` no share above 0.
  *
@@ -37,7 +38,7 @@ export interface InitialProbabilitiesOptions {
  * assertEquals(Array.from(s, (p) => Number(p.toFixed(3))), [0.269, 0.5, 0.731]);
  * ```
  */
-export function initialProbabilities(scores: UnitValues, options: InitialProbabilitiesOptions = {}): UnitValues {
+export function initialProbabilities(scores: UnitValues, options: InitialProbabilitiesOptions = {}): UnitProbabilities {
   const purpose = "begin with probabilities", populations = expectUnits(scores, purpose);
   expectOptions(options, purpose);
   const { keep = 0.7, from = "scores", seed = 0 } = options, draw = random(seed, purpose);
@@ -49,6 +50,7 @@ export function initialProbabilities(scores: UnitValues, options: InitialProbabi
       const raw = begin[from](population.values), shift = keep - raw.reduce((a, b) => a + b, 0) / raw.length;
       return { ...population, values: raw.map((p) => Math.min(1, Math.max(0, p + shift))) };
     }),
+    keep,
   };
 
   function uniform(values: Float64Array): Float64Array {

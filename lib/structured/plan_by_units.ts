@@ -9,15 +9,13 @@ import { budgetsOf } from "./budgets.ts";
 import { expectShare } from "./expect_share.ts";
 import { hardMask } from "./hard_mask.ts";
 import type { StructurePlan } from "./structure_plan.ts";
-import { expectUnits, planOfMask, type UnitValues } from "./units.ts";
-
-/** How units share a budget. Each kind has a budget of its own: over all layers, or one for each layer. */
-export type BudgetScope = "global" | "layer";
+import { expectUnits } from "./expect_units.ts";
+import { type BudgetScope, planOfMask, type UnitProbabilities, type UnitValues } from "./units.ts";
 
 export interface PlanByUnitsOptions {
-  /** Share of the units that stays. @default 0.7 */
+  /** Share of the units that stays. @default that which the probabilities are for; 0.7 of scores */
   keep?: number;
-  /** @default "global" */
+  /** @default that of the search; else "global" */
   scope?: BudgetScope;
   /** Fewest units that stay: experts of a layer, attention groups of a layer, channels of a network, layers of the model. @default 1 */
   least?: number;
@@ -26,6 +24,9 @@ export interface PlanByUnitsOptions {
 /**
  * Keeps the units with the highest values, keep probabilities or scores, and drops the others. Values of different populations are compared as they are.
  *
+ * Each kind keeps its share of all its units, also of those in layers or experts that go whole: several kinds together leave less than the share.
+ *
+ * @param values Of units, such as those of `unitScores` or `policyGradientSearch`, or these read from JSON.
  * @throws {TypeError} If these are no units.
  * @throws {RangeError} If a value is not finite, or an option out of range.
  *
@@ -40,10 +41,10 @@ export interface PlanByUnitsOptions {
  * assertEquals(planByUnits(units, { keep: 0.75 }).layers, [{ layer: 1, groups: [1] }]);
  * ```
  */
-export function planByUnits(values: UnitValues, options: PlanByUnitsOptions = {}): StructurePlan {
+export function planByUnits(values: UnitValues | UnitProbabilities, options: PlanByUnitsOptions = {}): StructurePlan {
   const purpose = "plan by units", populations = expectUnits(values, purpose);
   expectOptions(options, purpose);
-  const { keep = 0.7, scope = "global", least } = options;
+  const made: Partial<UnitProbabilities> = values, { keep = made.keep ?? 0.7, scope = made.scope ?? "global", least } = options;
   expectShare(keep, "keep", purpose);
   const mask = new Uint8Array(populations.reduce((sum, population) => sum + population.values.length, 0));
   const all = Float64Array.from(populations.flatMap((population) => [...population.values]));

@@ -5,6 +5,7 @@
  */
 
 import { expect } from "../model/expect.ts";
+import { expectEstimator } from "./step_options.ts";
 
 /**
  * - `unbiased`: 1/K Σ_k (L_k - δ) (m_k - s) / (s (1 - s)): its mean is ∇_s E[L] for any constant δ.
@@ -49,9 +50,7 @@ export function policyGradient(
   const fit = Array.isArray(masks) && masks.every((mask) => mask instanceof Uint8Array && mask.length === probabilities.length);
   expect(fit, purpose, `a list of masks, each a Uint8Array of ${probabilities.length} entries`, masks);
   expect(typeof baseline === "number", purpose, "a number as baseline", baseline);
-  if (estimator !== "unbiased" && estimator !== "released") {
-    throw new TypeError(`Cannot ${purpose} by "${estimator}": choose "unbiased" or "released"`);
-  }
+  expectEstimator(estimator, purpose);
   const released = estimator === "released", least = released ? 2 : 1;
   if (masks.length < least || losses?.length !== masks.length) {
     throw new RangeError(`Cannot ${purpose}: ${losses?.length} losses of ${masks.length} masks, expected one of each, at least ${least}`);

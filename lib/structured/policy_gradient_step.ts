@@ -6,8 +6,9 @@
 
 import { isObject } from "../checkpoint/parse_json_object.ts";
 import { expect } from "../model/expect.ts";
-import { type Estimator, policyGradient } from "./policy_gradient.ts";
+import { policyGradient } from "./policy_gradient.ts";
 import { projectBudget } from "./project_budget.ts";
+import { checkedStep, type PolicyStepOptions } from "./step_options.ts";
 
 /** Where a search is. */
 export interface PolicyState {
@@ -15,20 +16,6 @@ export interface PolicyState {
   probabilities: Float64Array;
   /** The moving baseline δ; none before the first step. */
   baseline?: number;
-}
-
-export interface PolicyStepOptions {
-  /** κ: the probabilities sum to κ n at most. Several budgets are taken for several runs of units: see `budgets`. */
-  keep: number;
-  learningRate: number;
-  /** T: the baseline forgets in so many steps. @default 5 (released code) */
-  period?: number;
-  /** @default "released" */
-  estimator?: Estimator;
-  /** `moving`: δ ← (1 - 1/T) δ + (1/T) · mean loss, before it is used. `mean`: the mean of the step's own losses. @default "moving" (released code) */
-  baseline?: "moving" | "mean";
-  /** Lists of units that have a budget of their own. @default one of all */
-  budgets?: readonly (readonly number[])[];
 }
 
 /**
@@ -58,14 +45,7 @@ export function policyGradientStep(
   const purpose = "take a step";
   expect(isObject(state), purpose, 'a state with "probabilities"', state);
   expect(isObject(options), purpose, 'options with "keep" and "learningRate"', options);
-  const { keep, learningRate, period = 5, estimator = "released", baseline: kind = "moving", budgets } = options;
-  if (!(typeof learningRate === "number" && learningRate > 0 && learningRate < Infinity)) {
-    throw new RangeError(`Cannot ${purpose}: "learningRate" must be above 0 and finite, received ${String(learningRate)}`);
-  }
-  if (!(typeof period === "number" && period >= 1)) {
-    throw new RangeError(`Cannot ${purpose}: "period" must be at least 1, received ${String(period)}`);
-  }
-  if (kind !== "moving" && kind !== "mean") throw new TypeError(`Cannot ${purpose} with the baseline "${kind}": choose "moving" or "mean"`);
+  const { keep, learningRate, period, estimator, baseline: kind } = checkedStep(options, purpose), { budgets } = options;
   expect(budgets === undefined || Array.isArray(budgets), purpose, 'lists of units as "budgets"', budgets);
   expect(Array.isArray(losses) || losses instanceof Float64Array, purpose, "a list of losses", losses);
   const mean = Array.from(losses).reduce((a, b) => a + b, 0) / losses.length, before = state.baseline;

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { isObject } from "../checkpoint/parse_json_object.ts";
 import { denseMatrices } from "../model/dense_matrices.ts";
 import { expect } from "../model/expect.ts";
 import { expectNoBiases, expectOwnExperts } from "../model/expect_stage.ts";
@@ -40,6 +39,17 @@ export interface UnitPopulation {
 /** Scores or keep probabilities of units. */
 export interface UnitValues {
   populations: UnitPopulation[];
+}
+
+/** How units share a budget. Each kind has a budget of its own: over all layers, or one for each layer. */
+export type BudgetScope = "global" | "layer";
+
+/** Keep probabilities of units, from 0 to 1, and the budget that they are for. */
+export interface UnitProbabilities extends UnitValues {
+  /** Share of the units that is to stay: κ. */
+  keep: number;
+  /** Where a search kept to one. */
+  scope?: BudgetScope;
 }
 
 export const UNIT_KINDS: readonly UnitKind[] = ["experts", "channels", "attention groups", "layers"];
@@ -114,18 +124,4 @@ export function planOfMask(populations: readonly UnitPopulation[], mask: ArrayLi
     }
   }
   return { layers: [...layers.values()].sort((a, b) => a.layer - b.layer) };
-}
-
-/** Populations that somebody hands in. @throws {TypeError} If they are none. @throws {RangeError} If a value is not finite. */
-export function expectUnits(values: UnitValues, purpose: string): readonly UnitPopulation[] {
-  const what = 'units with their "populations", such as unitScores() gives';
-  expect(isObject(values) && Array.isArray(values.populations) && values.populations.length > 0, purpose, what, values);
-  for (const population of values.populations) {
-    const { kind, parts, values: numbers } = population ?? {}, counts = Array.isArray(parts) ? parts.map((part) => part?.units) : [NaN];
-    const fits = UNIT_KINDS.includes(kind) && counts.every((n) => Number.isSafeInteger(n) && n >= 0) && numbers instanceof Float64Array;
-    expect(fits && numbers.length === counts.reduce((a, b) => a + b, 0), purpose, `${what}, a Float64Array for their parts`, population);
-    const bad = numbers.find((value) => !Number.isFinite(value));
-    if (bad !== undefined) throw new RangeError(`Cannot ${purpose}: a value of ${kind} is ${bad}, expected finite numbers`);
-  }
-  return values.populations;
 }

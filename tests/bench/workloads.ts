@@ -6,7 +6,7 @@ import type { Device, Tensor, TensorSource } from "../../lib/device/device.ts";
 import { perplexity } from "../../lib/evaluate/perplexity.ts";
 import { adamStep } from "../../lib/finetune/adam_step.ts";
 import { createAdapters } from "../../lib/finetune/adapters.ts";
-import { LayerStore } from "../../lib/finetune/layer_store.ts";
+import { LayerStore } from "../../lib/model/layer_store.ts";
 import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
 import { Parameters } from "../../lib/finetune/parameters.ts";
 import { layerFitness } from "../../lib/importance/layer_fitness.ts";

@@ -83,6 +83,17 @@ Deno.test("writeSafetensors() aligns the data to 8 bytes and every tensor to its
   }
 });
 
+Deno.test("a header that could not be read again is not written", async () => {
+  await using folder = await temporaryFolder();
+  const path = join(folder.path, "file");
+  await assertRejects(
+    () => writeSafetensors(path, [tensor("a".repeat(1e8), "F32", [1])]),
+    Error,
+    "the header of its 1 tensors has 1000000",
+  );
+  await assertRejects(() => Deno.stat(path), Deno.errors.NotFound);
+});
+
 Deno.test("writeCheckpoint() splits into shards by name, with an index that transformers reads", async () => {
   await using folder = await temporaryFolder();
   const target = join(folder.path, "model");

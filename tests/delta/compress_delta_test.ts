@@ -1,18 +1,22 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { heldSource } from "../../lib/checkpoint/held_source.ts";
 import { readWide } from "../../lib/checkpoint/read_wide.ts";
 import type { Device, Tensor } from "../../lib/device/device.ts";
 import { applyDelta } from "../../lib/delta/apply_delta.ts";
 import { bitDelta } from "../../lib/delta/bit_delta.ts";
 import type { CompressDeltaOptions } from "../../lib/delta/compress_options.ts";
 import { compressDelta } from "../../lib/delta/compress_delta.ts";
+import { deltaSize } from "../../lib/delta/delta_size.ts";
+import { deltaSpectra } from "../../lib/delta/delta_spectra.ts";
 import { restOf } from "../../lib/delta/map_rest.ts";
+import { serveDeltas } from "../../lib/delta/serve_deltas.ts";
 import { batchSequences } from "../../lib/model/batch.ts";
 import { attend, blockInput, blockOutput } from "../../lib/model/decoder_layer.ts";
 import { embed } from "../../lib/model/embed.ts";
 import { loadLayer } from "../../lib/model/load_layer.ts";
 import { logits } from "../../lib/model/logits.ts";
 import type { Model } from "../../lib/model/model.ts";
-import { linearsOf } from "../../lib/sparsify/linears.ts";
+import { linearsOf, mapLinears } from "../../lib/sparsify/linears.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { assertClose, testOnDevices } from "../devices.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
@@ -130,5 +134,70 @@ Deno.test("compressDelta() says what it cannot use", async () => {
     const [one, two] = [base, tuned].map((model) => ({ ...model, layers: model.layers.slice(1) })), less = await bitDelta(one, two);
     await assertRejects(async () => await Promise.resolve(applyDelta(base, less)), RangeError, "it is from a model of another structure");
     assertEquals(device.live.tensors, 0);
+  });
+});
+
+Deno.test("a difference is put on no other base, in memory and served", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole, [sequence]) => {
+    const base = { ...whole, layers: whole.layers.slice(0, 2) }, tuned = await tunedBy(base, 0.01);
+    const deltas = [await bitDelta(base, tuned), await compressDelta(device, base, tuned, [], { split: [[16, 1]] })];
+    for (const delta of deltas) {
+      await logits(device, applyDelta(base, delta), sequence);
+      await assertRejects(() => logits(device, applyDelta(tuned, delta), sequence), RangeError, "it was taken from another base");
+    }
+    await assertRejects(() => serveDeltas(device, tuned, { one: deltas[1] }), RangeError, "it was taken from another base");
+    assertEquals(device.live.tensors, 0);
+  });
+});
+
+Deno.test("a linear that is not finite is named, in the base as in the tuned model", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole) => {
+    const base = { ...whole, layers: whole.layers.slice(1, 2) }, tuned = await tunedBy(base, 0.01);
+    const broken = (model: Model): Model => ({
+      ...model,
+      layers: model.layers.map((layer) =>
+        mapLinears(layer, ({ name, weight }) => {
+          if (name !== "experts/2/up") return weight;
+          return heldSource(new Float32Array(weight.shape[0] * weight.shape[1]).fill(NaN), weight.shape);
+        })
+      ),
+    });
+    const message = "of layer 1, experts/2/up";
+    for (const run of [bitDelta, (b: Model, t: Model) => deltaSpectra(device, b, t)]) {
+      await assertRejects(() => run(base, broken(tuned)), RangeError, `${message}: a weight is not finite`);
+      await assertRejects(() => run(broken(base), tuned), RangeError, `${message} of the base: a weight is not finite`);
+    }
+  });
+});
+
+Deno.test("what is no difference is refused, whatever is wrong within it", async () => {
+  await withModel(ROUTERS.renormalising, async (base) => {
+    const delta = await bitDelta(base, base), [first, ...others] = delta.linears;
+    for (
+      const form of [{}, { negative: [0], scale: 1 }, [null], [{}], [{ left: null, right: null, singularValues: new Float32Array(1) }]]
+    ) {
+      const changed = { ...delta, linears: [{ ...first, form: form as never }, ...others] };
+      for (const use of [() => deltaSize(changed), () => applyDelta(base, changed)]) {
+        assertThrows(use, TypeError, "expected a difference from compressDelta()");
+      }
+    }
+  });
+});
+
+Deno.test("a difference that is too large for float16 is named, and kept in float32", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  await withModel(ROUTERS.renormalising, async (whole) => {
+    const base = { ...whole, layers: whole.layers.slice(0, 1) }, tuned = await tunedBy(base, 0.01), [layer] = tuned.layers;
+    const large = mapLinears(layer, ({ name, weight }) => {
+      if (name !== "attention/k_proj") return weight;
+      return heldSource(new Float32Array(weight.shape[0] * weight.shape[1]).fill(1e4), weight.shape);
+    });
+    const other = { ...tuned, layers: [large] }, message = "of layer 0, attention/k_proj: its singular value ";
+    await assertRejects(() => compressDelta(device, base, other, [], { split: [[16, 1]] }), RangeError, message);
+    const { linears } = await compressDelta(device, base, other, [], { alpha: 1, split: [[32, 1]] });
+    const { norm, error } = linears.find(({ linear }) => linear === "attention/k_proj")!;
+    assert(error < 1e-3 * norm, `${error} of ${norm}`);
   });
 });

@@ -104,3 +104,29 @@ testOnDevices("without inputs gptq() rounds to the nearest, ties to even; where 
   assertEquals([...dequantised(matrix)], [-1, 0, 2, 2, 0, 0, 0, 0, -2, -0, -2, 0].map((value) => value + 0));
   assertEquals([...unpackBits(matrix.zeros, 2, 3)], [1, 0, 2]);
 });
+
+testOnDevices("inputs that are always 0 change nothing of how the others are rounded, however small these are", async (device) => {
+  const live = 8, columns = 14, weights = noise(ROWS * live, 5), products = productsOf(live, 50, 30).map((value) => value * 1e-6);
+  const wide = new Float32Array(ROWS * columns), more = new Float32Array(columns ** 2);
+  weights.forEach((value, i) => wide[Math.floor(i / live) * columns + i % live] = value);
+  products.forEach((value, i) => more[Math.floor(i / live) * columns + i % live] = value);
+  const [want, got] = [await rounded(device, weights, live, products, 3), await rounded(device, wide, columns, more, 3)].map(dequantised);
+  const found = got.filter((_, i) => i % columns < live);
+  assertEquals(found, want);
+});
+
+testOnDevices("groups of few columns are those of one block", async (device) => {
+  const columns = 140, weights = noise(2 * columns, 8), products = productsOf(columns, 400, 9), begun: number[] = [];
+  const watched = {
+    ...device,
+    tensor: (...args: Parameters<Device["tensor"]>) => {
+      begun.push(args[1][1]);
+      return device.tensor(...args);
+    },
+  };
+  const matrix = await rounded(watched, weights, columns, products, 4, 5);
+  assertEquals([matrix.scales.length, begun.filter((width) => width <= 5).length], [2 * 28, 0]);
+  // What blocks change of later ones is summed in float32 on the device: nearly all numbers are those of blocks of one group.
+  const want = byLeastSquares(weights, products, columns, 4, 5), found = dequantised(matrix);
+  assert(found.filter((value, i) => Math.abs(value - want[i]) > 1e-4).length < 0.02 * want.length);
+});

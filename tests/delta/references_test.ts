@@ -25,6 +25,7 @@ testOnDevices("spectra of the tuned checkpoint's difference are those of PyTorch
   assertEquals(found.length, Object.keys(DELTA_SPECTRA).length);
   for (const { layer, linear, shape, values } of found) {
     assertEquals(values.length, Math.min(...shape));
+    assert(values.every((value, i) => i === 0 || value <= values[i - 1]), `${layer}/${linear} falls`);
     assertClose(values.slice(0, 8), DELTA_SPECTRA[`${layer}/${linear}`], 1e-4, `${layer}/${linear}`);
   }
 }, fastDevices);

@@ -20,7 +20,7 @@ for (const variant of [...Object.values(ROUTERS), "qwen2_moe, old spellings", "o
         const [one, two] = [await tunedBy(base, 0.05, 1), await tunedBy(base, 0.05, 1000)];
         const deltas = {
           one: await compressDelta(device, base, one, sequences, { alpha: 100, split: SPLIT }),
-          two: await compressDelta(device, base, two, sequences, { alpha: 100, split: SPLIT }),
+          two: await compressDelta(device, base, two, [], { alpha: 100, split: [[16, 9]] }),
           none: await compressDelta(device, base, one, [], { split: [[16, 0]] }),
         };
         const wanted = [["one", 0], ["two", 0], ["one", 2], ["none", 3]] as const, want: Float32Array[] = [];
@@ -31,7 +31,8 @@ for (const variant of [...Object.values(ROUTERS), "qwen2_moe, old spellings", "o
           linearsOf(layer).map(({ weight: { shape, dtype } }) => shape[0] * shape[1] * BYTES[dtype])
         );
         const least = matrices.reduce((a, b) => a + b, 0), { head: { shape, dtype }, config: { hidden } } = base;
-        const ends = shape[0] * shape[1] * BYTES[dtype] + 4 * hidden;
+        const held = (bytes: number) => device.kind === "webgpu" ? 256 * Math.ceil(bytes / 256) : bytes; // sizes of buffers
+        const ends = held(shape[0] * shape[1] * BYTES[dtype]) + held(4 * hidden);
         const factors = deltas.one.linears.reduce((n, { shape: [rows, columns] }) => n + 4 * 9 * (rows + columns), 0);
         for (const resident of [true, false]) {
           using server = await serveDeltas(device, base, deltas, { resident });
@@ -43,7 +44,10 @@ for (const variant of [...Object.values(ROUTERS), "qwen2_moe, old spellings", "o
           assert(shared >= least && shared < 1.2 * least + 4096, `${shared} bytes of the base, its matrices are ${least}`);
           if (resident) assert(layer === 0 && models.one <= factors + ends + shared / 4, `${models.one} bytes of a model`);
           else {
-            assertEquals(Object.values(models), [ends, ends, ends]);
+            // A device may round sizes up to a page of its own.
+            for (const bytes of Object.values(models)) {
+              assert(bytes >= ends && bytes <= ends + 1024, `${bytes} bytes of a model, its ends are ${ends}`);
+            }
             assert(layer > factors / 4 && layer < factors, `${layer} bytes of a layer, ${factors} are those of all factors`);
           }
         }

@@ -185,6 +185,7 @@ const deltaSpectra: winnow.DeltaSpectra = {
 const factor = { bits: 32 as const, rows: 4, columns: 1, values: Float32Array.of(0.5, 0.5, 0.5, 0.5) };
 const group = { left: factor, singularValues: Float32Array.of(2), right: { ...factor, rows: 1, columns: 4 } };
 export const delta: winnow.CompressedDelta = {
+  base: "",
   linears: [
     { layer: 1, linear: "attention/q_proj", shape: [4, 4], form: [group], tokens: 0, norm: 3, error: 2 },
     {

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
 import { createAdapters } from "../../lib/finetune/adapters.ts";
 import { TARGETS } from "../../lib/finetune/adapter_sites.ts";
-import { LayerStore } from "../../lib/finetune/layer_store.ts";
+import { LayerStore } from "../../lib/model/layer_store.ts";
 import { lossGradients, type LossGradientsOptions } from "../../lib/finetune/loss_gradients.ts";
 import { mergeAdapters } from "../../lib/finetune/merge_adapters.ts";
 import { Parameters } from "../../lib/finetune/parameters.ts";

@@ -6,7 +6,7 @@ import { openDevice } from "../../lib/device/open_device.ts";
 import { perplexity } from "../../lib/evaluate/perplexity.ts";
 import { adamStep } from "../../lib/finetune/adam_step.ts";
 import { type Adapters, createAdapters } from "../../lib/finetune/adapters.ts";
-import { LayerStore } from "../../lib/finetune/layer_store.ts";
+import { LayerStore } from "../../lib/model/layer_store.ts";
 import { lossGradients } from "../../lib/finetune/loss_gradients.ts";
 import { mergeAdapters } from "../../lib/finetune/merge_adapters.ts";
 import { Parameters } from "../../lib/finetune/parameters.ts";

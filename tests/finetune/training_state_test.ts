@@ -3,9 +3,12 @@ import { writeSafetensors } from "../../lib/checkpoint/write_safetensors.ts";
 import { cpuDevice } from "../../lib/device/cpu/cpu_device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { finetune, type FinetuneOptions } from "../../lib/finetune/finetune.ts";
+import { saveModel } from "../../lib/export/save_model.ts";
 import type { Model } from "../../lib/model/model.ts";
 import { openModel } from "../../lib/model/open_model.ts";
 import { pruneExperts } from "../../lib/model/prune_experts.ts";
+import { sliceModel } from "../../lib/structured/slice_model.ts";
+import type { LayerStructures } from "../../lib/structured/structure_plan.ts";
 import { temporaryFolder } from "../checkpoint/fixtures.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 
@@ -59,6 +62,36 @@ Deno.test("finetune() does not continue the training of another model with the s
   const elsewhere = drop(await openModel(`${folder.path}/copy`), 2), onStep = () => Promise.reject(new Error("nothing is left to do"));
   const again = await finetune(device, elsewhere, EXAMPLES, { ...options, targets: ["attention", "attention"], onStep });
   assertEquals(again.history, tuned.history);
+});
+
+Deno.test("finetune() does not continue the training of another slice with the same shapes, whichever layer it differs in", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), slice = (layer: LayerStructures) => sliceModel(model, { layers: [layer] });
+  const channel = (id: number, ...drop: number[]) => slice({ layer: 0, channels: [{ of: "expert", id, drop }] });
+  const cases = {
+    group: [slice({ layer: 0, groups: [0] }), slice({ layer: 0, groups: [1] })],
+    channel: [channel(5, 7, 8), channel(5, 7, 9)],
+    expert: [channel(4, 7), channel(5, 7)],
+  };
+  for (const [what, [one, other]] of Object.entries(cases)) {
+    const options = { ...OPTIONS, checkpoint: `${folder.path}/${what}` }, copy = `${folder.path}/${what} saved`;
+    const { history } = await finetune(device, one, EXAMPLES, options);
+    for (const wrong of [other, model]) {
+      await assertRejects(() => finetune(device, wrong, EXAMPLES, options), Error, 'its "model" is', what);
+    }
+    await saveModel(one, copy);
+    assertEquals((await finetune(device, await openModel(copy), EXAMPLES, options)).history, history, what);
+  }
+});
+
+Deno.test("finetune() does not continue a training with another teacher", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), options = { ...OPTIONS, checkpoint: `${folder.path}/state` };
+  const teacher = (...drop: number[]) => sliceModel(model, { layers: [{ layer: 0, channels: [{ of: "expert", id: 1, drop }] }] });
+  await finetune(device, drop(model, 2), EXAMPLES, { ...options, teacher: teacher(0) });
+  await assertRejects(() => finetune(device, drop(model, 2), EXAMPLES, { ...options, teacher: teacher(1) }), Error, 'its "teacher" is');
 });
 
 Deno.test("finetune() takes no step where its state cannot be written, and replaces nobody's files", async () => {

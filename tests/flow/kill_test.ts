@@ -19,12 +19,19 @@ async function runProcess(store: string, killAfter?: number): Promise<{ finished
     env: { NO_COLOR: "1", OPENBLAS_NUM_THREADS: "1" },
   }).spawn();
   const errors = new Response(child.stderr).text();
+  const killed = () => {
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It came to its end just before.
+    }
+  };
   let said = "", began = 0, kill: ReturnType<typeof setTimeout> | undefined;
   for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
     said += text;
     if (began > 0 || !said.includes("ready")) continue;
     began = performance.now();
-    if (killAfter !== undefined) kill = setTimeout(() => child.kill("SIGKILL"), killAfter);
+    if (killAfter !== undefined) kill = setTimeout(killed, killAfter);
   }
   const { code, signal } = await child.status, milliseconds = performance.now() - began;
   clearTimeout(kill);

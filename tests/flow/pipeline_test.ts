@@ -37,7 +37,7 @@ import type { OutlierDistribution } from "../../lib/sparsify/outlier_distributio
 import type { SparseModel } from "../../lib/sparsify/sparsify.ts";
 import type { PolicyGradientResult } from "../../lib/structured/policy_gradient_search.ts";
 import type { StructurePlan } from "../../lib/structured/structure_plan.ts";
-import type { UnitValues } from "../../lib/structured/units.ts";
+import type { UnitProbabilities, UnitValues } from "../../lib/structured/units.ts";
 import type { TaskResult } from "../../lib/evaluate/multiple_choice.ts";
 import { folderOf, openFixture } from "../fixtures.ts";
 import { artifactOf, run, stateOf, states, withStore } from "./flows.ts";
@@ -215,7 +215,7 @@ async function everything(flow: Flow) {
   const size: Stage<DeltaSize> = flow.stage("size", stages.deltaSize({ delta: integers }));
   const tuned: Stage<TunedModel> = flow.stage("tuned", stages.finetune({ model: small, examples }, { rank: 1, epochs: 1 }));
   const worth: Stage<UnitValues> = flow.stage("worth", stages.unitScores({ model, tokens }, { kinds: ["experts", "attention groups"] }));
-  const likely: Stage<UnitValues> = flow.stage("likely", stages.initialProbabilities({ scores: worth }, { keep: 0.7 }));
+  const likely: Stage<UnitProbabilities> = flow.stage("likely", stages.initialProbabilities({ scores: worth }, { keep: 0.7 }));
   const learned: Stage<PolicyGradientResult> = flow.stage(
     "learned",
     stages.policyGradientSearch({ model, tokens, initial: likely }, { keep: 0.7, steps: 2 }),

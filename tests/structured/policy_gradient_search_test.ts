@@ -2,58 +2,113 @@
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { random } from "../../lib/calibrate/random.ts";
+import { heldSource } from "../../lib/checkpoint/held_source.ts";
+import type { Device, TensorSource } from "../../lib/device/device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
-import { type Model, moeLayers } from "../../lib/model/model.ts";
+import { type DecoderLayer, type Model, moeLayers } from "../../lib/model/model.ts";
 import { initialProbabilities } from "../../lib/structured/initial_probabilities.ts";
 import { maskedLosses } from "../../lib/structured/masked_losses.ts";
 import { planByUnits } from "../../lib/structured/plan_by_units.ts";
-import { policyGradientSearch } from "../../lib/structured/policy_gradient_search.ts";
+import { type PolicyGradientOptions, policyGradientSearch } from "../../lib/structured/policy_gradient_search.ts";
 import { policyGradientStep, type PolicyState } from "../../lib/structured/policy_gradient_step.ts";
 import { projectBudget } from "../../lib/structured/project_budget.ts";
 import { sampleMasks } from "../../lib/structured/sample_masks.ts";
 import { sliceModel } from "../../lib/structured/slice_model.ts";
 import type { StructurePlan } from "../../lib/structured/structure_plan.ts";
 import { unitScores } from "../../lib/structured/unit_scores.ts";
-import { planOfMask } from "../../lib/structured/units.ts";
+import { planOfMask, populationsOf, type UnitPopulation } from "../../lib/structured/units.ts";
 import { assertClose, fastDevices, testOnDevices } from "../devices.ts";
 import { openFixture } from "../fixtures.ts";
 import { factored, silenced, sliced } from "../model/model_forms.ts";
 import { ROUTERS, withModel } from "../small_models.ts";
 
-testOnDevices(
-  "each step draws, runs, and moves as policyGradientStep() does",
-  (device) =>
-    withModel(ROUTERS["group-limited, scaled"], async (model, sequences) => {
-      const scores = await unitScores(device, model, sequences, { kinds: ["experts", "attention groups"] });
-      const initial = initialProbabilities(scores, { keep: 0.6 }), { populations } = initial;
-      const options = { keep: 0.6, learningRate: 0.5, samples: 3, batch: 2, seed: 7 }, steps = 4;
-      const got = await policyGradientSearch(device, model, sequences, initial, { ...options, steps });
-      const again = await policyGradientSearch(device, model, sequences, initial, { ...options, steps });
-      assertEquals(again, got);
-      const flat = populations.flatMap(({ kind, values }) => [...values].map((value) => ({ kind, value })));
-      const budgets = (["experts", "attention groups"] as const).map((kind) => [...flat.keys()].filter((i) => flat[i].kind === kind));
-      const begin = Float64Array.from(flat, ({ value }) => value);
-      for (const units of budgets) projectBudget(Float64Array.from(units, (i) => begin[i]), 0.6).forEach((p, k) => begin[units[k]] = p);
-      let state: PolicyState = { probabilities: begin };
-      for (const { step, losses, baseline } of got.history) {
-        const draw = random(7, `policy gradient, step ${step}`),
-          some = draw.sample(sequences, 2),
-          masks = sampleMasks(state.probabilities, 3, draw);
-        assertEquals(losses, [
-          ...await maskedLosses(
-            device,
-            model,
-            some,
-            masks.map((mask) => planOfMask(populations, mask)),
-          ),
-        ], `step ${step}`);
-        const learningRate = 0.5 * (1 + Math.cos(Math.PI * (step - 1) / steps)) / 2;
-        state = policyGradientStep(state, masks, losses, { keep: 0.6, learningRate, budgets });
-        assertEquals(baseline, state.baseline);
-      }
-      assertEquals(got.populations.flatMap(({ values }) => [...values]), [...state.probabilities]);
-    }),
-);
+/** Ways to search, and by what their budgets are told apart. */
+const WAYS: [what: string, options: PolicyGradientOptions, budget: (of: UnitPopulation) => string][] = [
+  ["as released", {}, ({ kind }) => kind],
+  ["otherwise", { scope: "layer", estimator: "unbiased", baseline: "mean", period: 2 }, ({ kind, layer }) => `${kind} ${layer}`],
+  ["a quick baseline", { period: 2, residentBytes: 0 }, ({ kind }) => kind],
+];
+
+for (const [what, how, budget] of WAYS) {
+  testOnDevices(
+    `each step draws, runs, and moves as policyGradientStep() does, ${what}`,
+    (device) =>
+      withModel(ROUTERS["group-limited, scaled"], async (model, sequences) => {
+        const scores = await unitScores(device, model, sequences, { kinds: ["experts", "attention groups"] });
+        const initial = initialProbabilities(scores, { keep: 0.6 }), { populations } = initial;
+        // Sequences of one token have nothing to predict: they are not drawn.
+        const texts = [sequences[0].slice(0, 1), ...sequences], usable = sequences.filter(({ length }) => length > 1);
+        const options = { ...how, learningRate: 0.5, samples: 3, batch: 2, seed: 7 }, steps = 4;
+        const got = await policyGradientSearch(device, model, texts, initial, { ...options, steps });
+        const again = await policyGradientSearch(device, model, texts, initial, { ...options, steps });
+        assertEquals(again, got);
+        const flat = populations.flatMap((population) => [...population.values].map((value) => ({ budget: budget(population), value })));
+        const budgets = [...Map.groupBy(flat.keys(), (i) => flat[i].budget).values()];
+        const begin = Float64Array.from(flat, ({ value }) => value);
+        for (const units of budgets) {
+          projectBudget(Float64Array.from(units, (i) => begin[i]), 0.6).forEach((p, k) => begin[units[k]] = p);
+        }
+        let state: PolicyState = { probabilities: begin };
+        for (const { step, losses, baseline } of got.history) {
+          const draw = random(7, `policy gradient, step ${step}`), some = draw.sample(usable, 2);
+          const masks = sampleMasks(state.probabilities, 3, draw), plans = masks.map((mask) => planOfMask(populations, mask));
+          const want = await maskedLosses(device, model, some, plans);
+          assertEquals(losses, [...want], `step ${step}`);
+          const learningRate = 0.5 * (1 + Math.cos(Math.PI * (step - 1) / steps)) / 2, { estimator, baseline: kind, period } = how;
+          state = policyGradientStep(state, masks, want, { keep: 0.6, learningRate, budgets, estimator, baseline: kind, period });
+          assertEquals(baseline, state.baseline);
+        }
+        assertEquals(got.populations.flatMap(({ values }) => [...values]), [...state.probabilities]);
+        for (const units of budgets) {
+          const sum = units.reduce((sum, i) => sum + state.probabilities[i], 0);
+          assert(sum <= 0.6 * units.length + 1e-9, `${sum} of ${units.length}`);
+        }
+        assert(!got.populations.every(({ values }, i) => values.every((value, j) => value === populations[i].values[j])));
+      }),
+  );
+}
+
+Deno.test("losses that are not finite are passed over; where all are, the search fails", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), tokens = [calibration[0].slice(0, 16)];
+  const experts = initialProbabilities({ populations: populationsOf(model, ["experts"], "test") }, { from: "constant", keep: 0.5 });
+  const poisoned = (source: TensorSource) => heldSource(new Float32Array(source.shape.reduce((a, b) => a * b)).fill(NaN), source.shape);
+  const none = { ...model, norm: poisoned(model.norm) };
+  await assertRejects(
+    () => policyGradientSearch(device, none, tokens, experts, { steps: 2 }),
+    RangeError,
+    "Cannot search by policy gradient: none of 2 steps has two finite losses",
+  );
+  const layers = model.layers.map((layer): DecoderLayer => {
+    const { block } = layer;
+    return layer.index > 0 || block.kind === "dense" ? layer : {
+      ...layer,
+      block: { ...block, experts: block.experts.map((e) => e.id === 3 ? { ...e, down: poisoned(e.down as TensorSource) } : e) },
+    };
+  });
+  const some = await policyGradientSearch(device, { ...model, layers }, tokens, experts, { steps: 6, samples: 4, learningRate: 0.1 });
+  const losses = some.history.flatMap(({ losses }) => losses);
+  assert(losses.includes(null) && losses.every((loss) => loss === null || Number.isFinite(loss)), `${losses}`);
+  assertEquals(JSON.parse(JSON.stringify(some.history)), some.history);
+  assert(some.populations.every(({ values }) => values.every(Number.isFinite)));
+});
+
+Deno.test("weights that may stay on the device are read once, and layers that all masks drop never", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-mixtral"), tokens = [calibration[0].slice(0, 16)];
+  let loads = 0;
+  const counted = { ...device, loadExperts: (experts: Parameters<Device["loadExperts"]>[0]) => (loads++, device.loadExperts(experts)) };
+  const initial = initialProbabilities({ populations: populationsOf(model, ["experts"], "test") }, { from: "constant" });
+  const found = await Promise.all([undefined, 0].map((residentBytes) => {
+    return policyGradientSearch(counted, model, tokens, initial, { steps: 3, residentBytes });
+  }));
+  assertEquals([loads, found[0]], [4 + 3 * 4, found[1]]);
+  const without = { layers: [{ layer: 2, whole: true }] };
+  await maskedLosses(counted, model, tokens, [without, without]);
+  assertEquals(loads, 4 + 3 * 4 + 3);
+  await maskedLosses(counted, model, tokens, [without, { layers: [] }]);
+  assertEquals(loads, 4 + 3 * 4 + 3 + 4);
+});
 
 testOnDevices("policy gradient finds better experts than it begins with", async (device) => {
   const { model, calibration, heldOut } = await openFixture("tiny-mixtral"), pieces = calibration.map((ids) => ids.slice(0, 32));
@@ -92,15 +147,29 @@ Deno.test("factors and biases are refused, and options that make no sense", asyn
   const { model, calibration } = await openFixture("tiny-mixtral"), tokens = [calibration[0].slice(0, 8)], low = await factored(model);
   await assertRejects(() => maskedLosses(device, low, tokens, [{ layers: [] }]), Error, "do this before it is");
   await assertRejects(() => unitScores(device, low, tokens), Error, "do this before it is");
-  const units = await unitScores(device, model, tokens, { kinds: ["attention groups"] });
+  const units = await unitScores(device, model, tokens, { kinds: ["attention groups"] }), initial = initialProbabilities(units);
+  const idle = { ...device, rmsNorm: () => Promise.reject(new Error("the model ran")) as never };
   for (
     const [options, message] of [
       [{ samples: 1 }, '"samples" must be a whole number of at least 2'],
-      [{ keep: 0 }, '"keep" must be above 0'],
+      [{ keep: 0 }, 'Cannot search by policy gradient: "keep" must be above 0'],
       [{ steps: 0.5 }, '"steps"'],
       [{ learningRate: 0 }, '"learningRate"'],
+      [{ period: 0 }, '"period"'],
+      [{ estimator: "biased" as "released" }, 'by "biased"'],
+      [{ baseline: "none" as "mean" }, 'with the baseline "none"'],
+      [{ scope: "all" as "global" }, 'with the scope "all"'],
+      [{ residentBytes: -1 }, '"residentBytes"'],
     ] as const
   ) {
-    await assertRejects(() => policyGradientSearch(device, model, tokens, initialProbabilities(units), options), RangeError, message);
+    await assertRejects(() => policyGradientSearch(idle, model, tokens, initial, options), Error, message);
+  }
+  const short = [tokens[0].slice(0, 1)];
+  for (const some of [[], short]) {
+    await assertRejects(
+      () => policyGradientSearch(idle, model, some, initial),
+      RangeError,
+      `${some.length} sequences have no token to predict`,
+    );
   }
 });

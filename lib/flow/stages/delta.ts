@@ -18,18 +18,18 @@ import { around, control, type Plain } from "./around.ts";
 
 export const deltaStages = {
   deltaSpectra: around(
-    { version: 1, kernels: DELTAS },
+    { version: 2, kernels: DELTAS },
     ({ base, tuned }: { base: Model; tuned: Model }, _: Record<never, never>, context) =>
       deltaSpectra(context.device, base, tuned, control(context)),
   ),
   /** Without tokens, for a split without integers. */
   compressDelta: around(
-    { version: 1, kernels: DELTAS, codec: deltaCodec },
+    { version: 2, kernels: DELTAS, codec: deltaCodec },
     ({ base, tuned, tokens = [] }: { base: Model; tuned: Model; tokens?: Sequences }, options: Plain<typeof compressDelta>, context) =>
       compressDelta(context.device, base, tuned, tokens, { ...options, ...control(context) }),
   ),
   bitDelta: around(
-    { version: 1, codec: deltaCodec },
+    { version: 2, codec: deltaCodec },
     ({ base, tuned }: { base: Model; tuned: Model }, _: Record<never, never>, context) => bitDelta(base, tuned, control(context)),
   ),
   applyDelta: around(

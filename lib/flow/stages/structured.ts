@@ -14,7 +14,7 @@ import { policyGradientSearch } from "../../structured/policy_gradient_search.ts
 import { sliceModel } from "../../structured/slice_model.ts";
 import type { StructurePlan } from "../../structured/structure_plan.ts";
 import { unitScores } from "../../structured/unit_scores.ts";
-import type { UnitValues } from "../../structured/units.ts";
+import type { UnitProbabilities, UnitValues } from "../../structured/units.ts";
 import { around, control, type Plain } from "./around.ts";
 
 export const structuredStages = {
@@ -24,20 +24,20 @@ export const structuredStages = {
       unitScores(context.device, model, tokens, { ...options, ...control(context) }),
   ),
   initialProbabilities: around(
-    { version: 1 },
+    { version: 2 },
     ({ scores }: { scores: UnitValues }, options: Parameters<typeof initialProbabilities>[1]) => initialProbabilities(scores, options),
   ),
   policyGradientSearch: around(
-    { version: 1, kernels: MASKED },
+    { version: 2, kernels: MASKED },
     (
-      { model, tokens, initial }: { model: Model; tokens: Sequences; initial: UnitValues },
+      { model, tokens, initial }: { model: Model; tokens: Sequences; initial: UnitProbabilities },
       options: Plain<typeof policyGradientSearch>,
       context,
     ) => policyGradientSearch(context.device, model, tokens, initial, { ...options, ...control(context) }),
   ),
   planByUnits: around(
-    { version: 1 },
-    ({ units }: { units: UnitValues }, options: Parameters<typeof planByUnits>[1]) => planByUnits(units, options),
+    { version: 2 },
+    ({ units }: { units: UnitValues | UnitProbabilities }, options: Parameters<typeof planByUnits>[1]) => planByUnits(units, options),
   ),
   maskedLosses: around(
     { version: 1, kernels: MASKED },

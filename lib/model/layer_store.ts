@@ -7,8 +7,17 @@
 import { tensorBytes } from "../checkpoint/write_safetensors.ts";
 import type { Device, MatrixSource } from "../device/device.ts";
 import { matrixParts } from "../device/matrix_parts.ts";
-import { type LoadedLayer, loadLayer } from "../model/load_layer.ts";
-import type { DecoderLayer, Model } from "../model/model.ts";
+import { type LoadedLayer, loadLayer } from "./load_layer.ts";
+import type { DecoderLayer, Model } from "./model.ts";
+
+/** Bytes of weights that may stay on the device unless somebody says otherwise. */
+export const RESIDENT: number = 2 ** 30;
+
+/** @throws {RangeError} If it is no number of bytes. */
+export function expectResidentBytes(bytes: number | undefined, purpose: string): void {
+  if (typeof bytes === "number" && bytes >= 0) return;
+  throw new RangeError(`Cannot ${purpose}: "residentBytes" must be at least 0, received ${String(bytes)}`);
+}
 
 /** Brings layers to the device; a model that is small enough stays there. */
 export class LayerStore implements Disposable {
