@@ -14,14 +14,14 @@ import {
 } from "../mod.ts";
 import { amountText, type SparseRow } from "./sparse_rows.ts";
 import { type Definitions, measure, type Measured, type Subject } from "./subject.ts";
-import { zeroChanges } from "./zero_changes.ts";
+import { untouchedZeros, zeroChanges } from "./zero_changes.ts";
 
 /** What became of a sparse model: nothing, SPP, or LoRA with and without the mask after it. */
 export const WAYS = ["sparse", "SPP", "masked LoRA", "LoRA"] as const;
 
 export type Way = typeof WAYS[number];
 
-/** How a model is trained: the same but for what each kind of adapter needs. */
+/** How a model is trained: the same but for the learning rate that each kind of adapter needs. */
 export type Training = Pick<Recipe, "epochs"> & { rates: Readonly<Record<"SPP" | "masked LoRA", number>> };
 
 export interface RecoveryRow extends Measured {
@@ -29,8 +29,10 @@ export interface RecoveryRow extends Measured {
   amount: SparseRow["amount"];
   way: Way;
   zeros: ZeroCount;
-  /** Weights that are 0 in one of the two only, this model and the sparse one. */
+  /** Weights that are 0, with the same sign, in one of the two only, this model and the sparse one. */
   changed: number;
+  /** Zeros in matrices that are those of the sparse model. */
+  untouched: number;
   /** Numbers that were trained. */
   trained: number;
   /** Held-out loss of the dense model, nats. */
@@ -101,16 +103,16 @@ function rowOf(
   way: Way,
 ): Stage<RecoveryRow> {
   const zeros = nb.stage(`${model.name}, zeros`, stages.countZeros({ model }));
-  const changed = nb.stage(`${model.name}, changed zeros`, {
-    ...{ version: 1, inputs: { sparse, model } },
-    run: ({ sparse, model }) => zeroChanges(sparse, model),
+  const changes = nb.stage(`${model.name}, changed zeros`, {
+    ...{ version: 2, inputs: { sparse, model } },
+    run: async ({ sparse, model }) => ({ changed: await zeroChanges(sparse, model), untouched: await untouchedZeros(sparse, model) }),
   });
   const measured = measure(nb, subject, model), dense = measure(nb, subject, subject.model);
   return nb.stage(`${model.name}, row`, {
-    ...{ version: 1, stored: false, inputs: { zeros, changed, measured, dense, trained } },
+    ...{ version: 1, stored: false, inputs: { zeros, changes, measured, dense, trained } },
     options: { checkpoint: subject.name, amount, way },
-    run: ({ zeros, changed, measured, dense, trained: { adapters } }, about): RecoveryRow => ({
-      ...{ ...measured, ...about, zeros, changed, dense: dense.nll },
+    run: ({ zeros, changes, measured, dense, trained: { adapters } }, about): RecoveryRow => ({
+      ...{ ...measured, ...about, ...changes, zeros, dense: dense.nll },
       trained: way === "sparse" ? 0 : [...adapters.values.values()].reduce((sum, { length }) => sum + length, 0),
     }),
   });

@@ -30,8 +30,11 @@ export interface Modulation {
 }
 
 /**
- * Operations, beside those of `Device`. Of all modulated weights at most 64 MiB lie in memory at a time, whatever their size and the number of rows. One with the
- * weight itself in the product (`identity`) costs as much as a plain one, 2 · rows · out · in FLOPs: half of x · Wᵀ and, block by block, (x ⊙ down) · Wᵀ beside it.
+ * Operations, beside those of `Device`. Of all modulated weights at most 64 MiB are in use at a time, whatever their size and the number of rows; what a GPU
+ * keeps for later use may be several times that, where weights have many different heights.
+ *
+ * Each call makes the modulated weight, some out · in operations and a pass over memory, beside the 2 · rows · out · in FLOPs of a plain product. With many rows
+ * that is little; with a few dozen, as experts often get, it may double the time. The way to the factors takes a third product as large as that.
  */
 export interface Modulated {
   /** x `[rows, in]` · (modulated weight)ᵀ + bias; of experts as in `expertLinear`. */

@@ -17,9 +17,18 @@ interface Matrices {
 /** Smallest numbers above 0 of each type. */
 const SMALLEST: Readonly<Record<DType, number>> = { F32: 2 ** -149, BF16: 2 ** -133, F16: 2 ** -24 };
 
-/** A weight that includes its adapter, in float32. Unless the adapter is LoRA's, zeros stay as they are, and none are added in the type that the weight had. */
-export function adaptedSource(source: TensorSource, matrices: Matrices, { kind = "lora", rank, alpha }: Adapters): TensorSource {
+/**
+ * A weight that includes its adapter, in float32. Unless the adapter is LoRA's, zeros stay as they are, and none are added in the type that the weight had, nor
+ * in another one that it may be saved in.
+ */
+export function adaptedSource(
+  source: TensorSource,
+  matrices: Matrices,
+  { kind = "lora", rank, alpha }: Adapters,
+  saved: DType = "F32",
+): TensorSource {
   const { shape: [rows, columns], origin = source.dtype } = source, scale = alpha / rank;
+  const smallest = Math.max(SMALLEST[origin], SMALLEST[saved]);
   return {
     dtype: "F32",
     origin,
@@ -28,9 +37,9 @@ export function adaptedSource(source: TensorSource, matrices: Matrices, { kind =
       const values = await readWide(source), before = kind === "masked-lora" ? values.slice() : values;
       for (let i = 0; i < rows; i++) {
         const row = values.subarray(i * columns, (i + 1) * columns);
-        if (kind === "spp") multiply(row, i, rows, matrices, scale, SMALLEST[origin]);
+        if (kind === "spp") multiply(row, i, rows, matrices, scale, smallest);
         else add(row, i, rank, matrices, scale);
-        if (kind === "masked-lora") mask(row, before.subarray(i * columns, (i + 1) * columns), SMALLEST[origin]);
+        if (kind === "masked-lora") mask(row, before.subarray(i * columns, (i + 1) * columns), smallest);
       }
       into.set(new Uint8Array(values.buffer));
     },

@@ -13,7 +13,8 @@ import { adapterSites, type LinearSite, type Site, type Target } from "./adapter
  * What an adapter makes of its weight W `[out, in]`:
  *
  * - `lora` (Hu et al., 2021): W + alpha / rank · up · down, with down `[rank, in]` and up `[out, rank]`.
- * - `masked-lora`: the same, and then 0 again wherever W is 0. It is trained as `lora` is.
+ * - `masked-lora`: the same, and then 0 again wherever W is 0. It is trained as `lora` is: the losses in its `history` are of the model without the mask, not
+ *   of the one that comes back.
  * - `spp` ([arXiv 2405.16057](https://arxiv.org/abs/2405.16057)): W + alpha / rank · R(down) ⊙ up ⊙ W, which leaves zeros alone in training already. R repeats
  *   row i of down `[r, in]` for the i-th of r blocks of rows of W; up is `[out, 1]`. r is the greatest common divisor of rank and out. A row that is all 0
  *   stays so.
@@ -67,7 +68,8 @@ function divisor(a: number, b: number): number {
 /** @throws {TypeError} If these are no adapters. */
 export function expectAdapters(adapters: Adapters, purpose: string): void {
   const { kind = "lora", rank, alpha, values } = adapters ?? {};
-  const counts = ADAPTER_KINDS.includes(kind) && Number.isSafeInteger(rank) && rank >= 1 && Number.isFinite(alpha);
+  const counts = Number.isSafeInteger(rank) && rank >= 1 && Number.isFinite(alpha);
+  expect(ADAPTER_KINDS.includes(kind), purpose, `adapters of a "kind" among ${ADAPTER_KINDS.join(", ")}`, kind);
   const holds = counts && values instanceof Map && [...values.values()].every((numbers) => numbers instanceof Float32Array);
   expect(holds, purpose, 'adapters from finetune(), with "rank", "alpha" and "values"', adapters);
 }

@@ -53,6 +53,7 @@ export const ACTIVATIONS: number = 2 ** 30;
 /** A fine-tuned model: its weights include the adapters. */
 export interface TunedModel extends Model {
   adapters: Adapters;
+  /** Its losses are of the model in training, which with the adapter "masked-lora" has no mask yet. */
   history: TrainingPoint[];
 }
 

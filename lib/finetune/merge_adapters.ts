@@ -16,8 +16,8 @@ import { adapterOf, type Adapters, adapterShapes, expectAdapters, sizeOf } from 
  * A model whose weights include the adapters, as {@linkcode AdapterKind} tells, in float32, worked out whenever a weight is read. Nothing is stored twice,
  * and every stage takes it as it takes any other model. Saved, it has the types that the weights had before, unless `saveModel` is told otherwise.
  *
- * With adapters of the kinds `spp` and `masked-lora` a weight is 0 exactly where it was before, bit for bit, also in the type that it had: a number that
- * this type would round to 0 becomes its smallest.
+ * With adapters of the kinds `spp` and `masked-lora` a weight is 0 exactly where it was before, bit for bit, also in the type that `saveModel` gives it by
+ * default: that which it had, for factors of low-rank matrices that of the embedding. A number that this type would round to 0 becomes its smallest.
  *
  * @param model The model that the adapters were trained on, or one with the same shapes.
  * @throws {TypeError} If these are no adapters.
@@ -49,18 +49,19 @@ function mergeLayer(model: Model, layer: DecoderLayer, adapters: Adapters, used:
   for (const site of adapterSites(model, layer)) {
     const parts = adapterOf(adapters, layer, site, "merge the adapter"), shapes = adapterShapes(site, adapters);
     if (!parts) continue;
+    const saved = /\/(left|right)$/.test(site.key) ? model.embedding.dtype : undefined;
     for (const end of Object.keys(parts)) used.add(`${layer.index}/${site.key}/${end}`);
     merged = replace(merged, site, (source, index) => {
       if (site.kind === "router") return whole(source, parts.weight);
       if (site.kind === "linear") {
         const up = Float32Array.from(site.pieces.flatMap((_, i) => [...parts[site.pieces.length > 1 ? `up.${i}` : "up"]]));
-        return adaptedSource(source, { up, down: parts.down }, adapters);
+        return adaptedSource(source, { up, down: parts.down }, adapters, saved);
       }
       const slice = (end: string) => {
         const start = sizeOf(shapes[end].slice(0, index));
         return parts[end].subarray(start, start + sizeOf([shapes[end][index]]));
       };
-      return adaptedSource(source, { up: slice("up"), down: slice("down") }, adapters);
+      return adaptedSource(source, { up: slice("up"), down: slice("down") }, adapters, saved);
     });
   }
   return merged;

@@ -101,8 +101,8 @@ export const ROUTER_RECIPE: Partial<Recipe> = { targets: ["router"], learningRat
 export const SEER_RECIPE: Partial<Recipe> = { targets: ["attention", "experts", "router"], entropy: 0.01 };
 
 /**
- * SPP's recovery of a sparse model (arXiv 2405.16057 and its code, for LLaMA-7B): adapters that multiply, on all linears. Batch and epochs are those
- * of `finetune`; the code takes 128 examples and 3 epochs of Alpaca. In few steps its learning rate does little: of 0.004, 0.01, 0.03, 0.1 and 0.3, for 63 steps
+ * SPP's recovery of a sparse model (arXiv 2405.16057 and its code, for LLaMA-7B): adapters that multiply, on all linears. Batch, epochs, length,
+ * schedule and clip are those of `finetune`; the code takes 128 examples of up to 512 tokens and 3 epochs of Alpaca, what schedule and clip was not compared. In few steps its learning rate does little: of 0.004, 0.01, 0.03, 0.1 and 0.3, for 63 steps
  * on the embedded Mixtral at 75 %, 0.03 was best.
  */
 export const SPP_RECIPE: Partial<Recipe> = {

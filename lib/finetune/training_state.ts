@@ -43,6 +43,9 @@ export interface TrainingState {
   arrays: Map<string, Float32Array<ArrayBuffer>>;
 }
 
+/** What states do not tell that were written before there was a choice. */
+const FORMER: Readonly<Record<string, unknown>> = { adapter: "lora" };
+
 const NUMBERS = "training.safetensors", NOTES = "training.json", WHAT = "the training state";
 
 /** Writes a state into a folder, complete or not at all. @throws {Error} If the folder holds anything else, or the disk does not allow it. */
@@ -77,7 +80,7 @@ export async function readTrainingState(
   const { step, history, recipe: asked } = parseJsonObject(text, `${folder}/${NOTES}`);
   if (!isObject(asked)) throw fail(`"${NOTES}" names no recipe`);
   for (const [name, wanted] of Object.entries(recipe)) {
-    const found = JSON.stringify(asked[name]);
+    const found = JSON.stringify(asked[name] ?? FORMER[name]);
     if (found !== JSON.stringify(wanted)) throw fail(`its "${name}" is ${found}, now it is ${JSON.stringify(wanted)}`);
   }
   if (!Number.isSafeInteger(step) || !Array.isArray(history) || history.length !== step) {

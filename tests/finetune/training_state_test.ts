@@ -47,6 +47,25 @@ Deno.test("finetune() says what is wrong with a damaged state, and leaves it as 
   assertEquals((await finetune(device, model, EXAMPLES, options)).history.length, 3);
 });
 
+Deno.test("finetune() continues a LoRA training whose state was written before there were other adapters, to the same bits", async () => {
+  await using folder = await temporaryFolder();
+  using device = await openDevice({ kind: "cpu" });
+  const { model } = await openFixture("tiny-mixtral"), checkpoint = `${folder.path}/state`, options = { ...OPTIONS, checkpoint };
+  const stop = new AbortController(), onStep = () => stop.abort(new Error("stopped"));
+  await assertRejects(() => finetune(device, model, EXAMPLES, { ...options, signal: stop.signal, onStep }), Error, "stopped");
+  const notes = `${checkpoint}/training.json`, state = JSON.parse(await Deno.readTextFile(notes));
+  assertEquals([state.step, state.recipe.adapter], [1, "lora"]);
+  delete state.recipe.adapter;
+  await Deno.writeTextFile(notes, JSON.stringify(state));
+  await assertRejects(
+    () => finetune(device, model, EXAMPLES, { ...options, adapter: "spp" }),
+    Error,
+    'its "adapter" is "lora", now it is "spp"',
+  );
+  const { adapters } = await finetune(device, model, EXAMPLES, options);
+  assertEquals(adapters, (await finetune(device, model, EXAMPLES, OPTIONS)).adapters);
+});
+
 Deno.test("finetune() does not continue the training of another model with the same shapes, but that of the same one anywhere", async () => {
   await using folder = await temporaryFolder();
   using device = await openDevice({ kind: "cpu" });

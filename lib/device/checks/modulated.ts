@@ -6,19 +6,13 @@
 
 import type { Tensor } from "../device.ts";
 import type { Modulation, SortedExperts } from "../modulated.ts";
+import { partShapes } from "../part_extent.ts";
 import { checkStack } from "./training.ts";
 import { isCount } from "./tensors.ts";
 
-/** Rows and columns of the weight, or of each expert's matrix. */
-export function modulatedShapes(weights: Tensor | SortedExperts): (readonly [number, number])[] {
-  if ("dtype" in weights) return [[weights.shape[0], weights.shape[1]]];
-  const { experts, kind, role } = weights.part;
-  return experts.shapes.map(({ [kind]: matrix }) => matrix[role] ?? [0, 0]);
-}
-
 /** Throws unless there is a factor for every element. */
 export function checkModulation(weights: Tensor | SortedExperts, { down, up, scale, within }: Modulation): void {
-  const shapes = modulatedShapes(weights),
+  const shapes = "part" in weights ? partShapes(weights.part) : [[weights.shape[0], weights.shape[1]] as const],
     fail = (why: string) => {
       throw new RangeError(`Cannot modulate matrices of the shapes ${JSON.stringify(shapes)}: ${why}`);
     };

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { DType } from "../device.ts";
 import { rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
 import type { Block, Gemm } from "./gemm.ts";
@@ -24,18 +25,23 @@ export type StoredMatrix = Pick<CpuTensor, "shape" | "dtype" | "raw" | "f32">;
 export type CpuMatrix = StoredMatrix | { left: StoredMatrix; right: StoredMatrix };
 
 /** Weights are widened so many elements at a time: 16 MiB of float32, whatever the size of the matrix. */
-export const WIDENED = 2 ** 22;
+const WIDENED = 2 ** 22;
 
-/** Calls `use` with the rows `[first, first + count)` of a stored matrix in float32, in blocks of at most 16 MiB. */
-export function eachBlock(cpu: Cpu, weight: StoredMatrix, use: (rows: Block, first: number, count: number) => void): void {
+/** Calls `use` with the rows `[first, first + count)` of a stored matrix in float32, in blocks of at most 16 MiB; with `own`, it may write to them. */
+export function eachBlock(
+  cpu: Cpu,
+  weight: StoredMatrix,
+  use: (rows: Block, first: number, count: number) => void,
+  { own = false }: { own?: boolean } = {},
+): void {
   const [rows, columns] = weight.shape;
-  if (weight.dtype === "F32") return use({ data: weight.f32, stride: columns }, 0, rows);
+  if (weight.dtype === "F32" && !own) return use({ data: weight.f32, stride: columns }, 0, rows);
   const most = Math.max(1, Math.min(rows, Math.floor(WIDENED / columns)));
   using wide = new CpuTensor(cpu.memory, "F32", [most, columns]);
   for (let first = 0; first < rows; first += most) {
     const count = Math.min(most, rows - first);
     const data = wide.f32.subarray(0, count * columns);
-    widen(weight.raw, weight.dtype as "BF16" | "F16", first * columns, data);
+    widen(weight.raw, weight.dtype as DType, first * columns, data);
     use({ data, stride: columns }, first, count);
   }
 }

@@ -9,10 +9,9 @@ import type { Modulated, ModulatedVjp, Modulation, SortedExperts } from "../modu
 import { rowsOf } from "../stored.ts";
 import { type CpuOrder, eachExpert, matricesOf } from "./expert_rows.ts";
 import type { Block } from "./gemm.ts";
-import { type Cpu, type StoredMatrix, WIDENED } from "./linear.ts";
+import { type Cpu, eachBlock, type StoredMatrix } from "./linear.ts";
 import { outer } from "./linear_vjp.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
-import { widen } from "./widen.ts";
 
 export function modulated(cpu: Cpu): Modulated {
   return { modulated: (x, weights, modulation, bias) => forward(cpu, onCpu(x), weights, modulation, bias && onCpu(bias)) };
@@ -53,18 +52,7 @@ function factorsOf({ down, up, scale, identity, within }: Modulation, into = { d
   });
 }
 
-/** Calls `use` with rows of a matrix in float32, and with room for as many, in blocks of at most 16 MiB. */
-function eachWide(cpu: Cpu, weight: StoredMatrix, use: (rows: Float32Array<ArrayBuffer>, first: number, count: number) => void): void {
-  const [rows, columns] = weight.shape, most = Math.max(1, Math.min(rows, Math.floor(WIDENED / columns)));
-  using wide = new CpuTensor(cpu.memory, "F32", [most, columns]);
-  for (let first = 0; first < rows; first += most) {
-    const count = Math.min(most, rows - first), data = wide.f32.subarray(0, count * columns);
-    widen(weight.raw, weight.dtype as "F32", first * columns, data);
-    use(data, first, count);
-  }
-}
-
-/** The same with every element times its factor. */
+/** Calls `use` as `eachBlock` does, with every element times its factor. */
 function eachModulated(
   cpu: Cpu,
   weight: StoredMatrix,
@@ -72,13 +60,14 @@ function eachModulated(
   use: (rows: Block, first: number, count: number) => void,
 ): void {
   const columns = weight.shape[1];
-  eachWide(cpu, weight, (data, first, count) => {
+  eachBlock(cpu, weight, (block, first, count) => {
+    const { data } = block;
     for (let i = 0, at = 0; i < count; i++) {
       const factor = scale * up[first + i];
       for (let j = place(first + i), end = j + columns; j < end; j++) data[at++] *= one + factor * down[j];
     }
-    use({ data, stride: columns }, first, count);
-  });
+    use(block, first, count);
+  }, { own: true });
 }
 
 function forward(cpu: Cpu, x: CpuTensor, weights: Tensor | SortedExperts, modulation: Modulation, bias?: CpuTensor): CpuTensor {
@@ -128,7 +117,7 @@ function toFactors(
     if (!matrix || rows === 0) return;
     const columns = matrix.shape[1], from = { data: dy.f32.subarray(start * dy.shape.at(-1)!), stride: dy.shape.at(-1)! };
     const input = { data: x.f32.subarray(start * x.shape.at(-1)!), stride: x.shape.at(-1)! }, { scale, place } = given[e];
-    eachWide(cpu, matrix, (w, first, count) => {
+    eachBlock(cpu, matrix, ({ data: w }, first, count) => {
       using slopes = new CpuTensor(cpu.memory, "F32", [count, columns]);
       const left = { data: from.data.subarray(first), stride: from.stride }, d = slopes.f32;
       outer(cpu, rows, left, input, 0, { data: d, stride: columns }, [count, columns]);

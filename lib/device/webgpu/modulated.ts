@@ -1,7 +1,8 @@
 /**
  * Products with weights whose elements have factors.
  *
- * Rows of a weight are modulated into a scratch of at most 64 MiB, which the kernels of plain products then take, and so on until all had their turn.
+ * Rows of a weight are modulated into a scratch of at most 64 MiB, which the kernels of plain products then take, and so on until all had their turn. The pool
+ * of buffers keeps a scratch for the next one of the same size.
  *
  * @module
  */
