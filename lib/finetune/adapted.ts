@@ -14,7 +14,7 @@ import type { Tape } from "./tape.ts";
 
 /** LoRA: x · weightᵀ + scale · dropout(x) · downᵀ · upᵀ. */
 export interface Correction<Matrix> {
-  readonly factors: false;
+  readonly kind: "lora";
   /** `[rank, in]` */
   readonly down: Matrix;
   /** `[out, rank]` */
@@ -25,30 +25,30 @@ export interface Correction<Matrix> {
 }
 
 /** SPP: x · weightᵀ + dropout(x) · (scale · R(down) ⊙ up ⊙ weight)ᵀ. */
-export interface Factors extends Omit<Modulation, "identity"> {
-  readonly factors: true;
+export interface Multiplier extends Omit<Modulation, "identity"> {
+  readonly kind: "spp";
   readonly dropout: Correction<Tensor>["dropout"];
 }
 
 /** Adapters of one layer's weights. */
 export interface LayerAdapters {
-  readonly linear: ReadonlyMap<Tensor, Correction<Tensor> | Factors>;
-  readonly experts: ReadonlyMap<ExpertPart, Correction<MatrixStack> | Factors>;
+  readonly linear: ReadonlyMap<Tensor, Correction<Tensor> | Multiplier>;
+  readonly experts: ReadonlyMap<ExpertPart, Correction<MatrixStack> | Multiplier>;
 }
 
 /** x · weightᵀ + bias, adapted. */
 export function adaptedLinear(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, weight: Tensor, bias?: Tensor): Tensor {
-  const { device } = tape, { vjp } = device, correction = adapters?.linear.get(weight);
-  if (correction?.factors && correction.dropout.rate === 0) return modulated(tape, x, weight, correction, bias);
+  const { device } = tape, { vjp } = device, adapter = adapters?.linear.get(weight);
+  if (adapter?.kind === "spp" && adapter.dropout.rate === 0) return modulated(tape, x, weight, adapter, bias);
   const y = tape.keep(device.linear(x, weight, bias));
   tape.record(y, [x, weight, bias], (dy) => {
     if (tape.flows(x)) tape.push(x, vjp.linear(dy, weight));
     if (tape.flows(weight)) tape.push(weight, vjp.linearWeight(dy, x));
     if (bias && tape.flows(bias)) tape.push(bias, columnSums(tape, dy));
   });
-  if (!correction) return y;
-  if (correction.factors) return recordSum(tape, y, modulated(tape, x, weight, correction));
-  return corrected(tape, x, y, correction, {
+  if (!adapter) return y;
+  if (adapter.kind === "spp") return recordSum(tape, y, modulated(tape, x, weight, adapter));
+  return corrected(tape, x, y, adapter, {
     apply: (x, matrix) => device.linear(x, matrix),
     toInput: (dy, matrix) => vjp.linear(dy, matrix),
     toMatrix: (dy, x) => vjp.linearWeight(dy, x),
@@ -101,16 +101,16 @@ function expertProduct(
 }
 
 function partProduct(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor, order: SlotOrder, part: ExpertPart): Tensor {
-  const { device } = tape, { vjp } = device, correction = adapters?.experts.get(part);
-  if (correction?.factors && correction.dropout.rate === 0) return modulated(tape, x, { part, order }, correction);
+  const { device } = tape, { vjp } = device, adapter = adapters?.experts.get(part);
+  if (adapter?.kind === "spp" && adapter.dropout.rate === 0) return modulated(tape, x, { part, order }, adapter);
   const y = tape.keep(device.expertLinear(x, order, part));
   tape.record(y, [x, part], (dy) => {
     if (tape.flows(x)) tape.push(x, vjp.expertLinear(dy, order, part));
     if (tape.flows(part)) tape.push(part, vjp.expertMatrices(dy, x, order, partShapes(part)));
   });
-  if (!correction) return y;
-  if (correction.factors) return recordSum(tape, y, modulated(tape, x, { part, order }, correction));
-  return corrected(tape, x, y, correction, {
+  if (!adapter) return y;
+  if (adapter.kind === "spp") return recordSum(tape, y, modulated(tape, x, { part, order }, adapter));
+  return corrected(tape, x, y, adapter, {
     apply: (x, stack) => device.expertLinear(x, order, stack),
     toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
     toMatrix: (dy, x, stack) => vjp.expertMatrices(dy, x, order, stack.shapes),
@@ -163,7 +163,13 @@ function corrected<Matrix>(
 }
 
 /** The product with a weight times its factors: with the weight as well where nothing is dropped, else of the rest alone, for what dropout leaves of x. */
-function modulated(tape: Tape, x: Tensor, weights: Tensor | SortedExperts, { dropout, ...factors }: Factors, bias?: Tensor): Tensor {
+function modulated(
+  tape: Tape,
+  x: Tensor,
+  weights: Tensor | SortedExperts,
+  { dropout, kind: _, ...factors }: Multiplier,
+  bias?: Tensor,
+): Tensor {
   const { device } = tape, { vjp } = device, { rate, seed } = dropout, modulation = { ...factors, identity: rate === 0 };
   const drop = (value: Tensor) => rate > 0 ? device.dropout(value, rate, seed) : undefined,
     { down: { tensor: down }, up: { tensor: up } } = factors;

@@ -9,7 +9,7 @@ import { partExtent } from "../device/part_extent.ts";
 import type { ExpertPart, MatrixStack } from "../device/vjp.ts";
 import type { LoadedLayer, LoadedMoe } from "../model/load_layer.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
-import type { Correction, Factors, LayerAdapters } from "./adapted.ts";
+import type { Correction, LayerAdapters, Multiplier } from "./adapted.ts";
 import { adapterSites, type Site, type Target } from "./adapter_sites.ts";
 import { type Adapters, adapterShapes, rowsOf } from "./adapters.ts";
 import { expertParts } from "./expert_parts.ts";
@@ -87,9 +87,10 @@ export class Parameters implements Disposable {
     return router && weights.block.kind === "moe" ? { ...weights, block: { ...weights.block, router } } : weights;
   }
 
-  /** Corrections of the weights of a layer. */
+  /** Adapters of the weights of a layer. */
   adapters(layer: DecoderLayer, weights: LoadedLayer, dropout: Dropout): LayerAdapters {
-    const linear = new Map<Tensor, Correction<Tensor> | Factors>(), experts = new Map<ExpertPart, Correction<MatrixStack> | Factors>();
+    const linear = new Map<Tensor, Correction<Tensor> | Multiplier>(),
+      experts = new Map<ExpertPart, Correction<MatrixStack> | Multiplier>();
     const { kind, rank, alpha } = this.#about, spp = kind === "spp";
     for (const site of this.#sites.get(layer)!) {
       if (site.kind === "router") continue;
@@ -100,18 +101,18 @@ export class Parameters implements Disposable {
       if (site.kind === "experts") {
         const part = expertParts((weights.block as LoadedMoe).experts).find((p) => p.kind === site.part.kind && p.role === site.part.role)!;
         const [out, width] = partExtent(part), factors = { down: stack("down"), up: stack("up"), ...common };
-        if (spp) experts.set(part, { factors: true, ...factors });
+        if (spp) experts.set(part, { kind: "spp", ...factors });
         else {
           const [down, up] = [{ ...factors.down, extent: [rank, width] as const }, { ...factors.up, extent: [out, rank] as const }];
-          experts.set(part, { factors: false, ...common, down, up });
+          experts.set(part, { kind: "lora", ...common, down, up });
         }
         continue;
       }
       let first = 0;
       for (const [i, { find, rows }] of site.pieces.entries()) {
         const up = site.pieces.length > 1 ? `up.${i}` : "up", within = { first, rows: rowsOf(site) };
-        if (spp) linear.set(find(weights), { factors: true, down: stack("down"), up: stack(up), within, ...common });
-        else linear.set(find(weights), { factors: false, down: value("down"), up: value(up), ...common });
+        if (spp) linear.set(find(weights), { kind: "spp", down: stack("down"), up: stack(up), within, ...common });
+        else linear.set(find(weights), { kind: "lora", down: value("down"), up: value(up), ...common });
         first += rows;
       }
     }

@@ -1,9 +1,9 @@
 /** Weights whose elements have factors: against their definition, against the form that never makes them, and backwards against finite differences. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import type { Device, DType, Experts, ExpertSource, Tensor } from "../../lib/device/device.ts";
+import type { Device, DType, Experts, ExpertSource, Tensor, TensorSource } from "../../lib/device/device.ts";
 import { NO_EXPERT } from "../../lib/device/device.ts";
-import type { Modulation } from "../../lib/device/modulated.ts";
+import type { Modulation, SortedExperts } from "../../lib/device/modulated.ts";
 import type { MatrixStack } from "../../lib/device/vjp.ts";
 import { assertClose, noise, testOnDevices } from "../devices.ts";
 import { random, testAgainstCpu, testSplit, weight } from "./against_cpu.ts";
@@ -231,6 +231,49 @@ async function products(device: Device, [tokens, hidden, inner]: number[]): Prom
 testAgainstCpu("modulated products keep their digits", 2e-5, (device) => products(device, [300, 70, 134]));
 testAgainstCpu("modulated products over no rows at all", 0, (device) => products(device, [0, 4, 6]));
 testSplit("modulated products are cut", 4608, 2e-5, (device) => products(device, [101, 32, 66]));
+
+testOnDevices("weights too large to be modulated at once give what their halves give", async (device) => {
+  // The CPU takes 2 ** 22 elements at a time, the GPU 2 ** 24.
+  const [out, columns, blocks] = device.kind === "cpu" ? [2100, 2050, 4] : [4104, 4096, 4], half = out / 2, rows = 3;
+  const bytes = new Uint8Array(
+    new Uint16Array(out * columns).map((_, i) => 0x3c00 + (i * 40503 >>> 7) % 0x180 + (i % 3 === 0 ? 0x8000 : 0)).buffer,
+  );
+  const held = (first: number, count: number, shape = [count, columns]): TensorSource => ({
+    ...{ dtype: "BF16", shape },
+    read: (into) => Promise.resolve(into.set(bytes.subarray(2 * first * columns, 2 * (first + count) * columns))),
+  });
+  using x = device.tensor(noise(rows * columns, 1), [rows, columns]);
+  using down = device.tensor(noise(blocks * columns, 2), [blocks, columns]);
+  const [b, slopes] = [noise(out, 3), noise(rows * out, 4)];
+  const run = async (weights: Tensor | SortedExperts, first: number, count: number) => {
+    using up = device.tensor(b.slice(first, first + count), [count, 1]);
+    using dy = device.tensor(slopes.filter((_, i) => i % out >= first && i % out < first + count), [rows, count]);
+    const within = count < out ? { within: { first, rows: out } } : {};
+    const modulation = { down: stackOf(down, [[blocks, columns]]), up: stackOf(up, [[count, 1]]), scale: 2, identity: true, ...within };
+    const to = device.vjp.modulation(dy, x, weights, modulation);
+    const [y, dx] = [device.modulated(x, weights, modulation), device.vjp.modulated(dy, weights, modulation)];
+    return { y: await read(device, y), dx: await read(device, dx), down: await read(device, to.down), up: await read(device, to.up) };
+  };
+  const part = async (first: number) => {
+    using weight = await device.load(held(first, half));
+    return await run(weight, first, half);
+  };
+  const [upper, lower] = [await part(0), await part(half)], sum = (a: Float32Array, b: Float32Array) => a.map((v, i) => v + b[i]);
+  const wanted = {
+    y: slopes.map((_, i) => (i % out < half ? upper : lower).y[Math.floor(i / out) * half + i % out % half]),
+    ...{ dx: sum(upper.dx, lower.dx), down: sum(upper.down, lower.down), up: Float32Array.of(...upper.up, ...lower.up) },
+  };
+  using whole = await device.load(held(0, out));
+  using layer = await device.loadExperts([{ gate: held(0, out), up: held(0, out), down: held(0, out, [columns, out]) }]);
+  using table = device.tensor(new Uint32Array(rows), [rows, 1]);
+  using order = device.order(table, 1);
+  for (
+    const [name, weights] of Object.entries({ whole, expert: { part: { experts: layer, kind: "gate", role: "dense" }, order } as const })
+  ) {
+    const got = await run(weights, 0, out);
+    for (const key of ["y", "dx", "down", "up"] as const) assertClose(got[key], wanted[key], 2e-5, `${key} of the ${name}`);
+  }
+});
 
 testOnDevices("modulated products refuse what does not fit", async (device) => {
   using layer = await device.loadExperts(experts("F32"));
