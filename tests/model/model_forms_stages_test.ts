@@ -36,7 +36,7 @@ for (const [form, [make, dense]] of Object.entries(FORMS)) {
       const [got, want] = [await make(model), await dense(model)];
       const stages: Record<string, (model: winnow.Model) => Promise<unknown>> = {
         perplexity: (m) => winnow.perplexity(device, m, sequences),
-        expertStatistics: (m) => winnow.expertStatistics(device, m, sequences),
+        expertStatistics: async (m) => (await winnow.expertStatistics(device, m, sequences)).layers, // the shape that they are of is not the dense model's
         expertSignatures: (m) => winnow.expertSignatures(device, m, sequences),
         blockInfluence: (m) => winnow.blockInfluence(device, m, sequences),
         routerSimilarity: (m) => winnow.routerSimilarity(device, m, sequences),
