@@ -7,12 +7,12 @@
 import type { Device } from "../device/device.ts";
 import { random } from "../calibrate/random.ts";
 import { batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
+import { expectDenseLinears } from "../model/expect_dense_linears.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { part } from "../model/stage_options.ts";
 import { bayesianSearch, type BayesianSearchOptions } from "../search/bayesian_search.ts";
 import { anyFeasible } from "../search/feasible_points.ts";
-import { expectFactorable } from "./expect_factorable.ts";
 import { factoredLayers } from "./factored_layers.ts";
 import { linearFeatures, type LinearFeaturesOptions } from "./linear_features.ts";
 import { type LinearRatios, type RatioPlan, ROLES } from "./linear_ratios.ts";
@@ -102,7 +102,7 @@ export async function allocateRatios(
   const purpose = "allocate ratios";
   expectStage(device, model, purpose, options);
   const { evaluations = 50, initial, candidates, seed, multiple = 8, signal } = options;
-  expectFactorable(model, purpose);
+  expectDenseLinears(model, purpose);
   const { share, slack, least, divergenceWeight, groups } = checked(model, options, purpose);
   const batches = batchSequences(model.config, validation, batchTokens(model.config, model.config.moe.topK));
   if (!batches.some(({ rows }) => rows.length > 0)) throw new RangeError(`Cannot ${purpose}: the validation text has no token to predict`);

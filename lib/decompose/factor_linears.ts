@@ -6,9 +6,9 @@
 
 import type { Device } from "../device/device.ts";
 import type { Sequences } from "../model/batch.ts";
+import { expectDenseLinears } from "../model/expect_dense_linears.ts";
 import { expectStage } from "../model/expect_stage.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
-import { expectFactorable } from "./expect_factorable.ts";
 import type { Linear } from "../sparsify/linears.ts";
 import { factoredLayers, type FactoredLinear } from "./factored_layers.ts";
 import { linearFeatures, type LinearFeaturesOptions } from "./linear_features.ts";
@@ -67,7 +67,7 @@ export async function factorLinears(
   const purpose = "factor linears";
   expectStage(device, model, purpose, options);
   const { ratios = 0.8, multiple = 8 } = options;
-  expectFactorable(model, purpose);
+  expectDenseLinears(model, purpose);
   const each = ratiosOf(model, ratios, purpose);
   const rankOf = ({ weight: { shape: [out, into] } }: Linear, role: Role, { index }: DecoderLayer) =>
     rankFor(out, into, Math.min(1, each.get(index)![role]), multiple);

@@ -9,6 +9,7 @@ import { type Batch, batchSequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
 import { expect } from "../model/expect.ts";
+import { expectDenseAttention } from "../model/expect_dense_linears.ts";
 import { expectOptions, expectStage } from "../model/expect_stage.ts";
 import { type LoadedLayer, loadLayer } from "../model/load_layer.ts";
 import { loadWide } from "../model/load_wide.ts";
@@ -83,10 +84,7 @@ export async function serveDeltas(
   expectStage(device, base, purpose, options);
   expect(typeof deltas === "object" && deltas !== null && !Array.isArray(deltas), purpose, "differences by name, in an object", deltas);
   for (const { index, block } of moeLayers(base)) for (const expert of block.experts) denseMatrices(expert, index, purpose);
-  for (const { index, attention } of base.layers) {
-    const low = Object.entries(attention).find(([_, weight]) => "left" in weight);
-    if (low) throw new Error(`Cannot ${purpose}: "${low[0]}" of layer ${index} is of low rank; do this before it is factored`);
-  }
+  expectDenseAttention(base, purpose);
   const models = Object.entries(deltas).map(([name, delta]) => ({ name, delta, model: applyDelta(base, delta) }));
   for (const { name, delta } of models) {
     if (delta.linears.every(({ form }) => Array.isArray(form))) continue;

@@ -4,11 +4,10 @@
  * @module
  */
 
-import { denseMatrices } from "../model/dense_matrices.ts";
 import { expect } from "../model/expect.ts";
-import { expectNoBiases, expectOwnExperts } from "../model/expect_stage.ts";
-import { ownerOf } from "../model/kept_layers.ts";
-import { type Model, moeLayers } from "../model/model.ts";
+import { expectDenseLinears } from "../model/expect_dense_linears.ts";
+import { expectNoBiases } from "../model/expect_stage.ts";
+import type { Model } from "../model/model.ts";
 import { groupsOf, hasGroups, type LayerStructures, networksOf, type StructurePlan } from "./structure_plan.ts";
 
 /**
@@ -96,17 +95,8 @@ export function populationsOf(model: Model, kinds: readonly UnitKind[], purpose:
 
 /** @throws {Error} If experts are constants, skipped, merged, of low rank, biased or differences, or attention is of low rank. */
 export function expectStructures(model: Model, purpose: string): void {
-  expectOwnExperts(model, purpose);
-  expectNoBiases(model, purpose);
-  for (const { index, attention } of model.layers) {
-    const factored = Object.keys(attention).find((name) => "left" in attention[name]);
-    if (factored) throw new Error(`Cannot ${purpose}: ${factored} of layer ${index} has low rank; do this before it is decomposed`);
-  }
-  for (const { index, block: { experts } } of moeLayers(model)) {
-    for (const expert of experts) denseMatrices(expert, index, purpose);
-    const shared = experts.find((expert, i) => ownerOf(expert, experts) < i);
-    if (shared) throw new Error(`Cannot ${purpose}: expert ${shared.id} of layer ${index} shares its matrices with another one`);
-  }
+  expectNoBiases(model, purpose); // what factors an expert gives it biases as well: the sentence tells of those
+  expectDenseLinears(model, purpose);
 }
 
 /** The plan under which the units whose entry is 0 go: entries in the order of the populations. */
