@@ -7,6 +7,7 @@
 import type { Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
+import { betterKernels, processorFlags } from "./openblas_kernels.ts";
 
 export interface Blas {
   name: string;
@@ -44,6 +45,7 @@ const SYMBOLS = {
   dpotrf_: { ...DPOTRF, optional: true },
   dtrtri_: { ...DTRTRI, optional: true },
   openblas_get_config: { parameters: [], result: "pointer", optional: true },
+  openblas_get_corename: { parameters: [], result: "pointer", optional: true },
   openblas_get_num_threads: { parameters: [], result: "i32", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
@@ -59,12 +61,34 @@ function find(): Blas | undefined {
   if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   for (const path of LIBRARIES[Deno.build.os] ?? []) {
     try {
-      return wrap(path, Deno.dlopen(path, SYMBOLS).symbols);
+      return wrap(path, withKernels(Deno.dlopen(path, SYMBOLS), () => Deno.dlopen(path, SYMBOLS)));
     } catch {
       // not here, or not a BLAS: try the next
     }
   }
   return undefined;
+}
+
+/** OpenBLAS's own wish for kernels; read when the library is loaded. */
+const KERNELS = "OPENBLAS_CORETYPE";
+
+/** Loads OpenBLAS once more where the processor can do better than the kernels that it chose, unless the user chose them. */
+function withKernels(library: Deno.DynamicLibrary<typeof SYMBOLS>, again: () => typeof library): Symbols {
+  const chosen = nameOf(library.symbols), mayAsk = Deno.permissions.querySync({ name: "env", variable: KERNELS }).state === "granted";
+  const better = chosen && mayAsk && !Deno.env.get(KERNELS) && betterKernels(chosen, processorFlags());
+  if (!better) return library.symbols;
+  library.close();
+  Deno.env.set(KERNELS, better);
+  try {
+    return again().symbols;
+  } finally {
+    Deno.env.delete(KERNELS);
+  }
+}
+
+function nameOf({ openblas_get_corename: name }: Symbols): string | undefined {
+  const text = name?.();
+  return text ? Deno.UnsafePointerView.getCString(text) : undefined;
 }
 
 type Symbols = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
@@ -90,11 +114,13 @@ function wide({ stride }: Block): number {
   return Math.max(1, stride);
 }
 
-function describe(path: string, { openblas_get_config: config, openblas_get_num_threads: threads }: Symbols): string {
+function describe(path: string, symbols: Symbols): string {
   const file = path.split("/").at(-1)!;
-  const text = config?.();
+  const text = symbols.openblas_get_config?.();
   if (!text) return file;
   const version = Deno.UnsafePointerView.getCString(text).match(/OpenBLAS \S+/)?.[0] ?? "OpenBLAS";
-  const count = threads?.();
-  return `${version} (${file}${count ? `, ${count} thread${count === 1 ? "" : "s"}` : ""})`;
+  const kernels = nameOf(symbols), count = symbols.openblas_get_num_threads?.();
+  return `${version} (${
+    [file, kernels && `${kernels} kernels`, count && `${count} thread${count === 1 ? "" : "s"}`].filter(Boolean).join(", ")
+  })`;
 }
