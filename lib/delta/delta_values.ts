@@ -30,7 +30,7 @@ export function addDelta(into: Float32Array<ArrayBuffer>, form: DeltaLinear["for
   for (const group of form) {
     const { left, right } = factorsOf(group), { rows, columns: components } = group.left, { columns } = group.right;
     const [a, b, c] = [[left, components], [right, columns], [into, columns]].map(([data, stride]) => ({ data, stride })) as Block[];
-    (openBlas()?.gemm ?? gemm)(rows, columns, components, 1, a, b, false, 1, c);
+    (openBlas()?.gemm ?? gemm)(rows, columns, components, 1, a, b, "NN", 1, c);
   }
 }
 

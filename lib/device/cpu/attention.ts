@@ -4,9 +4,9 @@
  * @module
  */
 
-import { exp } from "./exp.ts";
 import type { AttentionOptions, Heads, RotaryOptions } from "../device.ts";
 import type { Cpu } from "./linear.ts";
+import { softmaxRow } from "./simd.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
 /** Query rows in one block of scores: bounds them to 128 x keys of one head. */
@@ -33,14 +33,14 @@ export function attention(cpu: Cpu, query: readonly Heads[], key: readonly Heads
         const ownBlock = { data: scores.f32.subarray(prefix.length), stride: keys };
         query.forEach((part, i) => {
           const q = at(part, segment.start + first, head), n = part.width, beta = i === 0 ? 0 : 1;
-          if (prefix.length > 0) cpu.gemm(rows, prefix.length, n, scale, q, at(key[i], prefix.start, keyHead), true, beta, block);
-          cpu.gemm(rows, own, n, scale, q, at(key[i], segment.start, keyHead), true, beta, ownBlock);
+          if (prefix.length > 0) cpu.gemm(rows, prefix.length, n, scale, q, at(key[i], prefix.start, keyHead), "NT", beta, block);
+          cpu.gemm(rows, own, n, scale, q, at(key[i], segment.start, keyHead), "NT", beta, ownBlock);
         });
-        for (let i = 0; i < rows; i++) softmaxRow(block.data.subarray(i * keys, (i + 1) * keys), prefix.length + first + i + 1);
+        for (let i = 0; i < rows; i++) causalSoftmax(block.data.subarray(i * keys, (i + 1) * keys), prefix.length + first + i + 1);
         const y = { data: out.subarray((segment.start + first) * width + head * value.width), stride: width };
-        if (prefix.length > 0) cpu.gemm(rows, value.width, prefix.length, 1, block, at(value, prefix.start, keyHead), false, 0, y);
+        if (prefix.length > 0) cpu.gemm(rows, value.width, prefix.length, 1, block, at(value, prefix.start, keyHead), "NN", 0, y);
         const beta = prefix.length > 0 ? 1 : 0;
-        cpu.gemm(rows, value.width, own, 1, ownBlock, at(value, segment.start, keyHead), false, beta, y);
+        cpu.gemm(rows, value.width, own, 1, ownBlock, at(value, segment.start, keyHead), "NN", beta, y);
       }
     }
   }
@@ -52,11 +52,8 @@ export function at(heads: Heads, token: number, head: number) {
 }
 
 /** Softmax over the first `seen` elements; the others, which lie in the future, become 0. */
-export function softmaxRow(row: Float32Array, seen: number): void {
-  let peak = -Infinity, sum = 0;
-  for (let j = 0; j < seen; j++) if (row[j] > peak) peak = row[j];
-  for (let j = 0; j < seen; j++) sum += row[j] = exp(row[j] - peak);
-  for (let j = 0; j < seen; j++) row[j] /= sum;
+export function causalSoftmax(row: Float32Array<ArrayBuffer>, seen: number): void {
+  softmaxRow(row.subarray(0, seen));
   row.fill(0, seen);
 }
 

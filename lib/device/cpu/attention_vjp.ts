@@ -5,7 +5,7 @@
  */
 
 import type { AttentionOptions, Heads, Tensor } from "../device.ts";
-import { at, ROWS, softmaxRow } from "./attention.ts";
+import { at, causalSoftmax, ROWS } from "./attention.ts";
 import type { Block } from "./gemm.ts";
 import type { Cpu } from "./linear.ts";
 import { outer } from "./linear_vjp.ts";
@@ -44,11 +44,11 @@ export function attentionVjp(
         const scores = { data: p.f32, stride: keys }, slopes = { data: d.f32, stride: keys };
         query.forEach((part, i) => {
           const beta = i === 0 ? 0 : 1;
-          cpu.gemm(rows, keys, part.width, scale, at(part, start + first, head), at(key[i], start, keyHead), true, beta, scores);
+          cpu.gemm(rows, keys, part.width, scale, at(part, start + first, head), at(key[i], start, keyHead), "NT", beta, scores);
         });
-        for (let i = 0; i < rows; i++) softmaxRow(scores.data.subarray(i * keys, (i + 1) * keys), first + i + 1);
+        for (let i = 0; i < rows; i++) causalSoftmax(scores.data.subarray(i * keys, (i + 1) * keys), first + i + 1);
         const dOut = { data: dy.f32.subarray((start + first) * width + head * value.width), stride: width };
-        cpu.gemm(rows, keys, value.width, 1, dOut, at(value, start, keyHead), true, 0, slopes);
+        cpu.gemm(rows, keys, value.width, 1, dOut, at(value, start, keyHead), "NT", 0, slopes);
         outer(cpu, rows, scores, dOut, 1, into(value, start, keyHead), [keys, value.width]);
         for (let i = 0; i < rows; i++) {
           let along = 0;
@@ -56,7 +56,7 @@ export function attentionVjp(
           for (let j = i * keys; j < (i + 1) * keys; j++) slopes.data[j] = scale * scores.data[j] * (slopes.data[j] - along);
         }
         query.forEach((part, i) => {
-          cpu.gemm(rows, part.width, keys, 1, slopes, at(key[i], start, keyHead), false, 1, into(part, start + first, head));
+          cpu.gemm(rows, part.width, keys, 1, slopes, at(key[i], start, keyHead), "NN", 1, into(part, start + first, head));
           outer(cpu, rows, slopes, at(part, start + first, head), 1, into(key[i], start, keyHead), [keys, part.width]);
         });
       }

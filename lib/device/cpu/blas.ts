@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Block, Gemm } from "./gemm.ts";
+import type { Axpy, Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
 import { betterKernels, processorFlags } from "./openblas_kernels.ts";
@@ -12,6 +12,7 @@ import { betterKernels, processorFlags } from "./openblas_kernels.ts";
 export interface Blas {
   name: string;
   gemm: Gemm;
+  axpy: Axpy;
   /** Missing where the library comes without LAPACK. */
   eigen?: Eigen;
   inverseFactor?: InverseFactor;
@@ -40,6 +41,7 @@ const SYMBOLS = {
     parameters: ["i32", "i32", "i32", "i32", "i32", "i32", "f32", "buffer", "i32", "buffer", "i32", "f32", "buffer", "i32"],
     result: "void",
   },
+  cblas_saxpy: { parameters: ["i32", "f32", "buffer", "i32", "buffer", "i32"], result: "void" },
   ssyevd_: { ...SSYEVD, optional: true },
   ssyevr_: { ...SSYEVR, optional: true },
   dpotrf_: { ...DPOTRF, optional: true },
@@ -97,13 +99,14 @@ function wrap(path: string, symbols: Symbols): Blas {
   const rowMajor = 101, plain = 111, transpose = 112;
   return {
     name: describe(path, symbols),
-    gemm: (m, n, k, alpha, a, b, transposed, beta, c) => {
+    gemm: (m, n, k, alpha, a, b, form, beta, c) => {
       if (m === 0 || n === 0) return;
       symbols.cblas_sgemm(
-        ...[rowMajor, plain, transposed ? transpose : plain, m, n, k, alpha] as const,
+        ...[rowMajor, form === "TN" ? transpose : plain, form === "NT" ? transpose : plain, m, n, k, alpha] as const,
         ...[a.data, wide(a), b.data, wide(b), beta, c.data, wide(c)] as const,
       );
     },
+    axpy: (alpha, x, y) => symbols.cblas_saxpy(y.length, alpha, x, 1, y, 1),
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };

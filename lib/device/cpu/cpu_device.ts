@@ -11,7 +11,7 @@ import { type Blas, BLAS_HINT } from "./blas.ts";
 import { hostEigen } from "./eigen.ts";
 import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
-import { gemm } from "./gemm.ts";
+import { axpy, gemm } from "./gemm.ts";
 import { type Cpu, crossEntropy, linear } from "./linear.ts";
 import { Memory } from "./memory.ts";
 import { neurons } from "./neurons.ts";
@@ -26,7 +26,7 @@ import { widen } from "./widen.ts";
  * the `webgpu` device are tested against.
  */
 export function cpuDevice(reason: string, blas: Blas | undefined): Device {
-  const memory = new Memory(), cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm }, eigen = hostEigen(blas);
+  const memory = new Memory(), cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy }, eigen = hostEigen(blas);
   const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
   const load = async (source: TensorSource) => {
     const tensor = new CpuTensor(memory, source.dtype, source.shape);
@@ -58,7 +58,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     rotary: (x, options) => rotary(onCpu(x), options),
     attention: (query, key, value, options) => attention(cpu, query, key, value, options),
     swiglu: (gate, up) => rows.swiglu(cpu, onCpu(gate), onCpu(up)),
-    add: (into, x, gate) => rows.add(onCpu(into), onCpu(x), maybe(gate)),
+    add: (into, x, gate) => rows.add(cpu, onCpu(into), onCpu(x), maybe(gate)),
     multiply: (x, factors) => rows.multiply(onCpu(x), onCpu(factors)),
     softmax: (x) => rows.softmax(cpu, onCpu(x)),
     rank: (probabilities, ranks, groups?: RouterGroups) => ranking(rank(cpu, onCpu(probabilities), ranks, groups)),

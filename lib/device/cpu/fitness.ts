@@ -36,7 +36,7 @@ export function fitness(
     const i = token % TOKENS;
     if (!rule.renormalise) {
       const p = { data: all.subarray(token * experts), stride: experts }, rows = Math.min(TOKENS, tokens - token);
-      if (i === 0) cpu.gemm(rows, count, experts, 1, p, { data: isDropped, stride: experts }, true, 0, { data: q, stride: count });
+      if (i === 0) cpu.gemm(rows, count, experts, 1, p, { data: isDropped, stride: experts }, "NT", 0, { data: q, stride: count });
       for (let s = 0; s < count; s++) {
         const lost = q[i * count + s];
         // A sum of what is left keeps its digits where nearly everything is lost.

@@ -1,5 +1,5 @@
 /**
- * Matrix product in TypeScript, for machines without a BLAS.
+ * Matrix product and sum in TypeScript, for machines without a BLAS.
  *
  * @module
  */
@@ -10,12 +10,22 @@ export interface Block {
   stride: number;
 }
 
+/** How the operands of a product lie, as BLAS says it: `NT` has a `[m, k]` and b `[n, k]` (as weights are stored), `NN` b `[k, n]`, `TN` a `[k, m]` too. */
+export type Form = "NT" | "NN" | "TN";
+
 /**
- * c `[m, n]` = alpha · a `[m, k]` · b + beta · c, with b `[n, k]` (transposed, as weights are stored) or `[k, n]`.
+ * c `[m, n]` = alpha · a · b + beta · c, with a and b in the form that `form` tells.
  *
  * `beta` is 0 or 1; at 0 the old contents of c do not matter.
  */
-export type Gemm = (m: number, n: number, k: number, alpha: number, a: Block, b: Block, transposed: boolean, beta: 0 | 1, c: Block) => void;
+export type Gemm = (m: number, n: number, k: number, alpha: number, a: Block, b: Block, form: Form, beta: 0 | 1, c: Block) => void;
+
+/** y += alpha · x, element by element. */
+export type Axpy = (alpha: number, x: Float32Array<ArrayBuffer>, y: Float32Array<ArrayBuffer>) => void;
+
+export const axpy: Axpy = (alpha, x, y) => {
+  for (let i = 0; i < y.length; i++) y[i] += alpha * x[i];
+};
 
 /** Rows of b in one panel: 64 rows of up to 2,048 floats stay in a second-level cache. */
 const PANEL = 64;
@@ -23,14 +33,9 @@ const PANEL = 64;
 /**
  * A {@linkcode Gemm} that computes 4 × 4 outputs at a time, so that 8 loads feed 16 multiply-adds. Sums are taken in float64.
  */
-export const gemm: Gemm = (m, n, k, alpha, a, b, transposed, beta, c) => {
-  if (!transposed) {
-    const flipped = new Float32Array(n * k);
-    for (let p = 0; p < k; p++) {
-      for (let j = 0; j < n; j++) flipped[j * k + p] = b.data[p * b.stride + j];
-    }
-    b = { data: flipped, stride: k };
-  }
+export const gemm: Gemm = (m, n, k, alpha, a, b, form, beta, c) => {
+  if (form === "TN") a = turned(a, k, m);
+  if (form !== "NT") b = turned(b, k, n);
   for (let first = 0; first < n; first += PANEL) {
     const last = Math.min(n, first + PANEL);
     for (let i = 0; i < m; i += 4) {
@@ -38,6 +43,24 @@ export const gemm: Gemm = (m, n, k, alpha, a, b, transposed, beta, c) => {
     }
   }
 };
+
+function turned(x: Block, rows: number, columns: number): Block {
+  const data = new Float32Array(columns * rows);
+  turn(x, rows, columns, data);
+  return { data, stride: rows };
+}
+
+/** y `[columns, rows]` = xᵀ. */
+export function turn(x: Block, rows: number, columns: number, y: Float32Array): void {
+  const tile = 32; // both sides of a tile stay in the first-level cache
+  for (let top = 0; top < rows; top += tile) {
+    for (let left = 0; left < columns; left += tile) {
+      for (let i = top; i < Math.min(rows, top + tile); i++) {
+        for (let j = left; j < Math.min(columns, left + tile); j++) y[j * rows + i] = x.data[i * x.stride + j];
+      }
+    }
+  }
+}
 
 function tile(
   i: number,

@@ -7,15 +7,18 @@
 import type { DType } from "../device.ts";
 import { rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
-import type { Block, Gemm } from "./gemm.ts";
+import type { Axpy, Block, Gemm } from "./gemm.ts";
 import type { Memory } from "./memory.ts";
+import { expSum } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 import { widen } from "./widen.ts";
+import { SMALL } from "./widened.ts";
 
 /** What the operations of the CPU device share. */
 export interface Cpu {
   readonly memory: Memory;
   readonly gemm: Gemm;
+  readonly axpy: Axpy;
 }
 
 /** A matrix in its stored type: a tensor, or a part of one. */
@@ -27,7 +30,10 @@ export type CpuMatrix = StoredMatrix | { left: StoredMatrix; right: StoredMatrix
 /** Weights are widened so many elements at a time: 16 MiB of float32, whatever the size of the matrix. */
 const WIDENED = 2 ** 22;
 
-/** Calls `use` with the rows `[first, first + count)` of a stored matrix in float32, in blocks of at most 16 MiB; with `own`, it may write to them. */
+/**
+ * Calls `use` with the rows `[first, first + count)` of a stored matrix in float32: at once if it is small, else in blocks of at most 16 MiB. With `own`, it
+ * may write to them.
+ */
 export function eachBlock(
   cpu: Cpu,
   weight: StoredMatrix,
@@ -36,6 +42,10 @@ export function eachBlock(
 ): void {
   const [rows, columns] = weight.shape;
   if (weight.dtype === "F32" && !own) return use({ data: weight.f32, stride: columns }, 0, rows);
+  if (rows * columns <= SMALL && !own) {
+    const fill = (into: Float32Array<ArrayBuffer>) => widen(weight.raw, weight.dtype as DType, 0, into);
+    return use({ data: cpu.memory.widened.of(weight.raw.buffer, rows * columns, fill), stride: columns }, 0, rows);
+  }
   const most = Math.max(1, Math.min(rows, Math.floor(WIDENED / columns)));
   using wide = new CpuTensor(cpu.memory, "F32", [most, columns]);
   for (let first = 0; first < rows; first += most) {
@@ -57,7 +67,7 @@ export function multiply(cpu: Cpu, rows: number, x: Block, weight: CpuMatrix, be
   }
   const columns = weight.shape[1];
   eachBlock(cpu, weight, (block, first, count) => {
-    cpu.gemm(rows, count, columns, 1, x, block, true, beta, { data: y.data.subarray(first), stride: y.stride });
+    cpu.gemm(rows, count, columns, 1, x, block, "NT", beta, { data: y.data.subarray(first), stride: y.stride });
   });
 }
 
@@ -83,14 +93,11 @@ export function crossEntropy(cpu: Cpu, x: CpuTensor, head: CpuTensor, targets: C
     const data = logits.f32;
     for (let start = 0; start < rows; start += strip) {
       const length = Math.min(strip, rows - start);
-      cpu.gemm(length, count, width, 1, { data: x.f32.subarray(start * width), stride: width }, block, true, 0, { data, stride: count });
+      cpu.gemm(length, count, width, 1, { data: x.f32.subarray(start * width), stride: width }, block, "NT", 0, { data, stride: count });
       for (let i = 0; i < length; i++) {
-        const row = start + i, at = i * count;
-        let peak = most[row];
-        for (let j = 0; j < count; j++) if (data[at + j] > peak) peak = data[at + j];
-        let total = sum[row] * exp(most[row] - peak);
-        for (let j = 0; j < count; j++) total += exp(data[at + j] - peak);
-        most[row] = peak, sum[row] = total;
+        const row = start + i, at = i * count, block = expSum(data.subarray(at, at + count)), peak = Math.max(most[row], block.peak);
+        sum[row] = sum[row] * exp(most[row] - peak) + block.sum * exp(block.peak - peak);
+        most[row] = peak;
         const column = target[row] - first;
         if (column >= 0 && column < count) chosen[row] = data[at + column];
       }

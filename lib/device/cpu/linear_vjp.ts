@@ -4,10 +4,9 @@
  * @module
  */
 
-import { exp } from "./exp.ts";
 import type { Block } from "./gemm.ts";
 import { type Cpu, eachBlock, type StoredMatrix } from "./linear.ts";
-import { turn } from "./rows.ts";
+import { softmaxRow } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
 /** dy · weight. */
@@ -21,7 +20,7 @@ export function linearVjp(cpu: Cpu, dy: CpuTensor, weight: CpuTensor): CpuTensor
 export function multiplyBack(cpu: Cpu, rows: number, dy: Block, weight: StoredMatrix, dx: Block): void {
   const [, columns] = weight.shape;
   eachBlock(cpu, weight, (block, first, count) => {
-    cpu.gemm(rows, columns, count, 1, { data: dy.data.subarray(first), stride: dy.stride }, block, false, first === 0 ? 0 : 1, dx);
+    cpu.gemm(rows, columns, count, 1, { data: dy.data.subarray(first), stride: dy.stride }, block, "NN", first === 0 ? 0 : 1, dx);
   });
 }
 
@@ -47,9 +46,7 @@ export function outer(
     for (let i = 0; i < out && beta === 0; i++) result.data.fill(0, i * result.stride, i * result.stride + columns);
     return;
   }
-  using turned = new CpuTensor(cpu.memory, "F32", [out, rows]);
-  turn(dy, rows, out, turned.f32);
-  cpu.gemm(out, columns, rows, 1, { data: turned.f32, stride: rows }, x, false, beta, result);
+  cpu.gemm(out, columns, rows, 1, dy, x, "TN", beta, result);
 }
 
 /** Elements of logits held at a time. */
@@ -76,15 +73,11 @@ export function crossEntropyVjp(
     using logits = new CpuTensor(cpu.memory, "F32", [length, vocabulary]);
     const data = logits.f32;
     eachBlock(cpu, head, (block, first, count) => {
-      cpu.gemm(length, count, width, 1, part, block, true, 0, { data: data.subarray(first), stride: vocabulary });
+      cpu.gemm(length, count, width, 1, part, block, "NT", 0, { data: data.subarray(first), stride: vocabulary });
     });
     for (let i = 0; i < length; i++) {
       const row = data.subarray(i * vocabulary, (i + 1) * vocabulary);
-      let peak = -Infinity, sum = 0;
-      for (let j = 0; j < vocabulary; j++) if (row[j] > peak) peak = row[j];
-      for (let j = 0; j < vocabulary; j++) sum += row[j] = exp(row[j] - peak);
-      const factor = weight[start + i] / sum;
-      for (let j = 0; j < vocabulary; j++) row[j] *= factor;
+      softmaxRow(row, weight[start + i]);
       row[target[start + i]] -= weight[start + i];
     }
     multiplyBack(cpu, length, { data, stride: vocabulary }, head, { data: dx.f32.subarray(start * width), stride: width });

@@ -5,6 +5,7 @@
  */
 
 import type { Extent, Home } from "../stored.ts";
+import { Widened } from "./widened.ts";
 
 /** Free blocks kept for reuse, at most so many bytes. */
 const KEEP = 256 * 2 ** 20;
@@ -15,6 +16,7 @@ const KEEP = 256 * 2 ** 20;
  */
 export class Memory implements Home<ArrayBuffer> {
   readonly live = { tensors: 0, bytes: 0 };
+  readonly widened: Widened = new Widened();
   #free = new Map<number, ArrayBuffer[]>();
   #kept = 0;
 
@@ -30,6 +32,7 @@ export class Memory implements Home<ArrayBuffer> {
 
   give(block: ArrayBuffer): void {
     const size = block.byteLength;
+    this.widened.forget(block);
     this.live.tensors--;
     this.live.bytes -= size;
     const same = this.#free.get(size) ?? [];

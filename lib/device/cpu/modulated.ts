@@ -75,7 +75,7 @@ function forward(cpu: Cpu, x: CpuTensor, weights: Tensor | SortedExperts, modula
   const multiply = (rows: number, input: Block, matrix: StoredMatrix, output: Block, e: number, beta: 0 | 1) =>
     eachModulated(cpu, matrix, factors[e], (block, first, count) => {
       const to = { data: output.data.subarray(first), stride: output.stride };
-      cpu.gemm(rows, count, matrix.shape[1], 1, input, block, true, beta, to);
+      cpu.gemm(rows, count, matrix.shape[1], 1, input, block, "NT", beta, to);
     });
   if ("part" in weights) {
     return eachExpert(cpu, x, weights.order as CpuOrder, weights.part, 0, (...given) => multiply(...given, 0));
@@ -92,7 +92,7 @@ function backward(cpu: Cpu, dy: CpuTensor, weights: Tensor | SortedExperts, modu
   const multiplyBack = (rows: number, input: Block, matrix: StoredMatrix, output: Block, e: number) =>
     eachModulated(cpu, matrix, factors[e], (block, first, count) => {
       const from = { data: input.data.subarray(first), stride: input.stride };
-      cpu.gemm(rows, matrix.shape[1], count, 1, from, block, false, first === 0 ? 0 : 1, output);
+      cpu.gemm(rows, matrix.shape[1], count, 1, from, block, "NN", first === 0 ? 0 : 1, output);
     });
   if ("part" in weights) return eachExpert(cpu, dy, weights.order as CpuOrder, weights.part, 1, multiplyBack);
   const matrix = onCpu(weights), [out, columns] = matrix.shape;

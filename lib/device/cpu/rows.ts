@@ -6,8 +6,9 @@
 
 import { product, rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
-import type { Block } from "./gemm.ts";
+import { turn } from "./gemm.ts";
 import type { Cpu } from "./linear.ts";
+import { siluProduct } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
 export function rmsNorm(cpu: Cpu, x: CpuTensor, gain: CpuTensor, epsilon: number): CpuTensor {
@@ -22,21 +23,18 @@ export function rmsNorm(cpu: Cpu, x: CpuTensor, gain: CpuTensor, epsilon: number
 }
 
 export function swiglu(cpu: Cpu, gate: CpuTensor, up: CpuTensor): CpuTensor {
-  const result = new CpuTensor(cpu.memory, "F32", gate.shape), y = result.f32, g = gate.f32, u = up.f32;
-  for (let i = 0; i < y.length; i++) y[i] = g[i] / (1 + exp(-g[i])) * u[i];
+  const result = new CpuTensor(cpu.memory, "F32", gate.shape);
+  siluProduct(gate.f32, up.f32, result.f32);
   return result;
 }
 
-export function add(into: CpuTensor, x: CpuTensor, gate?: CpuTensor): void {
+export function add(cpu: Cpu, into: CpuTensor, x: CpuTensor, gate?: CpuTensor): void {
   const y = into.f32, data = x.f32;
-  if (!gate) {
-    for (let i = 0; i < y.length; i++) y[i] += data[i];
-    return;
-  }
+  if (!gate) return cpu.axpy(1, data, y);
   const width = into.shape.at(-1)!;
   gate.f32.forEach((value, row) => {
-    const factor = 1 / (1 + exp(-value));
-    for (let i = row * width; i < (row + 1) * width; i++) y[i] += factor * data[i];
+    const [start, end] = [row * width, (row + 1) * width];
+    cpu.axpy(1 / (1 + exp(-value)), data.subarray(start, end), y.subarray(start, end));
   });
 }
 
@@ -63,8 +61,8 @@ export function combine(cpu: Cpu, outputs: CpuTensor, gates: CpuTensor): CpuTens
   const [tokens, ranks, hidden] = outputs.shape;
   const result = new CpuTensor(cpu.memory, "F32", [tokens, hidden]), y = result.f32.fill(0), data = outputs.f32, weight = gates.f32;
   for (let slot = 0; slot < tokens * ranks; slot++) {
-    const to = Math.floor(slot / ranks) * hidden, from = slot * hidden, w = weight[slot];
-    for (let i = 0; i < hidden; i++) y[to + i] += w * data[from + i];
+    const to = Math.floor(slot / ranks) * hidden, from = slot * hidden;
+    cpu.axpy(weight[slot], data.subarray(from, from + hidden), y.subarray(to, to + hidden));
   }
   return result;
 }
@@ -84,7 +82,7 @@ export function gram(cpu: Cpu, x: CpuTensor): CpuTensor {
   const result = new CpuTensor(cpu.memory, "F32", [items, rows, rows]);
   for (let item = 0; item < items; item++) {
     const block = { data: x.f32.subarray(item * rows * width), stride: width };
-    cpu.gemm(rows, rows, width, 1, block, block, true, 0, { data: result.f32.subarray(item * rows * rows), stride: rows });
+    cpu.gemm(rows, rows, width, 1, block, block, "NT", 0, { data: result.f32.subarray(item * rows * rows), stride: rows });
   }
   return result;
 }
@@ -93,18 +91,6 @@ export function transpose(cpu: Cpu, x: CpuTensor): CpuTensor {
   const [rows, columns] = x.shape, result = new CpuTensor(cpu.memory, "F32", [columns, rows]);
   turn({ data: x.f32, stride: columns }, rows, columns, result.f32);
   return result;
-}
-
-/** y `[columns, rows]` = xᵀ. */
-export function turn(x: Block, rows: number, columns: number, y: Float32Array): void {
-  const tile = 32; // both sides of a tile stay in the first-level cache
-  for (let top = 0; top < rows; top += tile) {
-    for (let left = 0; left < columns; left += tile) {
-      for (let i = top; i < Math.min(rows, top + tile); i++) {
-        for (let j = left; j < Math.min(columns, left + tile); j++) y[j * rows + i] = x.data[i * x.stride + j];
-      }
-    }
-  }
 }
 
 /** Σ_i min(a[t, i], b[t, i]) of each row. */

@@ -8,6 +8,7 @@ import type { AdamOptions } from "../vjp.ts";
 import { dropoutKey, mixBits } from "../mix_bits.ts";
 import { exp } from "./exp.ts";
 import type { Cpu } from "./linear.ts";
+import { siluProductVjp } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
 /** With r = 1 / rms(x): dx = r · (dy · gain - x · r² · mean(dy · gain · x)). */
@@ -37,15 +38,9 @@ export function rmsNormGainVjp(cpu: Cpu, dy: CpuTensor, x: CpuTensor, width: num
   return result;
 }
 
-/** silu' = σ + g · σ · (1 - σ). */
 export function swigluVjp(cpu: Cpu, dy: CpuTensor, gate: CpuTensor, up: CpuTensor): { gate: CpuTensor; up: CpuTensor } {
   const toGate = new CpuTensor(cpu.memory, "F32", gate.shape), toUp = new CpuTensor(cpu.memory, "F32", up.shape);
-  const d = dy.f32, g = gate.f32, u = up.f32, dg = toGate.f32, du = toUp.f32;
-  for (let i = 0; i < d.length; i++) {
-    const s = 1 / (1 + exp(-g[i]));
-    dg[i] = d[i] * u[i] * s * (1 + g[i] * (1 - s));
-    du[i] = d[i] * g[i] * s;
-  }
+  siluProductVjp(dy.f32, gate.f32, up.f32, toGate.f32, toUp.f32);
   return { gate: toGate, up: toUp };
 }
 

@@ -1,0 +1,66 @@
+/**
+ * What takes exponentials, four floats at a time: kernels/simd.as, over arrays of any length.
+ *
+ * @module
+ */
+
+import * as kernels from "../../../kernels/simd.wasm";
+
+/** Floats of a slot of the kernels' scratch memory, as simd.as has it, and of all slots together. */
+const SLOT = 4096, ALL = 4 * SLOT;
+
+type Floats = Float32Array<ArrayBuffer>;
+
+const scratch = new Float32Array(kernels.memory.buffer, 0, ALL);
+
+/** y = silu(gate) * up. */
+export function siluProduct(gate: Floats, up: Floats, y: Floats): void {
+  for (let start = 0; start < y.length; start += SLOT) {
+    const end = Math.min(y.length, start + SLOT), count = end - start;
+    scratch.set(gate.subarray(start, end));
+    scratch.set(up.subarray(start, end), SLOT);
+    kernels.swiglu(count);
+    y.set(scratch.subarray(2 * SLOT, 2 * SLOT + count), start);
+  }
+}
+
+/** Gradients of silu(gate) * up with respect to both, given that of the product. */
+export function siluProductVjp(dy: Floats, gate: Floats, up: Floats, toGate: Floats, toUp: Floats): void {
+  for (let start = 0; start < dy.length; start += SLOT) {
+    const end = Math.min(dy.length, start + SLOT), count = end - start;
+    scratch.set(gate.subarray(start, end));
+    scratch.set(up.subarray(start, end), SLOT);
+    scratch.set(dy.subarray(start, end), 2 * SLOT);
+    kernels.swigluVjp(count);
+    toGate.set(scratch.subarray(0, count), start);
+    toUp.set(scratch.subarray(SLOT, SLOT + count), start);
+  }
+}
+
+/** The largest element of a row, and the sum of e^(element - largest) in float64. */
+export function expSum(row: Floats): { peak: number; sum: number } {
+  let peak = -Infinity, sum = 0;
+  pieces(row, (count) => peak = Math.max(peak, kernels.peak(count)));
+  pieces(row, (count) => sum += kernels.powers(count, peak));
+  return { peak, sum };
+}
+
+/** Replaces a row by its softmax, times `weight`. */
+export function softmaxRow(row: Floats, weight = 1): void {
+  const { peak, sum } = expSum(row);
+  pieces(row, (count, start) => {
+    kernels.powers(count, peak);
+    kernels.scale(count, weight / sum);
+    row.set(scratch.subarray(0, count), start);
+  });
+}
+
+/** Brings a row to the scratch memory piece by piece. What fills up the last four elements adds nothing to a sum of powers. */
+function pieces(row: Floats, use: (count: number, start: number) => void): void {
+  for (let start = 0; start < row.length; start += ALL) {
+    const end = Math.min(row.length, start + ALL), count = end - start;
+    scratch.set(row.subarray(start, end));
+    scratch.fill(-Infinity, count, Math.min(ALL, Math.ceil(count / 4) * 4));
+    use(count, start);
+  }
+}

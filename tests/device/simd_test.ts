@@ -1,0 +1,68 @@
+/** The kernels in WebAssembly against float64, at lengths around their vectors, slots and pages. */
+
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { buildSimd } from "../../kernels/build_simd.ts";
+import { expSum, siluProduct, siluProductVjp, softmaxRow } from "../../lib/device/cpu/simd.ts";
+
+const LENGTHS = [0, 1, 3, 4, 5, 63, 4095, 4096, 4097, 16383, 16384, 16385, 40001];
+
+const spread = (length: number, scale: number, seed: number) =>
+  Float32Array.from({ length }, (_, i) => scale * Math.sin(12.9898 * (i + 1) * (seed + 1)));
+
+function expectNear(found: Float32Array, expected: (i: number) => number, what: string, tolerance = 4e-7): void {
+  found.forEach((value, i) => {
+    const e = expected(i);
+    assert(Math.abs(value - e) <= tolerance * Math.abs(e) + 1e-36, `${what}, element ${i} of ${found.length}: ${value}, expected ${e}`);
+  });
+}
+
+const silu = (g: number) => g / (1 + Math.exp(-g));
+
+Deno.test("simd.wasm is what simd.as compiles to", async () => {
+  assertEquals(await Deno.readFile(new URL("../../kernels/simd.wasm", import.meta.url)), await buildSimd(), "run deno task simd");
+});
+
+Deno.test("silu(gate) * up and its gradients agree with float64 at every length", () => {
+  for (const length of LENGTHS) {
+    const gate = spread(length, 20, 1), up = spread(length, 3, 2), dy = spread(length, 2, 3);
+    const [y, toGate, toUp] = [0, 0, 0].map(() => new Float32Array(length));
+    siluProduct(gate, up, y);
+    expectNear(y, (i) => silu(gate[i]) * up[i], "silu(gate) * up", 1e-6);
+    siluProductVjp(dy, gate, up, toGate, toUp);
+    expectNear(toUp, (i) => dy[i] * silu(gate[i]), "gradient of up", 1e-6);
+    toGate.forEach((value, i) => {
+      const s = 1 / (1 + Math.exp(-gate[i])), expected = dy[i] * up[i] * s * (1 + gate[i] * (1 - s));
+      assertAlmostEquals(
+        value,
+        expected,
+        3e-7 * Math.abs(dy[i] * up[i]) * (1 + Math.abs(gate[i])),
+        `gradient of gate, element ${i} of ${length}`,
+      );
+    });
+  }
+});
+
+Deno.test("Sums of powers and softmax agree with float64 at every length, and weigh as asked", () => {
+  for (const length of LENGTHS.slice(1)) {
+    const row = spread(length, 30, 4), peak = row.reduce((a, b) => Math.max(a, b)), found = expSum(row);
+    const sum = row.reduce((n, x) => n + Math.exp(x - peak), 0);
+    assertEquals(found.peak, peak);
+    assertAlmostEquals(found.sum / sum, 1, 2e-7, `sum of ${length} powers`);
+    const weighted = row.slice();
+    softmaxRow(weighted, -2.5);
+    expectNear(weighted, (i) => -2.5 * Math.exp(row[i] - peak) / sum, "softmax", 4e-6); // differences of up to 60 are rounded to 2e-6
+  }
+});
+
+Deno.test("Powers hold over the whole range; what is not a number stays so", () => {
+  for (const [x, expected] of [[0, 1], [-1, Math.exp(-1)], [-86, Math.exp(-86)], [-200, 0], [-Infinity, 0]]) {
+    assertAlmostEquals(expSum(Float32Array.of(0, x)).sum, 1 + expected, 1e-7, `1 + e^${x}`);
+  }
+  const y = new Float32Array(4);
+  siluProduct(Float32Array.of(-1e4, 1e4, NaN, -Infinity), Float32Array.of(1, 1, 1, NaN), y);
+  assertEquals([y[1], y[2], y[3]], [1e4, NaN, NaN]);
+  assert(Math.abs(y[0]) < 1e-30, `silu(-10000) is ${y[0]}`);
+  const row = Float32Array.of(1, NaN, 2);
+  softmaxRow(row);
+  assertEquals([...row], [NaN, NaN, NaN], "a row with NaN");
+});
