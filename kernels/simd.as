@@ -1,5 +1,5 @@
 /**
- * Kernels of the cpu device that take exponentials: four floats at a time, in WebAssembly. AssemblyScript; `deno task simd` builds simd.wasm from it.
+ * Kernels of the cpu device, element by element: four floats at a time, in WebAssembly. AssemblyScript; `deno task simd` builds simd.wasm from it.
  *
  * Operands lie in one page of scratch memory, where lib/device/cpu/simd.ts puts them piece by piece: slot s begins at byte s * SLOT. Loops run to the next
  * multiple of four elements. No operation is fused or relaxed, so that every machine gets the same bits.
@@ -36,6 +36,16 @@ function exp(value: v128): v128 {
 @inline
 function sigmoid(x: v128): v128 {
   return f32x4.div(f32x4.splat(1), f32x4.add(f32x4.splat(1), exp(f32x4.neg(x))));
+}
+
+/** Slots 1 and 2 = the bf16 numbers of slot 0 as float32, of which they are the upper halves. */
+export function widenBF16(count: usize): void {
+  const zero = i16x8.splat(0);
+  for (let i: usize = 0; i < 2 * count; i += 16) {
+    const x = v128.load(i);
+    v128.store(2 * i, i8x16.shuffle(zero, x, 0, 1, 16, 17, 2, 3, 18, 19, 4, 5, 20, 21, 6, 7, 22, 23), SLOT);
+    v128.store(2 * i, i8x16.shuffle(zero, x, 0, 1, 24, 25, 2, 3, 26, 27, 4, 5, 28, 29, 6, 7, 30, 31), SLOT + 16);
+  }
 }
 
 /** Slot 2 = silu(slot 0) * slot 1. */

@@ -2,7 +2,7 @@
 
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildSimd } from "../../kernels/build_simd.ts";
-import { expSum, siluProduct, siluProductVjp, softmaxRow } from "../../lib/device/cpu/simd.ts";
+import { expSum, siluProduct, siluProductVjp, softmaxRow, widenBF16 } from "../../lib/device/cpu/simd.ts";
 
 const LENGTHS = [0, 1, 3, 4, 5, 63, 4095, 4096, 4097, 16383, 16384, 16385, 40001];
 
@@ -20,6 +20,18 @@ const silu = (g: number) => g / (1 + Math.exp(-g));
 
 Deno.test("simd.wasm is what simd.as compiles to", async () => {
   assertEquals(await Deno.readFile(new URL("../../kernels/simd.wasm", import.meta.url)), await buildSimd(), "run deno task simd");
+});
+
+Deno.test("bf16 numbers are widened exactly, all 65,536 of them and at every length", () => {
+  const all = Uint16Array.from({ length: 65536 }, (_, i) => i), wide = new Float32Array(65536);
+  widenBF16(all, wide);
+  new Uint32Array(wide.buffer).forEach((bits, i) => assertEquals(bits >>> 0, (i << 16) >>> 0, `bf16 bits ${i}`));
+  for (const length of LENGTHS) {
+    const into = new Float32Array(length + 1).fill(7);
+    widenBF16(all.subarray(65536 - length), into.subarray(0, length));
+    assertEquals(into[length], 7, `nothing is written beyond ${length} elements`);
+    assertEquals(new Uint32Array(into.buffer, 0, length), Uint32Array.from({ length }, (_, i) => (65536 - length + i) << 16));
+  }
 });
 
 Deno.test("silu(gate) * up and its gradients agree with float64 at every length", () => {

@@ -1,5 +1,5 @@
 /**
- * What takes exponentials, four floats at a time: kernels/simd.as, over arrays of any length.
+ * Work on elements, four floats at a time: kernels/simd.as, over arrays of any length.
  *
  * @module
  */
@@ -12,6 +12,18 @@ const SLOT = 4096, ALL = 4 * SLOT;
 type Floats = Float32Array<ArrayBuffer>;
 
 const scratch = new Float32Array(kernels.memory.buffer, 0, ALL);
+
+const halves = new Uint16Array(kernels.memory.buffer, 0, 2 * SLOT);
+
+/** The bf16 numbers `from` as float32, exactly. */
+export function widenBF16(from: Uint16Array, into: Floats): void {
+  for (let start = 0; start < into.length; start += 2 * SLOT) {
+    const end = Math.min(into.length, start + 2 * SLOT), count = end - start;
+    halves.set(from.subarray(start, end));
+    kernels.widenBF16(count);
+    into.set(scratch.subarray(SLOT, SLOT + count), start);
+  }
+}
 
 /** y = silu(gate) * up. */
 export function siluProduct(gate: Floats, up: Floats, y: Floats): void {

@@ -5,11 +5,12 @@
  */
 
 import type { DType } from "../device.ts";
+import { widenBF16 } from "./simd.ts";
 
 /**
  * Widens elements `start` to `start + into.length` of a stored tensor.
  *
- * BF16 is the upper half of an F32, so widening is a shift. F16 has 65,536 values: a table of 256 KiB is filled once.
+ * BF16 is the upper half of an F32. F16 has 65,536 values: a table of 256 KiB is filled once.
  *
  * @param raw The stored bytes, little endian, aligned to the element.
  */
@@ -19,13 +20,9 @@ export function widen(raw: Uint8Array<ArrayBuffer>, dtype: DType, start: number,
     return;
   }
   const words = new Uint16Array(raw.buffer, raw.byteOffset + 2 * start, into.length);
-  const bits = new Uint32Array(into.buffer, into.byteOffset, into.length);
-  if (dtype === "BF16") {
-    for (let i = 0; i < bits.length; i++) bits[i] = words[i] << 16;
-  } else {
-    const table = halves();
-    for (let i = 0; i < bits.length; i++) bits[i] = table[words[i]];
-  }
+  if (dtype === "BF16") return widenBF16(words, into);
+  const bits = new Uint32Array(into.buffer, into.byteOffset, into.length), table = halves();
+  for (let i = 0; i < bits.length; i++) bits[i] = table[words[i]];
 }
 
 let halvesTable: Uint32Array | undefined;
