@@ -1,5 +1,5 @@
 /**
- * Kernels of the cpu device, element by element: four floats at a time, in WebAssembly. AssemblyScript; `deno task simd` builds simd.wasm from it.
+ * Kernels of the cpu device, element by element: four floats at a time, in WebAssembly. AssemblyScript; `deno task wasm` builds simd.wasm from it.
  *
  * Operands lie in one page of scratch memory, where lib/device/cpu/simd.ts puts them piece by piece: slot s begins at byte s * SLOT. Loops run to the next
  * multiple of four elements. No operation is fused or relaxed, so that every machine gets the same bits.

@@ -4,53 +4,59 @@
  * @module
  */
 
+import * as kernel from "../../../kernels/choices.wasm";
 import type { FitnessInputs } from "../device.ts";
-import { Choices, LEAST } from "./choices.ts";
 import type { Cpu } from "./linear.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
-/** Tokens whose dropped probability mass is computed in one product. */
+/** Sets that the kernel prices together. */
+const TOGETHER = 128;
+
+/** Tokens brought to it at a time. */
 const TOKENS = 256;
 
 /**
- * Σ_t ‖F(x_t) - F(x_t; S)‖² for every set S of dropped experts (ours; DESIGN.md, "What makes it fast").
+ * Σ_t ‖F(x_t) - F(x_t; S)‖² for every set S of dropped experts (ours; DESIGN.md, "What makes it fast"), by kernels/choices.as.
  *
- * Where weights are not renormalised the softmax runs over fewer experts and all weights grow by 1 / (1 - q), q the probability mass that was dropped: the
- * output is u (1 + g), u the sum over what is chosen weighted as if nothing had been dropped, g = q / (1 - q). All q come from one product of probabilities
- * and sets; {@linkcode Choices} does the rest.
+ * Where weights are not renormalised the softmax runs over fewer experts; the dropped probability masses of all sets come from one product.
  */
-export function fitness(
-  cpu: Cpu,
-  { rule, ranking, probabilities, gram, along }: FitnessInputs,
-  sets: readonly (readonly number[])[],
-): Float64Array {
-  const [tokens, ranks] = ranking.experts.shape, experts = probabilities.shape.at(-1)!, count = sets.length;
-  const all = onCpu(probabilities).f32, totals = new Float64Array(count), growth = new Float64Array(count);
-  using dropped = new CpuTensor(cpu.memory, "F32", [count, experts]);
-  using mass = new CpuTensor(cpu.memory, "F32", [TOKENS, count]);
-  const isDropped = dropped.f32.fill(0), marks = new Uint8Array(experts * count), q = mass.f32;
-  sets.forEach((set, s) => set.forEach((e) => (isDropped[s * experts + e] = 1, marks[e * count + s] = 1)));
-  const [listed, ranked, products] = [onCpu(ranking.experts).u32, onCpu(ranking.probabilities).f32, onCpu(gram).f32];
-  const choices = new Choices(rule, listed, ranked, products, ranks, marks, totals, along && onCpu(along).f32);
-  for (let token = 0; token < tokens; token++) {
-    const i = token % TOKENS;
-    if (!rule.renormalise) {
-      const p = { data: all.subarray(token * experts), stride: experts }, rows = Math.min(TOKENS, tokens - token);
-      if (i === 0) cpu.gemm(rows, count, experts, 1, p, { data: isDropped, stride: experts }, "NT", 0, { data: q, stride: count });
-      for (let s = 0; s < count; s++) {
-        const lost = q[i * count + s];
-        // A sum of what is left keeps its digits where nearly everything is lost.
-        const left = lost > 0.5 ? kept(all, token * experts, isDropped, s * experts, experts) : 1 - lost;
-        growth[s] = left < LEAST ? -1 : lost / left; // -1: without any probability left the output is zero
-      }
-    }
-    choices.price(token, growth);
+export function fitness(cpu: Cpu, inputs: FitnessInputs, sets: readonly (readonly number[])[]): Float64Array {
+  const totals = new Float64Array(sets.length);
+  for (let first = 0; first < sets.length; first += TOGETHER) {
+    totals.set(priceTogether(cpu, inputs, sets.slice(first, first + TOGETHER)), first);
   }
-  return along ? totals : totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
+  return inputs.along ? totals : totals.map((total) => Math.max(0, total)); // rounding can leave a little less than nothing
 }
 
-function kept(p: Float32Array, row: number, dropped: Float32Array, set: number, experts: number): number {
-  let sum = 0;
-  for (let e = 0; e < experts; e++) if (dropped[set + e] === 0) sum += p[row + e];
-  return sum;
+function priceTogether(
+  cpu: Cpu,
+  { rule: { topK, renormalise, scale, groups }, ranking, probabilities, gram, along }: FitnessInputs,
+  sets: readonly (readonly number[])[],
+): Float64Array {
+  const [tokens, ranks] = ranking.experts.shape, experts = probabilities.shape.at(-1)!, count = sets.length, all = onCpu(probabilities).f32;
+  using dropped = new CpuTensor(cpu.memory, "F32", [count, experts]);
+  const isDropped = dropped.f32.fill(0);
+  kernel.places(Math.min(TOKENS, tokens), ranks, experts, count, topK, groups?.keep ?? 0, Number(renormalise), scale);
+  const buffer = kernel.memory.buffer as ArrayBuffer;
+  const [words, grouped, losses, listed, weights, products, lacking, every, mass] = new Uint32Array(buffer, 0, 9);
+  const bits = new Int32Array(buffer, words, 4 * experts), floats = new Float32Array(buffer), indices = new Uint32Array(buffer);
+  sets.forEach((set, s) => set.forEach((e) => (isDropped[s * experts + e] = 1, bits[4 * e + (s >> 5)] |= 1 << (s & 31))));
+  if (groups) indices.set(groups.of, grouped / 4);
+  const masses = { data: new Float32Array(buffer, mass), stride: count };
+  const bring = (width: number, values: Float32Array | Uint32Array, to: number, start: number, end: number) =>
+    (values instanceof Uint32Array ? indices : floats).set(values.subarray(start * width, end * width), to / 4);
+  for (let start = 0; start < tokens; start += TOKENS) {
+    const end = Math.min(tokens, start + TOKENS);
+    bring(ranks, onCpu(ranking.experts).u32, listed, start, end);
+    bring(ranks, onCpu(ranking.probabilities).f32, weights, start, end);
+    bring(ranks * ranks, onCpu(gram).f32, products, start, end);
+    bring(experts, all, every, start, end);
+    if (along) bring(ranks, onCpu(along).f32, lacking, start, end);
+    if (!renormalise) {
+      const p = { data: all.subarray(start * experts), stride: experts };
+      cpu.gemm(end - start, count, experts, 1, p, { data: isDropped, stride: experts }, "NT", 0, masses);
+    }
+    kernel.price(end - start);
+  }
+  return new Float64Array(buffer, losses, count).slice();
 }

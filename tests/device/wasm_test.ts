@@ -1,7 +1,7 @@
 /** The kernels in WebAssembly against float64, at lengths around their vectors, slots and pages. */
 
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { buildSimd } from "../../kernels/build_simd.ts";
+import { buildWasm, MODULES } from "../../kernels/build_wasm.ts";
 import { expSum, siluProduct, siluProductVjp, softmaxRow, widenBF16 } from "../../lib/device/cpu/simd.ts";
 
 const LENGTHS = [0, 1, 3, 4, 5, 63, 4095, 4096, 4097, 16383, 16384, 16385, 40001];
@@ -18,9 +18,11 @@ function expectNear(found: Float32Array, expected: (i: number) => number, what: 
 
 const silu = (g: number) => g / (1 + Math.exp(-g));
 
-Deno.test("simd.wasm is what simd.as compiles to", async () => {
-  assertEquals(await Deno.readFile(new URL("../../kernels/simd.wasm", import.meta.url)), await buildSimd(), "run deno task simd");
-});
+for (const name of MODULES) {
+  Deno.test(`${name}.wasm is what ${name}.as compiles to`, async () => {
+    assertEquals(await Deno.readFile(new URL(`../../kernels/${name}.wasm`, import.meta.url)), await buildWasm(name), "run deno task wasm");
+  });
+}
 
 Deno.test("bf16 numbers are widened exactly, all 65,536 of them and at every length", () => {
   const all = Uint16Array.from({ length: 65536 }, (_, i) => i), wide = new Float32Array(65536);
