@@ -11,6 +11,7 @@ import add from "../../kernels/add.wgsl" with { type: "text" };
 import attention from "../../kernels/attention.wgsl" with { type: "text" };
 import attentionSums from "../../kernels/attention_sums.wgsl" with { type: "text" };
 import attentionVjp from "../../kernels/attention_vjp.wgsl" with { type: "text" };
+import choices from "../../kernels/choices.as" with { type: "text" };
 import columnMoments from "../../kernels/column_moments.wgsl" with { type: "text" };
 import columnSums from "../../kernels/column_sums.wgsl" with { type: "text" };
 import combine from "../../kernels/combine.wgsl" with { type: "text" };
@@ -47,6 +48,7 @@ import rowDots from "../../kernels/row_dots.wgsl" with { type: "text" };
 import rowSums from "../../kernels/row_sums.wgsl" with { type: "text" };
 import scale from "../../kernels/scale.wgsl" with { type: "text" };
 import scatterRows from "../../kernels/scatter_rows.wgsl" with { type: "text" };
+import simd from "../../kernels/simd.as" with { type: "text" };
 import skip from "../../kernels/skip.wgsl" with { type: "text" };
 import softmax from "../../kernels/softmax.wgsl" with { type: "text" };
 import softmaxVjp from "../../kernels/softmax_vjp.wgsl" with { type: "text" };
@@ -76,6 +78,7 @@ export const FORWARD: readonly string[] = [
   rank,
   rmsNorm,
   rotary,
+  simd,
   skip,
   softmax,
   swiglu,
@@ -84,7 +87,7 @@ export const FORWARD: readonly string[] = [
 ];
 
 /** And of what prices sets of experts. */
-export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, scale, squares, weightedRowsVjp];
+export const SEARCH: readonly string[] = [...FORWARD, choices, fitness, gram, scale, squares, weightedRowsVjp];
 
 /** And of what adds up experts' outputs for all tokens. */
 export const SIGNATURES: readonly string[] = [...FORWARD, outer];
