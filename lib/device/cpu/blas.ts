@@ -13,6 +13,8 @@ export interface Blas {
   name: string;
   gemm: Gemm;
   axpy: Axpy;
+  /** How many threads a product takes, and how to change that; missing where the library does not tell. */
+  threads?: { readonly count: number; set(count: number): void };
   /** Missing where the library comes without LAPACK. */
   eigen?: Eigen;
   inverseFactor?: InverseFactor;
@@ -49,6 +51,7 @@ const SYMBOLS = {
   openblas_get_config: { parameters: [], result: "pointer", optional: true },
   openblas_get_corename: { parameters: [], result: "pointer", optional: true },
   openblas_get_num_threads: { parameters: [], result: "i32", optional: true },
+  openblas_set_num_threads: { parameters: ["i32"], result: "void", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 let opened: { blas?: Blas } | undefined;
@@ -107,6 +110,9 @@ function wrap(path: string, symbols: Symbols): Blas {
       );
     },
     axpy: (alpha, x, y) => symbols.cblas_saxpy(y.length, alpha, x, 1, y, 1),
+    threads: symbols.openblas_get_num_threads && symbols.openblas_set_num_threads
+      ? { count: symbols.openblas_get_num_threads(), set: symbols.openblas_set_num_threads }
+      : undefined,
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };

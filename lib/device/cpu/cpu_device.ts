@@ -8,6 +8,7 @@ import { checked } from "../checked.ts";
 import type { Device, RouterGroups, Tensor, TensorSource } from "../device.ts";
 import { attention, rotary } from "./attention.ts";
 import { type Blas, BLAS_HINT } from "./blas.ts";
+import { Crew } from "./crew.ts";
 import { hostEigen } from "./eigen.ts";
 import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
@@ -26,7 +27,10 @@ import { widen } from "./widen.ts";
  * the `webgpu` device are tested against.
  */
 export function cpuDevice(reason: string, blas: Blas | undefined): Device {
-  const memory = new Memory(), cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy }, eigen = hostEigen(blas);
+  const memory = new Memory(),
+    crew = blas && new Crew(blas),
+    cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy, crew },
+    eigen = hostEigen(blas);
   const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
   const load = async (source: TensorSource) => {
     const tensor = new CpuTensor(memory, source.dtype, source.shape);
@@ -86,7 +90,10 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     },
     ...training(cpu),
     ...neurons(cpu),
-    [Symbol.dispose]: () => memory.clear(),
+    [Symbol.dispose]: () => {
+      crew?.[Symbol.dispose]();
+      memory.clear();
+    },
   };
   return checked(device, memory);
 }

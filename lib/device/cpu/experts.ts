@@ -9,16 +9,10 @@ import type { Experts, ExpertShapes, ExpertSource, MatrixSource, TensorSource } 
 import { expertBiases } from "../expert_biases.ts";
 import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
-import { type Cpu, type CpuMatrix, multiply } from "./linear.ts";
+import type { Cpu, CpuMatrix } from "./linear.ts";
 import type { Memory } from "./memory.ts";
-import { swiglu } from "./rows.ts";
+import { type CpuExpert, type ExpertWork, runExpert } from "./run_expert.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
-
-interface CpuExpert {
-  gate: CpuMatrix;
-  up: CpuMatrix;
-  down: CpuMatrix;
-}
 
 /** Experts in their stored types; one at a time is widened when it is used. */
 export class CpuExperts extends StoredExperts {
@@ -64,9 +58,6 @@ export async function loadExperts(
   return new CpuExperts(memory, expertShapes(sources), hidden, experts, biases, [...tensors.values()]);
 }
 
-/** Tokens that one expert works on at a time. */
-const ROWS = 2048;
-
 /**
  * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r], each product with the expert's bias where there is one.
  *
@@ -75,41 +66,16 @@ const ROWS = 2048;
 export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, experts, biases }: CpuExperts): CpuTensor {
   const listed = table.u32, ranks = table.shape[1];
   const outputs = new CpuTensor(cpu.memory, "F32", [...table.shape, hidden]);
-  const { slots, starts } = byExpert(listed, experts.length);
   for (let slot = 0; slot < listed.length; slot++) {
     if (listed[slot] >= experts.length) outputs.f32.fill(0, slot * hidden, (slot + 1) * hidden);
   }
-  const biasOf = (kind: keyof typeof biases, e: number) => {
-    const rows = biases[kind] && onCpu(biases[kind]);
-    return rows?.f32.subarray(e * rows.shape[1], (e + 1) * rows.shape[1]);
+  const rows = Object.entries(biases).map(([kind, tensor]) => [kind, { values: onCpu(tensor).f32, width: tensor.shape[1] }]);
+  const work: ExpertWork = {
+    ...{ x: x.f32, outputs: outputs.f32, hidden, ranks, experts, biases: Object.fromEntries(rows) },
+    ...byExpert(listed, experts.length),
   };
-  experts.forEach(({ gate, up, down }, e) => {
-    for (let start = starts[e]; start < starts[e + 1]; start += ROWS) {
-      const mine = slots.subarray(start, Math.min(starts[e + 1], start + ROWS)), rows = mine.length;
-      using gathered = new CpuTensor(cpu.memory, "F32", [rows, hidden]);
-      for (let i = 0; i < rows; i++) {
-        const token = Math.floor(mine[i] / ranks);
-        gathered.f32.set(x.f32.subarray(token * hidden, (token + 1) * hidden), i * hidden);
-      }
-      using opened = product(cpu, gathered, gate, biasOf("gate", e));
-      using raised = product(cpu, gathered, up, biasOf("up", e));
-      using inner = swiglu(cpu, opened, raised);
-      using output = product(cpu, inner, down, biasOf("down", e));
-      for (let i = 0; i < rows; i++) outputs.f32.set(output.f32.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
-    }
-  });
+  if (!cpu.crew?.run(cpu, work)) experts.forEach((_, e) => runExpert(cpu, work, e));
   return outputs;
-}
-
-/** x · matrixᵀ + the first elements of `bias`, which is as long as the longest of the layer. */
-function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix, bias?: Float32Array): CpuTensor {
-  const [rows, columns] = x.shape, out = ("left" in matrix ? matrix.left : matrix).shape[0];
-  const y = new CpuTensor(cpu.memory, "F32", [rows, out]);
-  if (bias) {
-    for (let i = 0; i < rows; i++) y.f32.set(bias.subarray(0, out), i * out);
-  }
-  multiply(cpu, rows, { data: x.f32, stride: columns }, matrix, bias ? 1 : 0, { data: y.f32, stride: out });
-  return y;
 }
 
 /** Counting sort: slots in order of their expert; those of expert e stand from starts[e] to starts[e + 1]. */

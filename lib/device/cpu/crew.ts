@@ -1,0 +1,113 @@
+/**
+ * Threads that run experts beside the main one.
+ *
+ * @module
+ */
+
+import { Worker } from "node:worker_threads";
+import type { Blas } from "./blas.ts";
+import type { Cpu, StoredMatrix } from "./linear.ts";
+import { type ExpertWork, runExpert } from "./run_expert.ts";
+
+/** Floating-point operations that are worth sharing out: about 30 ms of two cores. */
+const WORTH = 2 ** 33;
+
+/** An array of this process, for another thread. */
+export interface Place {
+  readonly address: number | bigint;
+  readonly bytes: number;
+}
+
+/** Work as it is sent to another thread: places instead of arrays. */
+export interface SharedWork {
+  readonly work: unknown;
+  /** In this order the experts are taken. */
+  readonly order: Uint32Array;
+  /** How many were taken, how many of them another thread has done, and whether one failed. */
+  readonly state: SharedArrayBuffer;
+}
+
+/**
+ * As many threads as BLAS uses, each running whole experts on one thread of BLAS: what lies between the products runs in parallel too, and no product waits
+ * for its slower half. Experts are taken one by one, those with most tokens first. Results do not depend on who ran what.
+ *
+ * JavaScript's threads share no arrays, so the others get the addresses of ours, which stay where they are until all of the work is done.
+ */
+export class Crew implements Disposable {
+  readonly #blas: Blas;
+  #workers: Worker[] | undefined;
+
+  constructor(blas: Blas) {
+    this.#blas = blas;
+  }
+
+  /** Runs all experts; false if that is not worth it, or cannot be done. */
+  run(cpu: Cpu, work: ExpertWork): boolean {
+    const { threads } = this.#blas, rows = (e: number) => work.starts[e + 1] - work.starts[e];
+    const total = work.experts.reduce((n, expert, e) => n + 2 * rows(e) * elements(expert), 0);
+    if (!threads || threads.count < 2 || total < WORTH) return false;
+    const order = Uint32Array.from(work.experts.keys()).sort((a, b) => rows(b) - rows(a) || a - b);
+    const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
+    const workers = this.#workers ??= hire(threads.count - 1);
+    if (workers.length === 0) return false;
+    const message: SharedWork = { work: placed(work), order, state };
+    threads.set(1);
+    let mine = 0;
+    try {
+      for (const worker of workers) worker.postMessage(message);
+      for (let i = Atomics.add(seen, taken, 1); i < order.length; i = Atomics.add(seen, taken, 1)) {
+        mine++;
+        runExpert(cpu, work, order[i]);
+      }
+    } finally {
+      // Whoever comes now finds nothing to take; what the others have taken they finish, since it is our memory that they write to.
+      const others = Math.min(order.length, Atomics.exchange(seen, taken, order.length)) - mine;
+      for (let count = Atomics.load(seen, done); count < others; count = Atomics.load(seen, done)) Atomics.wait(seen, done, count);
+      threads.set(threads.count);
+    }
+    if (seen[failed]) throw new Error("Cannot run the experts of a layer: another thread failed, most likely for want of memory");
+    return true;
+  }
+
+  [Symbol.dispose](): void {
+    for (const worker of this.#workers ?? []) worker.terminate();
+    this.#workers = undefined;
+  }
+}
+
+function elements(expert: object): number {
+  return Object.values(expert).flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix])
+    .reduce((n, { shape: [rows, columns] }: StoredMatrix) => n + rows * columns, 0);
+}
+
+/** Threads that end with the process. None, now or later, where they cannot be had, such as without the permission to read the module. */
+function hire(count: number): Worker[] {
+  const module = new URL("crew_worker.ts", import.meta.url).href, text = `data:text/javascript,import ${JSON.stringify(module)};`;
+  const workers: Worker[] = [];
+  try {
+    while (workers.length < count) {
+      const worker = new Worker(new URL(text));
+      worker.on("error", () => workers.splice(workers.indexOf(worker), 1));
+      worker.unref();
+      workers.push(worker);
+    }
+  } catch {
+    // with as many as there are
+  }
+  return workers;
+}
+
+/** A copy of the work with places for arrays of floats and bytes. */
+function placed(value: unknown): unknown {
+  if (value instanceof Float32Array || value instanceof Uint8Array) {
+    const address = value.byteLength > 0 ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(value as Uint8Array<ArrayBuffer>)) : 0;
+    return { address, bytes: value.byteLength } satisfies Place;
+  }
+  if (value instanceof Uint32Array || typeof value !== "object" || value === null) return value;
+  if (Array.isArray(value)) return value.map(placed);
+  if ("dtype" in value) {
+    const { shape, dtype, raw } = value as StoredMatrix;
+    return { shape, dtype, raw: placed(raw) };
+  }
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, placed(part)]));
+}

@@ -1,0 +1,103 @@
+/** Experts on several threads give the bits that one thread gives. */
+
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
+import { Crew } from "../../lib/device/cpu/crew.ts";
+import { byExpert } from "../../lib/device/cpu/experts.ts";
+import { axpy, gemm } from "../../lib/device/cpu/gemm.ts";
+import type { Cpu, StoredMatrix } from "../../lib/device/cpu/linear.ts";
+import { Memory } from "../../lib/device/cpu/memory.ts";
+import { type CpuExpert, type ExpertWork, runExpert } from "../../lib/device/cpu/run_expert.ts";
+import { CpuTensor } from "../../lib/device/cpu/tensor.ts";
+import { narrow } from "../../lib/checkpoint/narrow.ts";
+import { noise } from "../devices.ts";
+
+const HIDDEN = 512, INNER = 1024, TOKENS = 1500, RANKS = 2, EXPERTS = 7;
+
+/** Experts of every form: stored in all types, as factors, with biases. */
+function makeWork(memory: Memory, stack: DisposableStack): ExpertWork {
+  const matrix = (rows: number, columns: number, seed: number, dtype: "F32" | "BF16" | "F16"): StoredMatrix => {
+    const tensor = stack.use(new CpuTensor(memory, dtype, [rows, columns])), values = noise(rows * columns, seed).map((v) => v / 16);
+    tensor.raw.set(dtype === "F32" ? new Uint8Array(values.buffer) : narrow(values, dtype));
+    return tensor;
+  };
+  const experts = Array.from({ length: EXPERTS }, (_, e): CpuExpert => {
+    const dtype = (["F32", "BF16", "F16"] as const)[e % 3], up = matrix(INNER, HIDDEN, 3 * e + 1, dtype);
+    return {
+      gate: matrix(INNER, HIDDEN, 3 * e, dtype),
+      up: e === 4 ? { left: matrix(INNER, 96, 50, dtype), right: matrix(96, HIDDEN, 51, dtype) } : up,
+      down: matrix(HIDDEN, INNER, 3 * e + 2, dtype),
+    };
+  });
+  // Expert 6 has no tokens, expert 0 more than the others.
+  const table = Uint32Array.from({ length: TOKENS * RANKS }, (_, slot) => slot % 9 < 3 ? 0 : slot % 6);
+  const floats = (values: Float32Array<ArrayBuffer>) => {
+    const tensor = stack.use(new CpuTensor(memory, "F32", [values.length]));
+    tensor.f32.set(values);
+    return tensor.f32;
+  };
+  return {
+    ...{ x: floats(noise(TOKENS * HIDDEN, 99)), outputs: floats(new Float32Array(table.length * HIDDEN)), hidden: HIDDEN, ranks: RANKS },
+    ...byExpert(table, EXPERTS),
+    ...{ experts, biases: { gate: { values: floats(noise(EXPERTS * INNER, 98)), width: INNER } } },
+  };
+}
+
+const cpuOf = (blas: Blas | undefined, memory: Memory): Cpu => ({ memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy });
+
+Deno.test({
+  name: "Experts on two threads give the bits of one, whoever runs what; threads of BLAS are given back",
+  ignore: !openBlas()?.threads,
+  fn: () => {
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(blas, memory), before = blas.threads!.count, asked: number[] = [];
+    using stack = new DisposableStack();
+    const work = makeWork(memory, stack);
+    blas.threads!.set(1);
+    for (let e = 0; e < EXPERTS; e++) runExpert(cpu, work, e);
+    const alone = work.outputs.slice();
+    using crew = new Crew({ ...blas, threads: { count: 3, set: (count) => void (asked.push(count), blas.threads!.set(1)) } });
+    for (let run = 0; run < 6; run++) { // the other threads come in when they have started
+      work.outputs.fill(NaN);
+      assert(crew.run(cpu, work), "so much work is shared out");
+      assertEquals(work.outputs.findIndex((value, i) => value !== alone[i]), -1, `run ${run}: an element differs`);
+    }
+    assertEquals(asked, Array(6).fill([1, 3]).flat());
+    blas.threads!.set(before);
+  },
+});
+
+Deno.test("Little work is not shared out, nor any with one thread of BLAS or without one", () => {
+  const memory = new Memory(), blas = openBlas();
+  using stack = new DisposableStack();
+  const work = makeWork(memory, stack), few = { ...work, starts: work.starts.map(() => 0) }, set = () => {};
+  const crewOf = (threads: Blas["threads"]) => new Crew({ name: "", gemm, axpy, threads });
+  using crew = crewOf({ count: 2, set });
+  assertEquals(crew.run(cpuOf(blas, memory), few), false);
+  using alone = crewOf({ count: 1, set });
+  assertEquals(alone.run(cpuOf(blas, memory), work), false);
+  using none = crewOf(undefined);
+  assertEquals(none.run(cpuOf(blas, memory), work), false);
+});
+
+Deno.test({
+  name: "A failure on the main thread gives the threads of BLAS back",
+  ignore: !openBlas()?.threads,
+  fn: () => {
+    const blas = openBlas()!, memory = new Memory(), asked: number[] = [];
+    using stack = new DisposableStack();
+    const work = makeWork(memory, stack);
+    using crew = new Crew({ ...blas, threads: { count: 2, set: (count) => void asked.push(count) } });
+    const failing: Cpu = {
+      ...cpuOf(blas, memory),
+      gemm: () => {
+        throw new RangeError("no memory");
+      },
+    };
+    for (let run = 0; run < 4; run++) {
+      assertThrows(() => crew.run(failing, work), RangeError, "no memory");
+      const then = work.outputs.slice();
+      assertEquals(work.outputs.findIndex((value, i) => value !== then[i]), -1, "nothing is written after the failure");
+    }
+    assertEquals(asked, Array(4).fill([1, 2]).flat());
+  },
+});
