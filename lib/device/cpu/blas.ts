@@ -7,6 +7,7 @@
 import type { Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
+import { lapackOrthonormal, lapackSteady, type Rebase, SGEQRF, SGETRF, SORGQR } from "./orthonormal.ts";
 import { betterKernels, processorFlags } from "./openblas_kernels.ts";
 
 export interface Blas {
@@ -15,6 +16,8 @@ export interface Blas {
   /** Missing where the library comes without LAPACK. */
   eigen?: Eigen;
   inverseFactor?: InverseFactor;
+  orthonormal?: Rebase;
+  steady?: Rebase;
 }
 
 /** Where each system keeps a BLAS with the C interface, best first. */
@@ -42,6 +45,9 @@ const SYMBOLS = {
   },
   ssyevd_: { ...SSYEVD, optional: true },
   ssyevr_: { ...SSYEVR, optional: true },
+  sgeqrf_: { ...SGEQRF, optional: true },
+  sorgqr_: { ...SORGQR, optional: true },
+  sgetrf_: { ...SGETRF, optional: true },
   dpotrf_: { ...DPOTRF, optional: true },
   dtrtri_: { ...DTRTRI, optional: true },
   openblas_get_config: { parameters: [], result: "pointer", optional: true },
@@ -105,6 +111,8 @@ function wrap(path: string, symbols: Symbols): Blas {
       );
     },
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
+    orthonormal: symbols.sgeqrf_ && symbols.sorgqr_ ? lapackOrthonormal(symbols.sgeqrf_, symbols.sorgqr_) : undefined,
+    steady: symbols.sgetrf_ ? lapackSteady(symbols.sgetrf_) : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };
 }
