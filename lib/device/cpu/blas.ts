@@ -18,6 +18,8 @@ export interface Blas {
   inverseFactor?: InverseFactor;
   orthonormal?: Rebase;
   steady?: Rebase;
+  /** How many threads the whole process's calls use; missing where the library does not say. */
+  threads?: { count(): number; use(count: number): void };
 }
 
 /** Where each system keeps a BLAS with the C interface, best first. */
@@ -53,6 +55,7 @@ const SYMBOLS = {
   openblas_get_config: { parameters: [], result: "pointer", optional: true },
   openblas_get_corename: { parameters: [], result: "pointer", optional: true },
   openblas_get_num_threads: { parameters: [], result: "i32", optional: true },
+  openblas_set_num_threads: { parameters: ["i32"], result: "void", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 let opened: { blas?: Blas } | undefined;
@@ -100,6 +103,7 @@ function nameOf({ openblas_get_corename: name }: Symbols): string | undefined {
 type Symbols = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 function wrap(path: string, symbols: Symbols): Blas {
+  const { openblas_get_num_threads: count, openblas_set_num_threads: use } = symbols;
   const rowMajor = 101, plain = 111, transpose = 112;
   return {
     name: describe(path, symbols),
@@ -113,6 +117,7 @@ function wrap(path: string, symbols: Symbols): Blas {
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
     orthonormal: symbols.sgeqrf_ && symbols.sorgqr_ ? lapackOrthonormal(symbols.sgeqrf_, symbols.sorgqr_) : undefined,
     steady: symbols.sgetrf_ ? lapackSteady(symbols.sgetrf_) : undefined,
+    threads: count && use ? { count, use } : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };
 }

@@ -69,7 +69,7 @@ export const scriptOrthonormal: Rebase = (rows, count, n) => {
       }
     }
     const length = norm(own);
-    if (length > 1e-6 * whole) for (let k = 0; k < n; k++) own[k] /= length;
+    if (length > 1e-6 * whole) { for (let k = 0; k < n; k++) own[k] /= length; }
     else own.fill(0), own[unit++] = 1, r--;
   }
 };
