@@ -91,13 +91,13 @@ function mayRead(): boolean {
   return WORKER.protocol === "file:" && Deno.permissions.querySync({ name: "read", path: WORKER }).state === "granted";
 }
 
-function ask(worker: Worker, { options: { method, iterations, seed }, ...request }: SvdRequest): Promise<TruncatedSvd> {
+function ask(worker: Worker, { options: { method }, ...request }: SvdRequest): Promise<TruncatedSvd> {
   return new Promise((resolve, reject) => {
     worker.onmessage = ({ data }: MessageEvent<SvdAnswer>) => "error" in data ? reject(data.error) : resolve(data.result);
     worker.onerror = (event) => {
       event.preventDefault();
       reject(new Error(`Cannot decompose a matrix: ${event.message}`));
     };
-    worker.postMessage({ ...request, options: { method, iterations, seed } } satisfies SvdRequest, [request.values.buffer]);
+    worker.postMessage({ ...request, options: { method } } satisfies SvdRequest, [request.values.buffer]);
   });
 }
