@@ -87,7 +87,7 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         exhaustiveSearch: (d, o) => winnow.exhaustiveSearch(d, model, trace, budget, o),
         geneticSearch: (d, o) => winnow.geneticSearch(d, model, trace, budget, { ...o, population: 4, generations: 1 }),
         receptionField: (d, o) => winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, keep: 2 }),
-        decomposeExperts: (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, method: "subspace", iterations: 1 }),
+        decomposeExperts: (d, o) => winnow.decomposeExperts(d, model, ranks, o),
         "decomposeExperts, whitened": (d, o) => winnow.decomposeExperts(d, model, ranks, { ...o, whiten: trace }),
         expertSpectra: (d, o) => winnow.expertSpectra(d, model, o),
         "expertSpectra, whitened": (d, o) => winnow.expertSpectra(d, model, { ...o, whiten: trace }),

@@ -205,7 +205,7 @@ Deno.test("a stage that is stopped at any part goes on from there to the same bi
     "receptionField, not sequential": (d, o) =>
       winnow.receptionField(d, model, sequences, candidates, { ...o, block: 2, sequential: false }),
     decomposeExperts: async (d, o) => {
-      using made = await winnow.decomposeExperts(d, model, few, { ...o, method: "subspace", iterations: 1 });
+      using made = await winnow.decomposeExperts(d, model, few, o);
       return await weightsOf(made);
     },
     "decomposeExperts, whitened": async (d, o) => {

@@ -17,6 +17,7 @@ import { type DecoderLayer, type Expert, type Model, type MoeLayer, moeLayer, mo
 import type { StageOptions } from "../model/stage_options.ts";
 import { largestRank, type RankPlan } from "./allocate_ranks.ts";
 import { eachMatrix, type Matrix } from "./each_matrix.ts";
+import { svdPool } from "./svd_pool.ts";
 import { truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
 import { whitenedSvd, type WhitenedSvdOptions } from "./whitened_svd.ts";
 
@@ -126,13 +127,22 @@ async function decomposed(
     layer,
     experts: layer.block.experts.filter((e) => rankOf(layer, e) <= largestOf(e) && ownerIn(layer, e) === e),
   }));
-  const parts = eachMatrix(device, model, low, { ...options, stage: "decompose" }, async (dense, responses, { layer, expert }) => {
-    const rank = rankOf(layer, expert);
-    const { left, right, relativeError, relativeOutputError } = responses
-      ? await whitenedSvd(device, dense, responses, rank, options)
-      : { relativeOutputError: null, ...await truncatedSvd(device, dense, rank, options) };
-    return { left, right, relativeError, relativeOutputError };
-  });
+  const some = options.whiten ? undefined : low.find(({ experts }) => experts.length > 0)?.experts[0].gate;
+  using pool = some && svdPool(device, matrixShape(some));
+  const parts = eachMatrix(
+    device,
+    model,
+    low,
+    { ...options, stage: "decompose", atOnce: pool?.atOnce },
+    async (dense, responses, { layer, expert }) => {
+      const rank = rankOf(layer, expert);
+      const { left, right, relativeError, relativeOutputError } = responses ? await whitenedSvd(device, dense, responses, rank, options) : {
+        relativeOutputError: null,
+        ...await (pool ? pool.decompose(dense, rank, options) : truncatedSvd(device, dense, rank, options)),
+      };
+      return { left, right, relativeError, relativeOutputError };
+    },
+  );
   const nameOf = (layer: DecoderLayer, expert: Expert, matrix: Matrix) => `${layer.index}.${expert.id}.${matrix}`;
   const products = new Map<string, Product>();
   for await (const { item: { layer, expert, matrix }, value: { left, right, ...errors } } of parts) {

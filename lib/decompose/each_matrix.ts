@@ -28,13 +28,18 @@ export interface MatrixPlace {
  * Goes through all matrices of the listed experts, in their order: what `compute` makes of each, plain data, is a part.
  *
  * @param options With `whiten`, matrices come with what they meet in calibration. `of` gives matrices to go through in the place of an expert's own, such as
- * differences from others; they meet what the expert's own do.
+ * differences from others; they meet what the expert's own do. `atOnce` matrices are gone through at a time, but one with `whiten`.
  */
 export async function* eachMatrix<T>(
   device: Device,
   model: Model,
   listed: readonly { layer: MoeLayer; experts: readonly Expert[] }[],
-  { whiten, of, ...options }: StageOptions & { stage: string; whiten?: Trace; of?: (expert: Expert, layer: MoeLayer) => ExpertSource },
+  { whiten, of, atOnce = 1, ...options }: StageOptions & {
+    stage: string;
+    whiten?: Trace;
+    of?: (expert: Expert, layer: MoeLayer) => ExpertSource;
+    atOnce?: number;
+  },
   compute: (dense: Tensor, responses: Responses | undefined, place: MatrixPlace) => Promise<T>,
 ): AsyncGenerator<{ item: MatrixPlace; value: T }> {
   const places = listed.flatMap(({ layer, experts }) =>
@@ -61,7 +66,7 @@ export async function* eachMatrix<T>(
       const { gate, up, down } = of?.(place.expert, place.layer) ?? place.expert;
       using dense = await denseMatrix(device, { gate, up, down }[place.matrix]);
       return await compute(dense, responses, place);
-    });
+    }, whiten ? 1 : atOnce);
   } finally {
     await met?.return(undefined);
   }

@@ -152,10 +152,10 @@ export function checked(device: Device, home: Home): Device {
       checkFitness(inputs, sets);
       return await device.fitness(inputs, sets);
     },
-    async eigen(matrix, count) {
+    async eigen(matrix, count, options) {
       floats(matrix);
       shapes.checkEigen(matrix, count);
-      return await device.eigen(matrix, count);
+      return await device.eigen(matrix, count, options);
     },
   };
 }

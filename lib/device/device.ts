@@ -102,6 +102,11 @@ export interface Device extends Training, Neurons, Disposable {
    * that has no expert left, or none with a probability above 1e-37, has an output of zero then.
    */
   fitness(inputs: FitnessInputs, sets: readonly (readonly number[])[]): Promise<Float64Array>;
-  /** The `count` largest eigenvalues of a symmetric matrix of finite numbers `[n, n]`, falling, and their eigenvectors as rows `[count, n]`. */
-  eigen(matrix: Tensor, count: number): Promise<{ values: Float64Array; vectors: Tensor }>;
+  /**
+   * The `count` largest eigenvalues of a symmetric matrix of finite numbers `[n, n]`, falling, and their eigenvectors as rows `[count, n]`.
+   *
+   * With `nearly`, for a matrix that has no negative eigenvalues: orthonormal rows that need not be eigenvectors, in less time; what they leave of the sum of
+   * the eigenvalues is within 0.2 % of the least possible.
+   */
+  eigen(matrix: Tensor, count: number, options?: { nearly?: boolean }): Promise<{ values: Float64Array; vectors: Tensor }>;
 }

@@ -45,20 +45,36 @@ export async function part<T>({ resume }: StageOptions, name: string, compute: (
   return value;
 }
 
-/** Makes a part of each item, in order, and reports how many are done; what was kept is done from the start. */
+/**
+ * Makes a part of each item, in order, and reports how many are done; what was kept is done from the start. `atOnce` of them are computed at a time; with more
+ * than one, `compute` must not depend on its turn.
+ */
 export async function* eachPart<I, T>(
   options: StageOptions & Pick<Progress, "stage" | "unit">,
   items: readonly I[],
   name: (item: I) => string,
   compute: (item: I) => T | Promise<T>,
+  atOnce = 1,
 ): AsyncGenerator<{ item: I; value: T }> {
-  const { stage, unit } = options, total = items.length;
-  for (const [done, item] of items.entries()) {
-    const value = await part(options, name(item), async () => {
+  const { stage, unit } = options, total = items.length, running: Promise<T>[] = [];
+  let done = 0, started = 0;
+  const start = (item: I) => {
+    const value = part(options, name(item), async () => {
       await advance(options, { stage, done, total, unit });
       return await compute(item);
     });
-    yield { item, value };
+    value.catch(() => {}); // it is met when its turn comes
+    running.push(value);
+  };
+  try {
+    for (const item of items) {
+      while (started < total && running.length < atOnce) start(items[started++]);
+      const value = await running[0];
+      running.shift(), done++;
+      yield { item, value };
+    }
+  } finally {
+    await Promise.allSettled(running); // what is under way uses what the caller is about to give back
   }
   await advance(options, { stage, done: total, total, unit });
 }

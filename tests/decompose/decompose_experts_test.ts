@@ -94,5 +94,5 @@ Deno.test("decomposeExperts() says what a plan gets wrong", async () => {
     "expert 1 of layer 1: the plan lists it twice",
   );
   await assertRejects(() => decomposeExperts(device, model, { layers: [once, once] }), RangeError, "layer 1 is listed twice");
-  await assertRejects(() => decomposeExperts(device, model, plan(1, 1, 8), { iterations: NaN }), RangeError, '"iterations"');
+  await assertRejects(() => decomposeExperts(device, model, plan(1, 1, 8), { method: "qr" as "gram" }), TypeError, '"qr"');
 });

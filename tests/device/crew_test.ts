@@ -49,31 +49,31 @@ Deno.test({
   name: "Experts on two threads give the bits of one, whoever runs what; threads of BLAS are given back",
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(blas, memory), before = blas.threads!.count, asked: number[] = [];
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(blas, memory), before = blas.threads!.count(), asked: number[] = [];
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
-    blas.threads!.set(1);
+    blas.threads!.use(1);
     for (let e = 0; e < EXPERTS; e++) runExpert(cpu, work, e);
     const alone = work.outputs.slice();
-    using crew = new Crew({ ...blas, threads: { count: 3, set: (count) => void (asked.push(count), blas.threads!.set(1)) } });
+    using crew = new Crew({ ...blas, threads: { count: () => 3, use: (count) => void (asked.push(count), blas.threads!.use(1)) } });
     for (let run = 0; run < 6; run++) { // the other threads come in when they have started
       work.outputs.fill(NaN);
       assert(crew.run(cpu, work), "so much work is shared out");
       assertEquals(work.outputs.findIndex((value, i) => value !== alone[i]), -1, `run ${run}: an element differs`);
     }
     assertEquals(asked, Array(6).fill([1, 3]).flat());
-    blas.threads!.set(before);
+    blas.threads!.use(before);
   },
 });
 
 Deno.test("Little work is not shared out, nor any with one thread of BLAS or without one", () => {
   const memory = new Memory(), blas = openBlas();
   using stack = new DisposableStack();
-  const work = makeWork(memory, stack), few = { ...work, starts: work.starts.map(() => 0) }, set = () => {};
+  const work = makeWork(memory, stack), few = { ...work, starts: work.starts.map(() => 0) }, use = () => {};
   const crewOf = (threads: Blas["threads"]) => new Crew({ name: "", gemm, axpy, threads });
-  using crew = crewOf({ count: 2, set });
+  using crew = crewOf({ count: () => 2, use });
   assertEquals(crew.run(cpuOf(blas, memory), few), false);
-  using alone = crewOf({ count: 1, set });
+  using alone = crewOf({ count: () => 1, use });
   assertEquals(alone.run(cpuOf(blas, memory), work), false);
   using none = crewOf(undefined);
   assertEquals(none.run(cpuOf(blas, memory), work), false);
@@ -86,7 +86,7 @@ Deno.test({
     const blas = openBlas()!, memory = new Memory(), asked: number[] = [];
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
-    using crew = new Crew({ ...blas, threads: { count: 2, set: (count) => void asked.push(count) } });
+    using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
     const failing: Cpu = {
       ...cpuOf(blas, memory),
       gemm: () => {

@@ -7,17 +7,20 @@
 import type { Axpy, Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
+import { lapackOrthonormal, lapackSteady, type Rebase, SGEQRF, SGETRF, SORGQR } from "./orthonormal.ts";
 import { betterKernels, processorFlags } from "./openblas_kernels.ts";
 
 export interface Blas {
   name: string;
   gemm: Gemm;
   axpy: Axpy;
-  /** How many threads a product takes, and how to change that; missing where the library does not tell. */
-  threads?: { readonly count: number; set(count: number): void };
   /** Missing where the library comes without LAPACK. */
   eigen?: Eigen;
   inverseFactor?: InverseFactor;
+  orthonormal?: Rebase;
+  steady?: Rebase;
+  /** How many threads the whole process's calls use; missing where the library does not say. */
+  threads?: { count(): number; use(count: number): void };
 }
 
 /** Where each system keeps a BLAS with the C interface, best first. */
@@ -46,6 +49,9 @@ const SYMBOLS = {
   cblas_saxpy: { parameters: ["i32", "f32", "buffer", "i32", "buffer", "i32"], result: "void" },
   ssyevd_: { ...SSYEVD, optional: true },
   ssyevr_: { ...SSYEVR, optional: true },
+  sgeqrf_: { ...SGEQRF, optional: true },
+  sorgqr_: { ...SORGQR, optional: true },
+  sgetrf_: { ...SGETRF, optional: true },
   dpotrf_: { ...DPOTRF, optional: true },
   dtrtri_: { ...DTRTRI, optional: true },
   openblas_get_config: { parameters: [], result: "pointer", optional: true },
@@ -99,6 +105,7 @@ function nameOf({ openblas_get_corename: name }: Symbols): string | undefined {
 type Symbols = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 function wrap(path: string, symbols: Symbols): Blas {
+  const { openblas_get_num_threads: count, openblas_set_num_threads: use } = symbols;
   const rowMajor = 101, plain = 111, transpose = 112;
   return {
     name: describe(path, symbols),
@@ -110,10 +117,10 @@ function wrap(path: string, symbols: Symbols): Blas {
       );
     },
     axpy: (alpha, x, y) => symbols.cblas_saxpy(y.length, alpha, x, 1, y, 1),
-    threads: symbols.openblas_get_num_threads && symbols.openblas_set_num_threads
-      ? { count: symbols.openblas_get_num_threads(), set: symbols.openblas_set_num_threads }
-      : undefined,
     eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
+    orthonormal: symbols.sgeqrf_ && symbols.sorgqr_ ? lapackOrthonormal(symbols.sgeqrf_, symbols.sorgqr_) : undefined,
+    steady: symbols.sgetrf_ ? lapackSteady(symbols.sgetrf_) : undefined,
+    threads: count && use ? { count, use } : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };
 }

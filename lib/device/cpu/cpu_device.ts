@@ -82,8 +82,8 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     overlap: (a, b) => rows.overlap(cpu, onCpu(a), onCpu(b)),
     crossEntropy: (x, head, targets) => crossEntropy(cpu, onCpu(x), onCpu(head), onCpu(targets)),
     fitness: (inputs, sets) => Promise.resolve(fitness(cpu, inputs, sets)),
-    eigen: (matrix, count) => {
-      const n = matrix.shape[0], { values, vectors } = eigen(onCpu(matrix).f32.slice(), n, count);
+    eigen: (matrix, count, options) => {
+      const n = matrix.shape[0], { values, vectors } = eigen(onCpu(matrix).f32, n, count, options);
       const result = new CpuTensor(memory, "F32", [count, n]);
       result.f32.set(vectors);
       return Promise.resolve({ values, vectors: result });

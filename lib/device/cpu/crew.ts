@@ -45,13 +45,14 @@ export class Crew implements Disposable {
   run(cpu: Cpu, work: ExpertWork): boolean {
     const { threads } = this.#blas, rows = (e: number) => work.starts[e + 1] - work.starts[e];
     const total = work.experts.reduce((n, expert, e) => n + 2 * rows(e) * elements(expert), 0);
-    if (!threads || threads.count < 2 || total < WORTH) return false;
+    const count = threads?.count() ?? 1;
+    if (!threads || count < 2 || total < WORTH) return false;
     const order = Uint32Array.from(work.experts.keys()).sort((a, b) => rows(b) - rows(a) || a - b);
     const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
-    const workers = this.#workers ??= hire(threads.count - 1);
+    const workers = this.#workers ??= hire(count - 1);
     if (workers.length === 0) return false;
     const message: SharedWork = { work: placed(work), order, state };
-    threads.set(1);
+    threads.use(1);
     let mine = 0;
     try {
       for (const worker of workers) worker.postMessage(message);
@@ -62,8 +63,8 @@ export class Crew implements Disposable {
     } finally {
       // Whoever comes now finds nothing to take; what the others have taken they finish, since it is our memory that they write to.
       const others = Math.min(order.length, Atomics.exchange(seen, taken, order.length)) - mine;
-      for (let count = Atomics.load(seen, done); count < others; count = Atomics.load(seen, done)) Atomics.wait(seen, done, count);
-      threads.set(threads.count);
+      for (let ready = Atomics.load(seen, done); ready < others; ready = Atomics.load(seen, done)) Atomics.wait(seen, done, ready);
+      threads.use(count);
     }
     if (seen[failed]) throw new Error("Cannot run the experts of a layer: another thread failed, most likely for want of memory");
     return true;

@@ -4,9 +4,12 @@
  * @module
  */
 
+import { type Gemm, gemm } from "./gemm.ts";
+import { nearEigen } from "./near_eigen.ts";
+import { type Rebase, scriptOrthonormal } from "./orthonormal.ts";
 import { symmetricEigen } from "./symmetric_eigen.ts";
 
-/** The `count` largest eigenvalues, falling, and their eigenvectors as rows, of a symmetric matrix `[n, n]`, which is overwritten. */
+/** The `count` largest eigenvalues, falling, and their eigenvectors as rows, of a symmetric matrix `[n, n]`. */
 export type Eigen = (
   matrix: Float32Array<ArrayBuffer>,
   n: number,
@@ -25,26 +28,36 @@ type Routine = (...args: any[]) => void;
 export function lapackEigen(ssyevd: Routine, ssyevr: Routine): Eigen {
   return (matrix, n, count) => {
     if (n === 0 || count === 0) return { values: new Float64Array(), vectors: new Float32Array() };
-    return 3 * count <= n ? largest(ssyevr, matrix, n, count) : all(ssyevd, matrix, n, count);
+    return 3 * count <= n ? largest(ssyevr, matrix.slice(), n, count) : all(ssyevd, matrix.slice(), n, count);
   };
 }
 
 /**
- * {@linkcode Eigen} by LAPACK where there is one, else in TypeScript.
+ * {@linkcode Eigen} by LAPACK where there is one, else in TypeScript; with `nearly`, {@linkcode nearEigen}.
  *
  * @throws {RangeError} If an element of the matrix is not finite: such a matrix has no eigenvectors, and LAPACK may search for them forever.
  */
-export function hostEigen(blas: { eigen?: Eigen } | undefined): Eigen {
-  const solve = blas?.eigen ?? scriptEigen;
-  return (matrix, n, count) => {
-    const at = matrix.findIndex((value) => !Number.isFinite(value));
-    if (at >= 0) {
+export function hostEigen(
+  blas: { gemm?: Gemm; eigen?: Eigen; orthonormal?: Rebase; steady?: Rebase } = {},
+): (...[matrix, n, count, options]: [...Parameters<Eigen>, options?: { nearly?: boolean }]) => ReturnType<Eigen> {
+  const exact = blas.eigen ?? scriptEigen, orthonormal = blas.orthonormal ?? scriptOrthonormal;
+  const near = nearEigen({ gemm: blas.gemm ?? gemm, eigen: exact, orthonormal, steady: blas.steady ?? orthonormal });
+  return (matrix, n, count, { nearly = false } = {}) => {
+    if (!allFinite(matrix)) {
+      const at = matrix.findIndex((value) => !Number.isFinite(value));
       throw new RangeError(
         `Cannot diagonalise a matrix [${n},${n}]: element ${at % n} of row ${Math.floor(at / n)} is ${matrix[at]}, not finite`,
       );
     }
-    return solve(matrix, n, count);
+    return (nearly ? near : exact)(matrix, n, count);
   };
+}
+
+/** A search that calls a function for each element takes longer than a product. */
+function allFinite(values: Float32Array): boolean {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] * 0;
+  return sum === 0;
 }
 
 const text = (letter: string) => new TextEncoder().encode(letter);

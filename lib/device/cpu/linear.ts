@@ -10,6 +10,7 @@ import { rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
 import type { Axpy, Block, Gemm } from "./gemm.ts";
 import type { Memory } from "./memory.ts";
+import { selfProduct } from "./self_product.ts";
 import { expSum } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 import { widen } from "./widen.ts";
@@ -78,6 +79,10 @@ export function multiply(cpu: Cpu, rows: number, x: Block, weight: CpuMatrix, be
 export function linear(cpu: Cpu, x: CpuTensor, weight: CpuTensor, bias?: CpuTensor): CpuTensor {
   const [out, columns] = weight.shape, rows = rowsOf(x);
   const y = new CpuTensor(cpu.memory, "F32", [...x.shape.slice(0, -1), out]);
+  if (x === weight && !bias) {
+    selfProduct(cpu.gemm, { data: x.f32, stride: columns }, rows, columns, y.f32);
+    return y;
+  }
   if (bias) {
     for (let i = 0; i < rows; i++) y.f32.set(bias.f32, i * out);
   }

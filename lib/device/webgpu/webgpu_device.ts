@@ -80,7 +80,7 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
     overlap: (a, b) => overlap(gpu, a, b),
     crossEntropy: (x, head, targets) => crossEntropy(gpu, x, head, targets),
     fitness: (inputs, sets) => fitness(gpu, inputs, sets),
-    eigen: (matrix, count) => eigen(gpu, matrix, count),
+    eigen: (matrix, count, options) => eigen(gpu, matrix, count, options),
     ...training(gpu),
     ...neurons(gpu),
     [Symbol.dispose]: () => gpu[Symbol.dispose](),
@@ -89,8 +89,9 @@ export async function webgpuDevice(adapter: GPUAdapter, reason: string, limits: 
 }
 
 /** On the host, by LAPACK where there is one: a long chain of short dependent steps is not for a GPU. */
-async function eigen(gpu: Gpu, matrix: Tensor, count: number) {
-  const n = matrix.shape[0], { values, vectors } = hostEigen(openBlas())(new Float32Array(await gpu.read(onGpu(matrix))), n, count);
+async function eigen(gpu: Gpu, matrix: Tensor, count: number, options?: { nearly?: boolean }) {
+  const n = matrix.shape[0], host = new Float32Array(await gpu.read(onGpu(matrix)));
+  const { values, vectors } = hostEigen(openBlas())(host, n, count, options);
   return { values, vectors: gpu.upload("F32", [count, n], vectors) };
 }
 

@@ -1,0 +1,103 @@
+/**
+ * Several truncated SVDs at once.
+ *
+ * @module
+ */
+
+import { openBlas } from "../device/cpu/blas.ts";
+import type { Device, Tensor } from "../device/device.ts";
+import { type TruncatedSvd, truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
+
+/** Decomposes as many matrices at a time as `atOnce` says; dispose it when the last is done. */
+export interface SvdPool extends Disposable {
+  /** More may be asked for, and wait. */
+  readonly atOnce: number;
+  /** {@linkcode truncatedSvd} of a matrix of the pool's device. */
+  decompose(matrix: Tensor, rank: number, options?: TruncatedSvdOptions): Promise<TruncatedSvd>;
+}
+
+/** What a worker is asked for. */
+export interface SvdRequest {
+  values: Float32Array<ArrayBuffer>;
+  shape: readonly number[];
+  rank: number;
+  options: TruncatedSvdOptions;
+}
+
+/** And what it answers. */
+export type SvdAnswer = { result: TruncatedSvd } | { error: Error };
+
+/** Elements of a matrix that fills all cores by itself, and of which copies would take much memory. */
+const LARGE = 2 ** 23;
+
+/** Workers at most: each holds a matrix and about four times its size. */
+const MOST = 8;
+
+/**
+ * A pool for matrices `[rows, columns]`. On the `cpu` device each of OpenBLAS's threads decomposes a matrix of its own, in a worker: half of an SVD is a
+ * chain of short steps, which several threads hardly shorten. Bits are those of one BLAS thread. Large matrices, other devices and other libraries go
+ * one by one.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../device/open_device.ts";
+ * import { assertAlmostEquals } from "@std/assert";
+ * using device = await openDevice();
+ * using matrix = device.tensor(Float32Array.of(3, 0, 0, 0, 4, 0), [2, 3]);
+ * using pool = svdPool(device, [2, 3]);
+ * const both = await Promise.all([1, 2].map((rank) => pool.decompose(matrix, rank)));
+ * assertAlmostEquals(both[0].relativeError, 3 / 5, 1e-5);
+ * ```
+ */
+export function svdPool(device: Device, shape: readonly number[]): SvdPool {
+  const blas = openBlas(), threads = device.kind === "cpu" && device.name === blas?.name ? blas.threads : undefined;
+  const count = Math.min(MOST, threads?.count() ?? 1);
+  if (!threads || count === 1 || shape[0] * shape[1] > LARGE || !mayRead()) {
+    return { atOnce: 1, decompose: (matrix, rank, options) => truncatedSvd(device, matrix, rank, options), [Symbol.dispose]() {} };
+  }
+  const before = threads.count(), workers: Worker[] = [], free: Worker[] = [], waiting: ((worker: Worker) => void)[] = [];
+  threads.use(1);
+  const taken = () => {
+    if (free.length === 0 && workers.length < count) {
+      const worker = new Worker(WORKER, { type: "module" });
+      workers.push(worker), free.push(worker);
+    }
+    const worker = free.pop();
+    return worker ? Promise.resolve(worker) : new Promise<Worker>((resolve) => waiting.push(resolve));
+  };
+  return {
+    atOnce: count,
+    decompose: async (matrix, rank, options = {}) => {
+      const worker = await taken();
+      try {
+        return await ask(worker, { values: await device.read(matrix) as Float32Array<ArrayBuffer>, shape: matrix.shape, rank, options });
+      } finally {
+        const next = waiting.shift();
+        if (next) next(worker);
+        else free.push(worker);
+      }
+    },
+    [Symbol.dispose]: () => {
+      workers.forEach((worker) => worker.terminate());
+      threads.use(before);
+    },
+  };
+}
+
+const WORKER = new URL("./svd_worker.ts", import.meta.url);
+
+/** Loading a worker from a file needs the right to read it. */
+function mayRead(): boolean {
+  return WORKER.protocol === "file:" && Deno.permissions.querySync({ name: "read", path: WORKER }).state === "granted";
+}
+
+function ask(worker: Worker, { options: { method }, ...request }: SvdRequest): Promise<TruncatedSvd> {
+  return new Promise((resolve, reject) => {
+    worker.onmessage = ({ data }: MessageEvent<SvdAnswer>) => "error" in data ? reject(data.error) : resolve(data.result);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      reject(new Error(`Cannot decompose a matrix: ${event.message}`));
+    };
+    worker.postMessage({ ...request, options: { method } } satisfies SvdRequest, [request.values.buffer]);
+  });
+}
