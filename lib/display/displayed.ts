@@ -17,7 +17,7 @@ import { DISPLAY, type Shown } from "./shown.ts";
  * ```ts
  * import { assert } from "@std/assert";
  * import { lossCurve } from "./loss_curve.ts";
- * const { "image/svg+xml": image } = await displayed(lossCurve([{ step: 1, loss: 2.5, learningRate: 1e-3 }]));
+ * const { "image/svg+xml": image } = await displayed(lossCurve({ tuned: [{ step: 1, loss: 2.5 }] }));
  * assert(`${image}`.startsWith("<svg "));
  * ```
  */
