@@ -4,6 +4,7 @@
  * @module
  */
 
+import { expect } from "../model/expect.ts";
 import { DISPLAY, type Shown } from "./shown.ts";
 
 /**
@@ -11,6 +12,7 @@ import { DISPLAY, type Shown } from "./shown.ts";
  *
  * @param shown A table, a chart, any display, or the contents of one by MIME type.
  * @returns Its contents by MIME type.
+ * @throws {TypeError} If it is no display.
  * @throws {Error} If the library that draws charts cannot be loaded.
  *
  * @example
@@ -22,6 +24,7 @@ import { DISPLAY, type Shown } from "./shown.ts";
  * ```
  */
 export async function displayed(shown: Shown): Promise<Shown> {
+  expect(typeof shown?.["text/plain"] === "string", "display this", "a display, such as table() gives", shown);
   const { [DISPLAY]: display } = shown as { [DISPLAY]?: () => Shown | Promise<Shown> };
   return display ? await display.call(shown) : shown;
 }
