@@ -233,6 +233,7 @@ export { deltaCodec } from "./lib/flow/delta_codec.ts";
 export { type Shown, shown } from "./lib/display/shown.ts";
 export { type Row, table, type TableCell, type TableColumn, type TableOptions } from "./lib/display/table.ts";
 export { chart } from "./lib/display/chart.ts";
+export { displayed } from "./lib/display/displayed.ts";
 export type { Axis, Cells, Chart, Place, Point, Series } from "./lib/display/drawing.ts";
 export { accuracyAgainstSize, type SizePoint } from "./lib/display/accuracy_against_size.ts";
 export { agreementTable } from "./lib/display/agreement_table.ts";

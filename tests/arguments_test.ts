@@ -165,6 +165,7 @@ Deno.test("no public function lets a message of the engine through, whatever it 
     ...(["keep", "absorb", "ratio"] as const).map((name) =>
       [(value: never) => winnow.mergeLayers(model, [{ ...merges[0], [name]: value }]), [merges[0][name]]] as (typeof calls)[number]
     ),
+    [winnow.displayed, [winnow.stageTable({})]],
     [winnow.similarityMap, [similarity, { plan: merges }]],
     [(plan: winnow.LayerMerge[]) => winnow.similarityMap(similarity, { plan }), [merges]],
     [winnow.influenceBars, [similarity]],

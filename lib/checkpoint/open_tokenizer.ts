@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Tokenizer as Library } from "npm:@huggingface/tokenizers@0.2.0";
+import type { Tokenizer as Library } from "npm:@huggingface/tokenizers@0.2.0";
 import { isObject, parseJsonObject } from "./parse_json_object.ts";
 import type { Source } from "./source.ts";
 
@@ -43,9 +43,13 @@ export interface Tokenizer {
  * ```
  */
 export async function openTokenizer({ source, config }: { source: Source; config: Readonly<Record<string, unknown>> }): Promise<Tokenizer> {
-  const [json, settingsJson] = await Promise.all([source.text("tokenizer.json"), source.text("tokenizer_config.json")]);
+  const [json, settingsJson, { Tokenizer: Kind }] = await Promise.all([
+    source.text("tokenizer.json"),
+    source.text("tokenizer_config.json"),
+    import("npm:@huggingface/tokenizers@0.2.0"),
+  ]);
   let built: { library: Library; settings: Record<string, unknown> } | undefined;
-  const build = () => built ??= create(json, settingsJson, source.location);
+  const build = () => built ??= create(Kind, json, settingsJson, source.location);
   const special = (which: "bos" | "eos") => specialToken(which, build(), config);
   return {
     encode: (text) => Uint32Array.from(build().library.encode(text, { add_special_tokens: false }).ids),
@@ -73,7 +77,7 @@ export async function openTokenizer({ source, config }: { source: Source; config
   };
 }
 
-function create(json: string | undefined, settingsJson: string | undefined, location: string) {
+function create(Kind: typeof Library, json: string | undefined, settingsJson: string | undefined, location: string) {
   if (json === undefined) {
     throw new Error(
       `Found no "tokenizer.json" in "${location}", expected one to split text into tokens; a "tokenizer.model" alone cannot be read, ` +
@@ -83,7 +87,7 @@ function create(json: string | undefined, settingsJson: string | undefined, loca
   const spec = parseJsonObject(json, `${location}/tokenizer.json`);
   const settings = settingsJson === undefined ? {} : parseJsonObject(settingsJson, `${location}/tokenizer_config.json`);
   try {
-    return { library: new Library(spec, settings), settings };
+    return { library: new Kind(spec, settings), settings };
   } catch (cause) {
     throw new Error(`Cannot use "${location}/tokenizer.json": it describes a tokenizer of a kind that is not known`, { cause });
   }

@@ -8,7 +8,7 @@ import { BLAS_HINT, openBlas } from "./cpu/blas.ts";
 import { cpuDevice } from "./cpu/cpu_device.ts";
 import type { Device } from "./device.ts";
 import { requestAdapter } from "./webgpu/request_adapter.ts";
-import { type DeviceLimits, webgpuDevice } from "./webgpu/webgpu_device.ts";
+import type { DeviceLimits } from "./webgpu/webgpu_device.ts";
 
 export interface OpenDeviceOptions {
   /**
@@ -54,13 +54,18 @@ export async function openDevice(options: OpenDeviceOptions = {}): Promise<Devic
         'Cannot open a "webgpu" device: no adapter found; install a GPU driver with Vulkan, Metal or Direct3D 12 (software on Debian: apt install mesa-vulkan-drivers libvulkan1), or take kind "cpu"',
       );
     }
-    return await webgpuDevice(adapter, "asked for", limits);
+    return await gpu(adapter, "asked for", limits);
   }
   if (!adapter) return cpu("no WebGPU adapter was found");
   if (adapter.info.isFallbackAdapter) {
     return cpu(`the only WebGPU adapter is a software rasteriser (${adapter.info.description || adapter.info.vendor})`);
   }
-  return await webgpuDevice(adapter, "it is the GPU of this machine", limits);
+  return await gpu(adapter, "it is the GPU of this machine", limits);
+}
+
+async function gpu(adapter: GPUAdapter, reason: string, limits?: Partial<DeviceLimits>): Promise<Device> {
+  const { webgpuDevice } = await import("./webgpu/webgpu_device.ts"); // dozens of files that only a GPU needs
+  return await webgpuDevice(adapter, reason, limits);
 }
 
 function cpu(reason: string): Device {

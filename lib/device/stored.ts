@@ -19,7 +19,7 @@ export interface Extent {
 export interface Home<Block = unknown> {
   /** With `forHost` the block can be written from the host at once. */
   take(extent: Extent, forHost: boolean): Block;
-  give(block: Block): void;
+  give(block: Block, extent: Extent): void;
 }
 
 /** A tensor in one block of its home's memory. BF16 and F16 elements stay 16 bits wide. */
@@ -45,7 +45,7 @@ export class StoredTensor<Block = unknown> implements Tensor, Extent {
   [Symbol.dispose](): void {
     const block = this.#block;
     this.#block = undefined;
-    if (block) this.home.give(block);
+    if (block) this.home.give(block, this);
   }
 }
 

@@ -4,7 +4,8 @@
  * @module
  */
 
-import * as Plot from "npm:@observablehq/plot@0.6.17";
+// @ts-types="npm:@types/d3-scale-chromatic@3.1.0"
+import { interpolateViridis } from "npm:d3-scale-chromatic@3.1.1";
 
 /** Okabe and Ito's colours, without the yellow that is lost on white. */
 const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
@@ -29,6 +30,5 @@ export function seriesColors(count: number): string[] {
 
 /** So many steps along viridis, from its dark end to a share of its length. */
 export function viridis(count: number, end = 1): string[] {
-  const { apply } = Plot.scale({ color: { type: "linear", scheme: "viridis", domain: [0, (count - 1) / end] } });
-  return Array.from({ length: count }, (_, i) => apply(i));
+  return Array.from({ length: count }, (_, i) => interpolateViridis(i / ((count - 1) / end)));
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { displayed } from "./displayed.ts";
 import { dataUrl, lineageGraph } from "./lineage_graph.ts";
 import boot from "./report_boot.js" with { type: "text" };
 import style from "./report_style.css" with { type: "text" };
@@ -72,20 +73,20 @@ export async function reportPage(run: Run): Promise<string> {
     "</head>",
     "<body>",
     `<h1>${htmlText(title)}</h1>`,
-    ...all.map(section),
+    ...await Promise.all(all.map(section)),
     ...(live ? [`<script>${await plotly()}</script>`, `<script type="module">\n${boot}</script>`] : []),
     "</body>",
     "</html>\n",
   ].join("\n");
 }
 
-function section({ heading, text, shown }: RunSection): string {
+async function section({ heading, text, shown }: RunSection): Promise<string> {
   const paragraphs = (text ?? "").split(/\n\s*\n/).map(htmlText).filter((paragraph) => paragraph !== "");
   return [
     "<section>",
     ...(heading === undefined ? [] : [`<h2>${htmlText(heading)}</h2>`]),
     ...paragraphs.map((paragraph) => `<p>${paragraph}</p>`),
-    content(shown),
+    content(await displayed(shown)),
     "</section>",
   ].join("\n");
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type ColumnTable, from } from "npm:arquero@8.0.1";
+import type { ColumnTable } from "npm:arquero@8.0.1";
 import { markdownTable } from "npm:markdown-table@3.0.4";
 import { expect } from "../model/expect.ts";
 import { formatNumber } from "./format_number.ts";
@@ -77,8 +77,8 @@ export function table<R extends object = Row>(rows: readonly R[] | ColumnTable, 
   expect(listed, purpose, "rows, each an object with a cell for each column", rows);
   expect(typeof described === "object" && described !== null, purpose, '"columns", an object with a description by the name', described);
   expect(caption === undefined || typeof caption === "string", purpose, 'a text as "caption"', caption);
-  const data = isTable(rows) ? rows : rows.length > 0 ? from([...rows]) : undefined;
-  const names = data?.columnNames() ?? Object.keys(described), objects = (data?.objects({ grouped: false }) ?? []) as R[];
+  const objects = (isTable(rows) ? rows.objects({ grouped: false }) : rows) as readonly R[];
+  const names = isTable(rows) ? rows.columnNames() : Object.keys(rows[0] ?? described);
   const unknown = Object.keys(described).find((name) => !names.includes(name));
   if (unknown !== undefined) {
     const found = names.map((name) => `"${name}"`).join(", ");

@@ -5,8 +5,7 @@
  */
 
 import process from "node:process";
-// @ts-types="npm:@types/cli-progress@3.11.6"
-import { SingleBar } from "npm:cli-progress@3.12.0";
+import type { SingleBar } from "npm:@types/cli-progress@3.11.6";
 import type { Progress } from "../model/stage_options.ts";
 
 /** Where progress goes. */
@@ -45,7 +44,7 @@ const PAUSE = 10;
 export function terminalProgress(
   { terminal, print }: ProgressOutput = { terminal: Deno.stderr.isTerminal(), print: (line) => console.error(line) },
 ): TerminalProgress {
-  return terminal ? bars() : Object.assign(lines(print), { stop: () => {} });
+  return terminal ? bars(print) : Object.assign(lines(print), { stop: () => {} });
 }
 
 function lines(print: (line: string) => void): (progress: Progress) => void {
@@ -63,13 +62,20 @@ function lines(print: (line: string) => void): (progress: Progress) => void {
   };
 }
 
-function bars(): TerminalProgress {
-  let bar: SingleBar | undefined, stage = "";
-  const stop = () => (bar?.stop(), bar = undefined);
-  const show = ({ stage: name, done, total, unit, secondsLeft }: Progress) => {
+function bars(print: (line: string) => void): TerminalProgress {
+  let Bar: typeof SingleBar | undefined, bar: SingleBar | undefined, early: Progress | undefined, stage = "";
+  const stop = () => (bar?.stop(), bar = early = undefined);
+  const load = async () => {
+    // @ts-types="npm:@types/cli-progress@3.11.6"
+    Bar = (await import("npm:cli-progress@3.12.0")).SingleBar;
+    if (early) show(early);
+  };
+  const show = (progress: Progress) => {
+    const { stage: name, done, total, unit, secondsLeft } = progress;
+    if (!Bar) return void (early = progress);
     if (name !== stage || !bar) {
       stop();
-      bar = new SingleBar({
+      bar = new Bar({
         format: `${name.padEnd(18)} {bar} {value}/{total} ${unit} {duration_formatted}{left}`,
         barsize: 30,
         barCompleteChar: "█",
@@ -83,5 +89,6 @@ function bars(): TerminalProgress {
     bar.update(done, { left: done >= total || secondsLeft === undefined ? "" : `, about ${Math.ceil(secondsLeft)} s left` });
     if (done >= total) stop();
   };
+  load().catch((error) => print(`Cannot draw progress: ${error.message}`));
   return Object.assign(show, { stop });
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { from, op } from "npm:arquero@8.0.1";
+import jstat from "npm:jstat@1.9.6";
 import { checkedLayers, type ExpertScores, type LayerScores } from "./expert_scores.ts";
 
 /** How far two scores agree. */
@@ -70,10 +70,7 @@ export function scoreAgreement(one: ExpertScores, other: ExpertScores, options: 
 
 /** Of equal scores each gets the mean of their ranks. */
 function rankCorrelation(one: Float64Array, other: Float64Array): number {
-  const pairs = from(Array.from(one, (a, i) => ({ a, b: other[i] })));
-  const ranked = pairs.orderby("a").derive({ first: op.avg_rank() }).orderby("b").derive({ second: op.avg_rank() });
-  const found = ranked.rollup({ correlation: op.corr("first", "second") }).get("correlation", 0) as number;
-  return Math.round(1e12 * found) / 1e12;
+  return Math.round(1e12 * jstat.jStat.spearmancoeff(Array.from(one), Array.from(other))) / 1e12;
 }
 
 function sharedLeast(one: Float64Array, other: Float64Array, count: number): number {

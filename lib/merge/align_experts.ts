@@ -4,7 +4,6 @@
  * @module
  */
 
-import { linearSumAssignment } from "npm:linear-sum-assignment@1.0.9";
 import { denseMatrix } from "../decompose/dense_matrix.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { expectStage } from "../model/expect_stage.ts";
@@ -56,6 +55,7 @@ export async function alignExperts(
       others.map((expert) => ({ layer, expert, first: matricesOf(first), other: matricesOf(expert) }))
     );
   });
+  const { linearSumAssignment } = await import("npm:linear-sum-assignment@1.0.9");
   const layers: ExpertAlignment["layers"] = clusters.layers.map(({ layer }) => ({ layer, experts: [] }));
   const parts = eachPart(
     { ...options, stage: "align experts", unit: "experts" },

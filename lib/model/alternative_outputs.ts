@@ -26,44 +26,68 @@ export async function alternativeOutputs(
   using probabilities = routerProbabilities(device, moe, input);
   const p = await device.read(probabilities), count = moe.ids.length, tokens = p.length / count, rule = routerRule(config, moe.ids);
   const dropped = alternatives.map((drop) => Uint8Array.from(moe.ids, (id) => drop.includes(id) ? 1 : 0));
-  const routes = Array.from({ length: tokens }, (_, t) => {
-    const row = p.subarray(t * count, (t + 1) * count);
-    return dropped.map((marks) => route(row, marks, rule));
-  });
-  const columns = routes.map((choices) => [...new Set(choices.flatMap((choice) => [...choice.keys()]))]);
-  const width = Math.max(1, ...columns.map((c) => c.length));
-  const listed = new Uint32Array(tokens * width).fill(NO_EXPERT);
-  columns.forEach((experts, t) => listed.set(experts, t * width));
+  const most = Math.max(1, Math.min(count, rule.topK * alternatives.length)); // experts that a token can want
+  const listed = new Uint32Array(tokens * most).fill(NO_EXPERT), weights = dropped.map(() => new Float32Array(tokens * most));
+  const everyone = Array.from({ length: count }, (_, e) => e), chosen: number[] = [];
+  let width = 1;
+  for (let t = 0; t < tokens; t++) {
+    const row = p.subarray(t * count, (t + 1) * count), columns = listed.subarray(t * most, (t + 1) * most);
+    const order = everyone.toSorted((a, b) => row[b] - row[a] || a - b);
+    let wanted = 0;
+    for (const [a, marks] of dropped.entries()) {
+      const total = choose(row, order, marks, rule, chosen);
+      for (const e of chosen) {
+        let at = columns.indexOf(e);
+        if (at < 0) columns[at = wanted++] = e;
+        weights[a][t * most + at] = rule.scale * row[e] / total;
+      }
+    }
+    width = Math.max(width, wanted);
+  }
 
-  using table = device.tensor(listed, [tokens, width]);
+  using table = device.tensor(narrowed(listed, most, width), [tokens, width]);
   using outputs = device.experts(input, table, moe.experts);
   for (let a = 0; a < alternatives.length; a++) {
-    const weights = new Float32Array(tokens * width);
-    columns.forEach((experts, t) => experts.forEach((e, i) => weights[t * width + i] = routes[t][a].get(e) ?? 0));
-    using gates = device.tensor(weights, [tokens, width]);
+    using gates = device.tensor(narrowed(weights[a], most, width), [tokens, width]);
     using output = device.combine(outputs, gates);
     addShared(device, moe, input, output);
     await use(output, a);
   }
 }
 
-/** Routing weights by expert, with dropped experts masked: softmax over the rest, admitted groups, top-k. */
-function route(p: Float32Array, dropped: Uint8Array, { topK, renormalise, scale, groups }: RouterRule): Map<number, number> {
-  const order: number[] = [];
+/**
+ * The experts that serve a token, with dropped ones masked: softmax over the rest, admitted groups, top-k.
+ *
+ * @param order Experts by falling probability.
+ * @param chosen Takes them, in this order.
+ * @returns What their probabilities are divided by.
+ */
+function choose(
+  p: Float32Array,
+  order: readonly number[],
+  dropped: Uint8Array,
+  { topK, renormalise, groups }: RouterRule,
+  chosen: number[],
+): number {
+  const admitted = new Set<number>();
   let left = 0;
-  for (let e = 0; e < p.length; e++) {
-    if (dropped[e] === 0) order.push(e), left += p[e];
-  }
-  order.sort((a, b) => p[b] - p[a] || a - b);
-  const admitted = new Set<number>(), chosen: number[] = [];
+  for (let e = 0; e < p.length; e++) if (dropped[e] === 0) left += p[e];
+  chosen.length = 0;
   for (const e of order) {
     if (chosen.length === topK) break;
+    if (dropped[e] !== 0) continue;
     if (groups && !admitted.has(groups.of[e])) {
       if (admitted.size === groups.keep) continue;
       admitted.add(groups.of[e]);
     }
     chosen.push(e);
   }
-  const total = renormalise ? chosen.reduce((sum, e) => sum + p[e], 0) : left;
-  return new Map(chosen.map((e) => [e, scale * p[e] / Math.max(total, Number.MIN_VALUE)]));
+  return Math.max(renormalise ? chosen.reduce((sum, e) => sum + p[e], 0) : left, Number.MIN_VALUE);
+}
+
+/** The first `width` columns of rows of `most`. */
+function narrowed<T extends Float32Array | Uint32Array>(rows: T, most: number, width: number): T {
+  const count = rows.length / most;
+  for (let r = 1; r < count; r++) rows.copyWithin(r * width, r * most, r * most + width);
+  return rows.subarray(0, count * width) as T;
 }

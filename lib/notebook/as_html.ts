@@ -5,9 +5,11 @@
  */
 
 import { htmlText } from "../display/safe_text.ts";
+import { displayed } from "../display/displayed.ts";
 import type { Shown } from "../display/shown.ts";
 
 /** A display as HTML that can stand within other HTML: a chart as an image. */
-export function asHtml(content: Shown): string {
-  return `${content["text/html"] ?? content["image/svg+xml"] ?? `<pre>${htmlText(content["text/plain"])}</pre>`}`;
+export async function asHtml(content: Shown): Promise<string> {
+  const { "text/html": html, "image/svg+xml": image, "text/plain": text } = await displayed(content);
+  return `${html ?? image ?? `<pre>${htmlText(text)}</pre>`}`;
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { displayed } from "../display/displayed.ts";
 import { PLOTLY, type Shown } from "../display/shown.ts";
 import { jupyter } from "./jupyter.ts";
 
@@ -20,14 +21,14 @@ export function place({ once = false } = {}): Place {
   const display_id = crypto.randomUUID();
   let update = false, said: string | undefined;
   return async (content) => {
-    const first = !update;
+    const bundle = jupyter ? await displayed(content) : content, first = !update;
     update = true; // also for what is shown while this one is on its way
     if (jupyter) {
       const show = (content: Record<string, unknown>) => jupyter!.display(content, { raw: true, display_id, update: !first });
       // JupyterLab's plotly draws in an output once: so that it draws again, another type has to stand there in between.
-      if (!first && PLOTLY in content) await show({ ...content, [PLOTLY]: undefined });
-      await show({ ...content });
-    } else if (content["text/plain"] !== said && (first || !once)) console.log(said = content["text/plain"]);
+      if (!first && PLOTLY in bundle) await show({ ...bundle, [PLOTLY]: undefined });
+      await show({ ...bundle });
+    } else if (bundle["text/plain"] !== said && (first || !once)) console.log(said = bundle["text/plain"]);
     await leave();
   };
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { DISPLAY } from "../display/shown.ts";
 import { jupyter } from "./jupyter.ts";
 
 /**
@@ -22,9 +23,8 @@ import { jupyter } from "./jupyter.ts";
  * ```
  */
 export function quiet<T>(result: T, inside = jupyter !== undefined): T {
-  const display = Symbol.for("Jupyter.display");
-  if (inside && typeof result === "object" && result !== null && Object.isExtensible(result) && !(display in result)) {
-    Object.defineProperty(result, display, { value: () => ({}) });
+  if (inside && typeof result === "object" && result !== null && Object.isExtensible(result) && !(DISPLAY in result)) {
+    Object.defineProperty(result, DISPLAY, { value: () => ({}) });
   }
   return result;
 }

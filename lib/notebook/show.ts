@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Shown, shown } from "../display/shown.ts";
+import { DISPLAY, type Shown, shown } from "../display/shown.ts";
 import { place } from "./place.ts";
 
 /**
@@ -26,7 +26,7 @@ async function bundleOf(content: unknown): Promise<Shown> {
   if (typeof content === "string") return shown({ "text/markdown": content, "text/plain": content });
   if (typeof content === "object" && content !== null) {
     if (typeof (content as Shown)["text/plain"] === "string") return content as Shown;
-    const display = (content as Record<symbol, unknown>)[Symbol.for("Jupyter.display")];
+    const display = (content as Record<symbol, unknown>)[DISPLAY];
     if (typeof display === "function") return { "text/plain": Deno.inspect(content, { colors: false }), ...await display.call(content) };
   }
   return shown({ "text/plain": Deno.inspect(content, { colors: false, depth: 3 }) });

@@ -159,11 +159,11 @@ async function redraw(view: View, states: readonly StageStatus[]): Promise<void>
       content,
     );
     if (fresh) view.last = content;
-    view.now = fresh || !view.last ? content : outdated(content, view.last);
+    view.now = fresh || !view.last ? content : await outdated(content, view.last);
+    await view.place(view.now);
   } catch (error) {
-    view.now = errorBlock("draw this", error);
+    await view.place(view.now = errorBlock("draw this", error));
   }
-  await view.place(view.now);
 }
 
 /** Whether it is one stage, not several by name. */
@@ -179,9 +179,9 @@ function waitingFor(stages: readonly StageStatus[]): Shown {
 }
 
 /** What was shown before, faint, below the reason why it is no longer true. */
-function outdated(why: Shown, before: Shown): Shown {
+async function outdated(why: Shown, before: Shown): Promise<Shown> {
   return shown({
-    "text/html": `${why["text/html"]}<div style="opacity: 0.45" title="not up to date">${asHtml(before)}</div>`,
+    "text/html": `${why["text/html"]}<div style="opacity: 0.45" title="not up to date">${await asHtml(before)}</div>`,
     "text/plain": `${why["text/plain"]}\nBefore:\n${before["text/plain"]}`,
   });
 }

@@ -124,13 +124,14 @@ export function pricedLayer(
   parts: FitnessInputs[],
   { layer, experts, drop, constant = 0 }: { layer: number; experts: number; drop: number; constant?: number },
 ): SearchableLayer {
-  const known = new Map<string, { set: number[]; loss: number }>();
+  const known = new Map<string, number>(), ranked: { set: number[]; loss: number }[] = [];
   return {
     layer,
     experts,
     drop,
     price: async (sets) => {
-      const fresh = new Map(sets.filter((set) => !known.has(set.join())).map((set) => [set.join(), set]));
+      const keys = sets.map((set) => set.join()), fresh = new Map(sets.map((set, i) => [keys[i], set]));
+      for (const key of keys) if (known.has(key)) fresh.delete(key);
       const squares = new Float64Array(fresh.size);
       if (fresh.size > 0) {
         // All at once: on a GPU, waiting costs more than the work.
@@ -138,11 +139,15 @@ export function pricedLayer(
           part.forEach((value, i) => squares[i] += value);
         }
       }
-      [...fresh].forEach(([key, set], i) => known.set(key, { set, loss: Math.sqrt(Math.max(0, constant + squares[i])) }));
-      return sets.map((set) => known.get(set.join())!.loss);
+      [...fresh].forEach(([key, set], i) => {
+        const loss = Math.sqrt(Math.max(0, constant + squares[i]));
+        if (set.length === drop && !known.has(key)) ranked.push({ set, loss });
+        known.set(key, loss);
+      });
+      return keys.map((key) => known.get(key)!);
     },
-    best: (count) =>
-      [...known.values()].filter(({ set }) => set.length === drop).sort((a, b) => a.loss - b.loss || compare(a.set, b.set)).slice(0, count),
+    // Those that were in order stay so: to sort what came since into them takes little.
+    best: (count) => ranked.sort((a, b) => a.loss - b.loss || compare(a.set, b.set)).slice(0, count),
     evaluated: () => known.size,
   };
 }

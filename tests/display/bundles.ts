@@ -3,7 +3,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { SaxesParser } from "npm:saxes@6.0.0";
 import { htmlText } from "../../lib/display/safe_text.ts";
-import type { Shown } from "../../mod.ts";
+import { displayed, type Shown } from "../../mod.ts";
 
 export const PLOTLY = "application/vnd.plotly.v1+json";
 
@@ -29,6 +29,13 @@ export function parseSvg(svg: unknown): { elements: Map<string, number>; text: s
   return { elements, text };
 }
 
+/** The image of a chart, which is drawn where it is displayed. */
+export async function imageOf(shown: Shown): Promise<string> {
+  const image = (await displayed(shown))["image/svg+xml"];
+  parseSvg(image);
+  return image as string;
+}
+
 /** The spec of a chart, as it arrives in a notebook. */
 export function specOf(shown: Shown): { data: Json[]; layout: Json; config: Json } {
   const spec = shown[PLOTLY], arrived = JSON.parse(JSON.stringify(spec));
@@ -40,9 +47,10 @@ export function specOf(shown: Shown): { data: Json[]; layout: Json; config: Json
 }
 
 /** A chart is a spec, an image and text; titled, with axes that say what they measure. */
-export function checkChart(shown: Shown): void {
-  assertEquals(Object.keys(shown), [PLOTLY, "image/svg+xml", "text/plain"]);
-  const { data, layout } = specOf(shown), { text } = parseSvg(shown["image/svg+xml"]);
+export async function checkChart(shown: Shown): Promise<void> {
+  const bundle = await displayed(shown), { data, layout } = specOf(shown), { text } = parseSvg(bundle["image/svg+xml"]);
+  assertEquals(Object.keys(bundle), [PLOTLY, "image/svg+xml", "text/plain"]);
+  assertEquals([bundle[PLOTLY], bundle["text/plain"]], Object.values(shown), "what needs no library is there at once");
   for (const words of [layout.title.text, layout.xaxis.title.text, layout.yaxis.title.text]) {
     assert(words.length > 0);
     assert(htmlText(text).includes(words), `the image says "${words}", as plotly does`);

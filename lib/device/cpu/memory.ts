@@ -20,21 +20,21 @@ export class Memory implements Home<ArrayBuffer> {
   #free = new Map<number, ArrayBuffer[]>();
   #kept = 0;
 
-  /** A block for a tensor, in multiples of 64 bytes; its contents are undefined. */
+  /** A block for a tensor; its contents are undefined. */
   take({ bytes }: Extent): ArrayBuffer {
-    const size = Math.max(64, Math.ceil(bytes / 64) * 64), kept = this.#free.get(size)?.pop();
+    const size = blockSize(bytes), kept = this.#free.get(size)?.pop();
     if (kept) this.#kept -= size;
     const block = kept ?? this.#allocate(size);
     this.live.tensors++;
-    this.live.bytes += size;
+    this.live.bytes += counted(bytes);
     return block;
   }
 
-  give(block: ArrayBuffer): void {
+  give(block: ArrayBuffer, { bytes }: Extent): void {
     const size = block.byteLength;
     this.widened.forget(block);
     this.live.tensors--;
-    this.live.bytes -= size;
+    this.live.bytes -= counted(bytes);
     const same = this.#free.get(size) ?? [];
     same.push(block);
     // Re-inserted last: the map's order is the order of last use.
@@ -67,4 +67,18 @@ export class Memory implements Home<ArrayBuffer> {
       this.#free.delete(size);
     }
   }
+}
+
+/** Bytes of a tensor as they are counted: whole lines of cache. */
+function counted(bytes: number): number {
+  return Math.max(64, Math.ceil(bytes / 64) * 64);
+}
+
+/**
+ * Bytes of the block for a tensor: up to the next eighth of the power of two below, so that tensors of nearly the same size, such as those of experts
+ * that serve a few tokens more or fewer, have use for each other's blocks. New ones cost far more: the system clears them page by page.
+ */
+function blockSize(bytes: number): number {
+  const step = 2 ** Math.max(6, Math.floor(Math.log2(bytes)) - 3);
+  return Math.max(64, Math.ceil(bytes / step) * step);
 }

@@ -20,7 +20,11 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
 }
 
-/** Compiles kernels and keeps them: a pipeline for each set of constants. */
+/**
+ * Compiles kernels and keeps them: a pipeline for each set of constants.
+ *
+ * Within the call: Deno 2.9 compiles in `createComputePipelineAsync` too before it returns a promise, so nothing would run meanwhile.
+ */
 export class Pipelines {
   #device: GPUDevice;
   #faults: Faults;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetReadObjects, parquetSchema } from "npm:hyparquet@1.31.5";
+import type { AsyncBuffer, FileMetaData, SchemaTree } from "npm:hyparquet@1.31.5";
 import type { Source } from "../../checkpoint/source.ts";
 
 /** What a column holds: a text, a whole number, a list of texts, or a struct of these. */
@@ -47,11 +47,12 @@ export async function parquetRows<const C extends Columns>(
 ): Promise<RowOf<C>[]> {
   const shown = `"${source.location}/${path}"`, bytes = await source.bytes(path);
   if (bytes === undefined) throw new Error(`Cannot read ${shown}: there is no such file`);
+  const { parquetMetadataAsync, parquetReadObjects, parquetSchema } = await import("npm:hyparquet@1.31.5");
   const file: AsyncBuffer = { byteLength: bytes.length, slice: (from, to) => bytes.slice(from, to).buffer };
   const metadata = await parquetMetadataAsync(file).catch((cause) => {
     throw new Error(`Cannot read ${shown}: it is not a parquet file`, { cause });
   });
-  checkSchema(metadata, columns, shown);
+  checkSchema(parquetSchema(metadata), metadata, columns, shown);
   const rowEnd = Math.min(limit, Number(metadata.num_rows));
   const rows = await parquetReadObjects({ file, metadata, columns: Object.keys(columns), rowEnd }).catch((cause) => {
     throw new Error(`Cannot read ${shown}: its data are damaged`, { cause });
@@ -64,8 +65,8 @@ export async function parquetRows<const C extends Columns>(
   );
 }
 
-function checkSchema(metadata: FileMetaData, columns: Columns, shown: string): void {
-  const found = parquetSchema(metadata).children.map(({ element }) => element.name),
+function checkSchema(schema: SchemaTree, metadata: FileMetaData, columns: Columns, shown: string): void {
+  const found = schema.children.map(({ element }) => element.name),
     missing = Object.keys(columns).find((name) => !found.includes(name));
   if (missing !== undefined) {
     throw new Error(
