@@ -41,19 +41,21 @@ export function adaptedLinear(tape: Tape, adapters: LayerAdapters | undefined, x
   const { device } = tape, { vjp } = device, adapter = adapters?.linear.get(weight);
   if (adapter?.kind === "spp" && adapter.dropout.rate === 0) return modulated(tape, x, weight, adapter, bias);
   const y = tape.keep(device.linear(x, weight, bias));
-  tape.record(y, [x, weight, bias], (dy) => {
+  const correction = adapter?.kind === "lora"
+    ? correct(tape, x, y, adapter, {
+      apply: (x, matrix) => device.linear(x, matrix),
+      toInput: (dy, matrix) => vjp.linear(dy, matrix),
+      toMatrix: (dy, x) => vjp.linearWeight(dy, x),
+      leaf: (matrix) => matrix,
+    })
+    : undefined;
+  tape.record(y, [x, weight, bias, ...correction?.leaves ?? []], (dy) => {
+    correction?.back(dy);
     if (tape.flows(x)) tape.push(x, vjp.linear(dy, weight));
     if (tape.flows(weight)) tape.push(weight, vjp.linearWeight(dy, x));
     if (bias && tape.flows(bias)) tape.push(bias, columnSums(tape, dy));
   });
-  if (!adapter) return y;
-  if (adapter.kind === "spp") return recordSum(tape, y, modulated(tape, x, weight, adapter));
-  return corrected(tape, x, y, adapter, {
-    apply: (x, matrix) => device.linear(x, matrix),
-    toInput: (dy, matrix) => vjp.linear(dy, matrix),
-    toMatrix: (dy, x) => vjp.linearWeight(dy, x),
-    leaf: (matrix) => matrix,
-  });
+  return adapter?.kind === "spp" ? recordSum(tape, y, modulated(tape, x, weight, adapter)) : y;
 }
 
 /** Output of each listed expert for its token, as `Device.experts`, by products over rows that are sorted by expert. */
@@ -80,7 +82,7 @@ function plusFixed(tape: Tape, y: Tensor, fixed?: Tensor): Tensor {
   if (!fixed) return y;
   const sum = tape.keep(tape.device.widen(y));
   tape.device.add(sum, fixed);
-  tape.record(sum, [y], (dy) => tape.push(y, tape.device.widen(dy)));
+  tape.record(sum, [y], (dy) => tape.push(y, dy));
   return sum;
 }
 
@@ -104,18 +106,20 @@ function partProduct(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor,
   const { device } = tape, { vjp } = device, adapter = adapters?.experts.get(part);
   if (adapter?.kind === "spp" && adapter.dropout.rate === 0) return modulated(tape, x, { part, order }, adapter);
   const y = tape.keep(device.expertLinear(x, order, part));
-  tape.record(y, [x, part], (dy) => {
+  const correction = adapter?.kind === "lora"
+    ? correct(tape, x, y, adapter, {
+      apply: (x, stack) => device.expertLinear(x, order, stack),
+      toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
+      toMatrix: (dy, x, stack) => vjp.expertMatrices(dy, x, order, stack.shapes),
+      leaf: (stack) => stack.tensor,
+    })
+    : undefined;
+  tape.record(y, [x, part, ...correction?.leaves ?? []], (dy) => {
+    correction?.back(dy);
     if (tape.flows(x)) tape.push(x, vjp.expertLinear(dy, order, part));
     if (tape.flows(part)) tape.push(part, vjp.expertMatrices(dy, x, order, partShapes(part)));
   });
-  if (!adapter) return y;
-  if (adapter.kind === "spp") return recordSum(tape, y, modulated(tape, x, { part, order }, adapter));
-  return corrected(tape, x, y, adapter, {
-    apply: (x, stack) => device.expertLinear(x, order, stack),
-    toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
-    toMatrix: (dy, x, stack) => vjp.expertMatrices(dy, x, order, stack.shapes),
-    leaf: (stack) => stack.tensor,
-  });
+  return adapter?.kind === "spp" ? recordSum(tape, y, modulated(tape, x, { part, order }, adapter)) : y;
 }
 
 /** How rows are multiplied with a matrix, or each with its expert's. */
@@ -127,14 +131,20 @@ interface Products<Matrix> {
   leaf(matrix: Matrix): Tensor;
 }
 
-/** y + scale · dropout(x) · downᵀ · upᵀ. The dropped input is made again on the way back. */
-function corrected<Matrix>(
+/** A change of a tensor, before it is recorded: what gradients of the tensor go to beside its own inputs, and how. */
+interface Recordable {
+  readonly leaves: readonly Tensor[];
+  back(dy: Tensor): void;
+}
+
+/** y += scale · dropout(x) · downᵀ · upᵀ. The dropped input is made again on the way back. */
+function correct<Matrix>(
   tape: Tape,
   x: Tensor,
   y: Tensor,
   { down, up, scale, dropout: { rate, seed } }: Correction<Matrix>,
   { apply, toInput, toMatrix, leaf }: Products<Matrix>,
-): Tensor {
+): Recordable {
   const { device } = tape, drop = (value: Tensor) => rate > 0 ? device.dropout(value, rate, seed) : undefined;
   const middle = (() => {
     using dropped = drop(x);
@@ -142,24 +152,23 @@ function corrected<Matrix>(
   })();
   device.scale(middle, scale);
   using step = apply(middle, up);
-  const sum = tape.keep(device.widen(y));
-  device.add(sum, step);
-  tape.record(sum, [y, x, leaf(down), leaf(up)], (dy) => {
-    tape.push(y, device.widen(dy));
-    if (tape.flows(leaf(up))) tape.push(leaf(up), toMatrix(dy, middle, up));
-    using toMiddle = toInput(dy, up);
-    device.scale(toMiddle, scale);
-    if (tape.flows(leaf(down))) {
-      using dropped = drop(x);
-      tape.push(leaf(down), toMatrix(toMiddle, dropped ?? x, down));
-    }
-    if (tape.flows(x)) {
+  device.add(y, step);
+  return {
+    leaves: [leaf(down), leaf(up)],
+    back(dy) {
+      if (tape.flows(leaf(up))) tape.push(leaf(up), toMatrix(dy, middle, up));
+      using toMiddle = toInput(dy, up);
+      device.scale(toMiddle, scale);
+      if (tape.flows(leaf(down))) {
+        using dropped = drop(x);
+        tape.push(leaf(down), toMatrix(toMiddle, dropped ?? x, down));
+      }
+      if (!tape.flows(x)) return;
       if (rate === 0) return tape.push(x, toInput(toMiddle, down));
       using toKept = toInput(toMiddle, down);
       tape.push(x, device.dropout(toKept, rate, seed));
-    }
-  });
-  return sum;
+    },
+  };
 }
 
 /** The product with a weight times its factors: with the weight as well where nothing is dropped, else of the rest alone, for what dropout leaves of x. */
@@ -193,7 +202,8 @@ function recordSum(tape: Tape, a: Tensor, b: Tensor): Tensor {
   const y = tape.keep(tape.device.widen(a));
   tape.device.add(y, b);
   tape.record(y, [a, b], (dy) => {
-    for (const term of [a, b]) tape.push(term, tape.device.widen(dy));
+    tape.push(a, tape.device.widen(dy));
+    tape.push(b, dy);
   });
   return y;
 }

@@ -80,7 +80,7 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
         }
       });
     }
-    const stacks = stack(gpu, experts.length, hidden, pieces, tensors);
+    const stacks = stack(gpu, experts.length, pieces, tensors);
     return new GpuExperts(gpu, expertShapes(experts), hidden, intermediate, rank, stacks, biases);
   } catch (error) {
     for (const tensor of [...tensors, ...Object.values(biases)]) tensor[Symbol.dispose]();
@@ -116,10 +116,9 @@ function place(gpu: Gpu, matrices: readonly ExpertMatrix[]): Piece[] {
   return pieces;
 }
 
-/** What is of one kind and role and in one buffer belongs together. Slots without an expert get their zeros with the first stack of outputs. */
-function stack(gpu: Gpu, experts: number, hidden: number, pieces: readonly Piece[], tensors: readonly GpuTensor[]): Stack[] {
+/** What is of one kind and role and in one buffer belongs together. */
+function stack(gpu: Gpu, experts: number, pieces: readonly Piece[], tensors: readonly GpuTensor[]): Stack[] {
   const groups = Map.groupBy(pieces, ({ matrix: { kind, role }, buffer }) => `${kind} ${role} ${buffer}`);
-  let zeros = false;
   return [...groups.values()].map((group) => {
     const { matrix: { kind, role }, buffer } = group[0], table = new Uint32Array(5 * (experts + 1));
     let outputs = 0, work = 0;
@@ -127,11 +126,6 @@ function stack(gpu: Gpu, experts: number, hidden: number, pieces: readonly Piece
       table.set([offset / BYTES[source.dtype], source.shape[1], count, FORMATS[source.dtype], first], 5 * expert);
       outputs = Math.max(outputs, count);
       work += 2 * count * source.shape[1] / experts;
-    }
-    if (kind === "down" && role !== "right" && !zeros) {
-      zeros = true;
-      table.set([0, 0, hidden, 0, 0], 5 * experts);
-      outputs = Math.max(outputs, hidden);
     }
     return { kind, role, buffer: tensors[buffer], table: gpu.upload("U32", [experts + 1, 5], table), places: table, outputs, work };
   });
