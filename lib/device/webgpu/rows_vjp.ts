@@ -49,26 +49,26 @@ export function rmsNormGainVjp(gpu: Gpu, dy: Tensor, x: Tensor, width: number, e
   const slopes = onGpu(dy), input = onGpu(x), rows = input.size / width;
   using norms = squares(gpu, x);
   const runs = [...split(gpu, rows, [width * 4, 4])].map((range) => ({ ...range, strips: Math.ceil(range.count / STRIP) }));
-  let sums = gpu.tensor("F32", [runs.reduce((n, { strips }) => n + strips, 0), width]), first = 0;
+  /** Of so many strips; of one, they are the result. */
+  const partial = (strips: number) => gpu.tensor("F32", strips > 1 ? [strips, width] : [width]);
+  let strips = runs.reduce((n, { strips }) => n + strips, 0), sums = partial(strips), first = 0;
   for (const run of runs) {
     const bindings = [part(slopes, width * 4, run), part(input, width * 4, run), part(norms, 4, run)];
     columnSums(gpu, bindings, run.count, sums, first, epsilon);
     first += run.strips;
   }
-  while (sums.shape[0] > 1) {
-    using strips = sums;
-    sums = gpu.tensor("F32", [Math.ceil(strips.shape[0] / STRIP), width]);
-    columnSums(gpu, [whole(strips), whole(strips), whole(strips)], strips.shape[0], sums, 0);
+  while (strips > 1) {
+    using before = sums;
+    sums = partial(Math.ceil(strips / STRIP));
+    columnSums(gpu, [whole(before), whole(before), whole(before)], strips, sums, 0);
+    strips = Math.ceil(strips / STRIP);
   }
-  const result = gpu.tensor("F32", [width]);
-  if (rows === 0) gpu.clear(result);
-  else gpu.copy(sums, result);
-  sums[Symbol.dispose]();
-  return result;
+  if (rows === 0) gpu.clear(sums);
+  return sums;
 }
 
 function columnSums(gpu: Gpu, bindings: GPUBufferBinding[], rows: number, into: GpuTensor, first: number, epsilon?: number): void {
-  const width = into.shape[1];
+  const width = into.shape.at(-1)!;
   gpu.run(SUMS, {
     constants: { normed: epsilon === undefined ? 0 : 1 },
     shape: [rows, width, STRIP, first, word(epsilon ?? 0)],
