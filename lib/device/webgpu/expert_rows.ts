@@ -32,7 +32,7 @@ function eachBinding(gpu: Gpu, matrices: ExpertPart | MatrixStack, use: (applied
   if ("experts" in matrices) {
     const { experts, kind, role } = matrices;
     for (const stack of (experts as GpuExperts).stacks) {
-      if (stack.kind === kind && stack.role === role) use({ binding: whole(stack.buffer), table: stack.table, rows: stack.outputs });
+      if (stack.kind === kind && stack.role === role) use({ binding: stack.binding, table: stack.table, rows: stack.outputs });
     }
     return;
   }

@@ -68,7 +68,7 @@ export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts)
           ...[to === "outputs" ? 1 : 0, gated ? 1 : 0, bias?.shape[1] ?? 0, filled ? 1 : 0],
         ],
         bindings: [
-          ...[whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], whole(stack.buffer)],
+          ...[whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], stack.binding],
           ...[bias ? whole(onGpu(bias)) : views[from], views[to]],
         ],
         groups: tilesOf(used, count) * across,
