@@ -22,6 +22,7 @@ export class Counts {
   }
 }
 
+/** Of a large GPU. */
 const LIMITS: DeviceLimits = {
   maxStorageBufferBindingSize: 2 ** 31 - 4,
   maxBufferSize: 2 ** 31,
@@ -30,9 +31,9 @@ const LIMITS: DeviceLimits = {
 };
 
 /** An adapter for `webgpuDevice`. What is read from its buffers is zeros. */
-export function countingGpu(): { adapter: GPUAdapter; counts: Counts } {
+export function countingGpu(limits: Readonly<Record<keyof DeviceLimits, unknown>> = LIMITS): { adapter: GPUAdapter; counts: Counts } {
   const counts = new Counts(),
-    adapter = { limits: LIMITS, info: { description: "a GPU that counts" }, requestDevice: () => deviceOf(counts) };
+    adapter = { limits, info: { description: "a GPU that counts" }, requestDevice: () => deviceOf(counts) };
   return { adapter: adapter as unknown as GPUAdapter, counts };
 }
 
