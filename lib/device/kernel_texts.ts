@@ -84,7 +84,7 @@ export const FORWARD: readonly string[] = [
 ];
 
 /** And of what prices sets of experts. */
-export const SEARCH: readonly string[] = [...FORWARD, fitness, gram, scale, squares, weightedRowsVjp];
+export const SEARCH: readonly string[] = [...FORWARD, columnSums, fitness, gram, scale, squares, weightedRowsVjp];
 
 /** And of what adds up experts' outputs for all tokens. */
 export const SIGNATURES: readonly string[] = [...FORWARD, outer];
@@ -96,13 +96,13 @@ export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 export const MASKED: readonly string[] = [...FORWARD, expertPlaces, expertRuns, multiply];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, columnSums, gram, squares];
 
 /** And of what sums up the inputs of linears. */
 export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
 
 /** And of what tuning changed, cut by singular values. */
-export const DELTAS: readonly string[] = [...SPARSIFICATION, squares];
+export const DELTAS: readonly string[] = [...SPARSIFICATION, columnSums, squares];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [

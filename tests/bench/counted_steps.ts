@@ -47,7 +47,7 @@ export const SHAPES: Record<string, Record<string, unknown>> = {
 /** The same with widths of a test: as many commands. */
 export function narrow(config: Record<string, unknown>): Record<string, unknown> {
   const widths = Object.entries(config).filter(([name, value]) => /_size$|_rank$|_dim$/.test(name) && typeof value === "number");
-  return { ...config, ...Object.fromEntries(widths.map(([name, value]) => [name, name === "vocab_size" ? value : Number(value) / 16])) };
+  return { ...config, ...Object.fromEntries(widths.map(([name, value]) => [name, name === "vocab_size" ? value : Number(value) / 8])) };
 }
 
 export interface CountOptions {
