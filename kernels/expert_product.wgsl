@@ -7,6 +7,7 @@
 //
 // Rows come from the token of a slot (gathered through order) or from the row of the position; they go to the row of the slot (scattered) or of the
 // position. With `biased`, the expert's bias is added to each sum. With `gated`, y ← silu(y) * sum, which joins SwiGLU to the second of its two products.
+// With `filled`, what of y no matrix of this dispatch reaches becomes zero: rows without an expert here, and columns beyond the outputs of a small one.
 //
 // 2 · positions · outputs · columns FLOPs. Each expert's weights are read once for 64 of its positions. Workgroup memory 9.3 KiB. Any sizes.
 
@@ -19,6 +20,7 @@ struct Shape {
   scattered: u32,
   gated: u32,
   bias_stride: u32, // elements from one expert's bias to the next
+  filled: u32,
 }
 
 override biased: bool = false;
@@ -34,10 +36,10 @@ struct Matrix {
 @group(0) @binding(0) var<uniform> shape: Shape;
 @group(0) @binding(1) var<storage, read> tiles: array<vec4u>;      // [tiles]: expert, first position, positions
 @group(0) @binding(2) var<storage, read> order: array<u32>;        // [slots]: the slot at each position
-@group(0) @binding(3) var<storage, read> matrices: array<Matrix>;  // [experts + 1]: the last is for slots without an expert
+@group(0) @binding(3) var<storage, read> matrices: array<Matrix>;  // [experts + 1]: the last, of no elements, is for slots without an expert
 @group(0) @binding(4) var<storage, read> x: array<vec4f>;          // [tokens or positions, x_stride]
 @group(0) @binding(5) var<storage, read> weight: array<vec2u>;     // the matrices, as stored
-@group(0) @binding(6) var<storage, read> bias: array<f32>;     // [experts, bias_stride] where biased
+@group(0) @binding(6) var<storage, read> bias: array<f32>;         // [experts, bias_stride] where biased
 @group(0) @binding(7) var<storage, read_write> y: array<f32>;      // [slots or positions, y_stride]
 
 // Four rows (or outputs) and the four that lie 32 further on.
@@ -58,7 +60,8 @@ fn expert_product(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   let matrix = matrices[tile.x];
   let column = index % shape.across * 64;
   let positions = tile.z;
-  if (positions == 0 || column >= matrix.outputs) { return; }
+  let reach = select(matrix.outputs, shape.y_stride, shape.filled == 1); // columns that are written
+  if (positions == 0 || column >= reach) { return; }
   slots[lane] = order[tile.y + min(lane, positions - 1)];
   workgroupBarrier();
 
@@ -76,7 +79,7 @@ fn expert_product(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   var s00 = mat4x4f(); var s01 = mat4x4f();
   var s10 = mat4x4f(); var s11 = mat4x4f();
 
-  let end = matrix.columns;
+  let end = select(matrix.columns, 0, column >= matrix.outputs);
   let format = matrix.format;
   let tall = positions > 32; // else the lower half of the tile is empty
   for (var start = 0u; start < end; start += 16) {
@@ -121,8 +124,8 @@ fn expert_product(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
   }
 
   let j = column + 4 * wide;
-  store(tile, matrix, 4 * high, j, s00); store(tile, matrix, 4 * high, j + 32, s01);
-  store(tile, matrix, 4 * high + 32, j, s10); store(tile, matrix, 4 * high + 32, j + 32, s11);
+  store(tile, matrix, reach, 4 * high, j, s00); store(tile, matrix, reach, 4 * high, j + 32, s01);
+  store(tile, matrix, reach, 4 * high + 32, j, s10); store(tile, matrix, reach, 4 * high + 32, j + 32, s11);
 }
 
 // s += u vᵀ, a column of s for each element of u.
@@ -133,23 +136,24 @@ fn outer(s: ptr<function, mat4x4f>, u: vec4f, v: vec4f) {
   (*s)[3] = fma(vec4f(u.w), v, (*s)[3]);
 }
 
-fn store(tile: vec4u, matrix: Matrix, i: u32, n: u32, s: mat4x4f) {
-  row(tile, matrix, i, n, s[0]);
-  row(tile, matrix, i + 1, n, s[1]);
-  row(tile, matrix, i + 2, n, s[2]);
-  row(tile, matrix, i + 3, n, s[3]);
+fn store(tile: vec4u, matrix: Matrix, reach: u32, i: u32, n: u32, s: mat4x4f) {
+  row(tile, matrix, reach, i, n, s[0]);
+  row(tile, matrix, reach, i + 1, n, s[1]);
+  row(tile, matrix, reach, i + 2, n, s[2]);
+  row(tile, matrix, reach, i + 3, n, s[3]);
 }
 
-fn row(tile: vec4u, matrix: Matrix, i: u32, n: u32, sums: vec4f) {
+fn row(tile: vec4u, matrix: Matrix, reach: u32, i: u32, n: u32, sums: vec4f) {
   if (i >= tile.z) { return; }
   let to = select(tile.y + i, slots[i], shape.scattered == 1);
   let at = to * shape.y_stride + matrix.first + n;
   var b = vec4f();
   if (biased && matrix.columns > 0) { b = bias_at(tile.x * shape.bias_stride + matrix.first + n); } // without columns it is no expert
-  if (n < matrix.outputs) { put(at, sums.x + b.x); }
-  if (n + 1 < matrix.outputs) { put(at + 1, sums.y + b.y); }
-  if (n + 2 < matrix.outputs) { put(at + 2, sums.z + b.z); }
-  if (n + 3 < matrix.outputs) { put(at + 3, sums.w + b.w); }
+  let values = select(vec4f(), sums + b, vec4u(n) + vec4u(0, 1, 2, 3) < vec4u(matrix.outputs));
+  if (n < reach) { put(at, values.x); }
+  if (n + 1 < reach) { put(at + 1, values.y); }
+  if (n + 2 < reach) { put(at + 2, values.z); }
+  if (n + 3 < reach) { put(at + 3, values.w); }
 }
 
 // Four elements from element i on; those beyond the last expert's are not used.

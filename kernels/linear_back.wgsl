@@ -5,7 +5,8 @@
 // of its rows. With `listed`, a tile's expert says which matrix; tiles past the list and experts without a matrix here leave at once. Without, there is one
 // matrix, and bands of 16 tiles of rows follow each other along k, so that most of it comes from cache.
 //
-// A matrix may come in parts, by rows: all but the part with row 0 add to what is there, and `added` makes that one add too.
+// A matrix may come in parts, by rows: all but the part with row 0 add to what is there, and `added` makes that one add too. With `filled`, what of dx no
+// matrix of this dispatch reaches becomes zero: rows without an expert here, and columns beyond a small one.
 //
 // 2 · positions · outputs · columns FLOPs. Reads dy columns / 64 times and a weight once for 64 positions. Workgroup memory 9 KiB. Any sizes.
 
@@ -20,6 +21,7 @@ struct Shape {
   outputs: u32,
   format: u32,
   first: u32,
+  filled: u32,
 }
 
 struct Matrix {
@@ -68,8 +70,9 @@ fn linear_back(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
     matrix = Matrix(0, shape.columns, shape.outputs, shape.format, shape.first);
     column = within / band * 64;
   }
-  let end = matrix.outputs;
-  if (tile.z == 0 || end == 0 || column >= matrix.columns) { return; }
+  let reach = select(matrix.columns, shape.dx_stride, shape.filled == 1); // columns that are written
+  if (tile.z == 0 || column >= reach) { return; }
+  let end = select(matrix.outputs, 0, column >= matrix.columns);
 
   // Positions past the end are read as the last one and never stored; so are columns past the end of a row.
   let quad = lane % 4;
@@ -118,8 +121,8 @@ fn linear_back(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) gro
   }
 
   let j = column + 4 * wide;
-  store(tile, matrix, 4 * high, j, s00); store(tile, matrix, 4 * high, j + 32, s01);
-  store(tile, matrix, 4 * high + 32, j, s10); store(tile, matrix, 4 * high + 32, j + 32, s11);
+  store(tile, matrix, reach, 4 * high, j, s00); store(tile, matrix, reach, 4 * high, j + 32, s01);
+  store(tile, matrix, reach, 4 * high + 32, j, s10); store(tile, matrix, reach, 4 * high + 32, j + 32, s11);
 }
 
 // s += u vᵀ, a column of s for each element of u.
@@ -130,21 +133,22 @@ fn outer(s: ptr<function, mat4x4f>, u: vec4f, v: vec4f) {
   (*s)[3] = fma(vec4f(u.w), v, (*s)[3]);
 }
 
-fn store(tile: vec4u, matrix: Matrix, i: u32, k: u32, s: mat4x4f) {
-  row(tile, matrix, i, k, s[0]);
-  row(tile, matrix, i + 1, k, s[1]);
-  row(tile, matrix, i + 2, k, s[2]);
-  row(tile, matrix, i + 3, k, s[3]);
+fn store(tile: vec4u, matrix: Matrix, reach: u32, i: u32, k: u32, s: mat4x4f) {
+  row(tile, matrix, reach, i, k, s[0]);
+  row(tile, matrix, reach, i + 1, k, s[1]);
+  row(tile, matrix, reach, i + 2, k, s[2]);
+  row(tile, matrix, reach, i + 3, k, s[3]);
 }
 
-fn row(tile: vec4u, matrix: Matrix, i: u32, k: u32, sums: vec4f) {
+fn row(tile: vec4u, matrix: Matrix, reach: u32, i: u32, k: u32, sums: vec4f) {
   if (i >= tile.z) { return; }
   let at = (tile.y + i) * shape.dx_stride + k;
   let adds = matrix.first > 0 || shape.added == 1;
-  if (k < matrix.columns) { put(at, sums.x, adds); }
-  if (k + 1 < matrix.columns) { put(at + 1, sums.y, adds); }
-  if (k + 2 < matrix.columns) { put(at + 2, sums.z, adds); }
-  if (k + 3 < matrix.columns) { put(at + 3, sums.w, adds); }
+  let values = select(vec4f(), sums, vec4u(k) + vec4u(0, 1, 2, 3) < vec4u(matrix.columns));
+  if (k < reach) { put(at, values.x, adds); }
+  if (k + 1 < reach) { put(at + 1, values.y, adds); }
+  if (k + 2 < reach) { put(at + 2, values.z, adds); }
+  if (k + 3 < reach) { put(at + 3, values.w, adds); }
 }
 
 fn put(at: u32, sum: f32, adds: bool) {

@@ -87,7 +87,7 @@ export const FORWARD: readonly string[] = [
 ];
 
 /** And of what prices sets of experts. */
-export const SEARCH: readonly string[] = [...FORWARD, choices, fitness, gram, scale, squares, weightedRowsVjp];
+export const SEARCH: readonly string[] = [...FORWARD, choices, columnSums, fitness, gram, scale, squares, weightedRowsVjp];
 
 /** And of what adds up experts' outputs for all tokens. */
 export const SIGNATURES: readonly string[] = [...FORWARD, outer];
@@ -99,13 +99,13 @@ export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 export const MASKED: readonly string[] = [...FORWARD, expertPlaces, expertRuns, multiply];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, gram, squares];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, columnSums, gram, squares];
 
 /** And of what sums up the inputs of linears. */
 export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
 
 /** And of what tuning changed, cut by singular values. */
-export const DELTAS: readonly string[] = [...SPARSIFICATION, squares];
+export const DELTAS: readonly string[] = [...SPARSIFICATION, columnSums, squares];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [

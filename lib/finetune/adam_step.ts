@@ -23,11 +23,10 @@ export async function adamStep(
   { learningRate, weightDecay, step }: Pick<AdamOptions, "learningRate" | "weightDecay" | "step">,
 ): Promise<number> {
   const trained = [...parameters.all.values()].filter((p) => p.gradient);
-  const squares = await Promise.all(trained.map(async ({ gradient }) => {
-    using sums = device.squares(gradient!);
-    return (await device.read(sums)).reduce((a, b) => a + b, 0);
-  }));
-  const gradientNorm = Math.sqrt(squares.reduce((a, b) => a + b, 0)), scale = Math.min(1, clip / gradientNorm);
+  using sums = new DisposableStack();
+  const squares = trained.map(({ gradient }) => sums.use(device.squares(gradient!)));
+  const parts = await Promise.all(squares.map(async (rows) => (await device.read(rows)).reduce((a, b) => a + b, 0)));
+  const gradientNorm = Math.sqrt(parts.reduce((a, b) => a + b, 0)), scale = Math.min(1, clip / gradientNorm);
   if (Number.isFinite(gradientNorm)) {
     for (const { value, gradient, first, second } of trained) {
       device.adam(value, gradient!, { first, second }, {

@@ -41,17 +41,19 @@ export function adaptedLinear(tape: Tape, adapters: LayerAdapters | undefined, x
   const { device } = tape, { vjp } = device, adapter = adapters?.linear.get(weight);
   if (adapter?.kind === "spp" && adapter.dropout.rate === 0) return modulated(tape, x, weight, adapter, bias);
   const y = tape.keep(device.linear(x, weight, bias));
-  const lora = adapter?.kind === "lora" && correct(tape, x, y, adapter, {
-    apply: (x, matrix) => device.linear(x, matrix),
-    toInput: (dy, matrix) => vjp.linear(dy, matrix),
-    toMatrix: (dy, x) => vjp.linearWeight(dy, x),
-    leaf: (matrix) => matrix,
-  });
-  tape.record(y, [x, weight, bias, ...(lora ? lora.leaves : [])], (dy) => {
+  const correction = adapter?.kind === "lora"
+    ? correct(tape, x, y, adapter, {
+      apply: (x, matrix) => device.linear(x, matrix),
+      toInput: (dy, matrix) => vjp.linear(dy, matrix),
+      toMatrix: (dy, x) => vjp.linearWeight(dy, x),
+      leaf: (matrix) => matrix,
+    })
+    : undefined;
+  tape.record(y, [x, weight, bias, ...correction?.leaves ?? []], (dy) => {
+    correction?.back(dy);
     if (tape.flows(x)) tape.push(x, vjp.linear(dy, weight));
     if (tape.flows(weight)) tape.push(weight, vjp.linearWeight(dy, x));
     if (bias && tape.flows(bias)) tape.push(bias, columnSums(tape, dy));
-    if (lora) lora.back(dy);
   });
   return adapter?.kind === "spp" ? recordSum(tape, y, modulated(tape, x, weight, adapter)) : y;
 }
@@ -80,7 +82,7 @@ function plusFixed(tape: Tape, y: Tensor, fixed?: Tensor): Tensor {
   if (!fixed) return y;
   const sum = tape.keep(tape.device.widen(y));
   tape.device.add(sum, fixed);
-  tape.record(sum, [y], (dy) => tape.push(y, tape.device.widen(dy)));
+  tape.record(sum, [y], (dy) => tape.push(y, dy));
   return sum;
 }
 
@@ -104,16 +106,18 @@ function partProduct(tape: Tape, adapters: LayerAdapters | undefined, x: Tensor,
   const { device } = tape, { vjp } = device, adapter = adapters?.experts.get(part);
   if (adapter?.kind === "spp" && adapter.dropout.rate === 0) return modulated(tape, x, { part, order }, adapter);
   const y = tape.keep(device.expertLinear(x, order, part));
-  const lora = adapter?.kind === "lora" && correct(tape, x, y, adapter, {
-    apply: (x, stack) => device.expertLinear(x, order, stack),
-    toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
-    toMatrix: (dy, x, stack) => vjp.expertMatrices(dy, x, order, stack.shapes),
-    leaf: (stack) => stack.tensor,
-  });
-  tape.record(y, [x, part, ...(lora ? lora.leaves : [])], (dy) => {
+  const correction = adapter?.kind === "lora"
+    ? correct(tape, x, y, adapter, {
+      apply: (x, stack) => device.expertLinear(x, order, stack),
+      toInput: (dy, stack) => vjp.expertLinear(dy, order, stack),
+      toMatrix: (dy, x, stack) => vjp.expertMatrices(dy, x, order, stack.shapes),
+      leaf: (stack) => stack.tensor,
+    })
+    : undefined;
+  tape.record(y, [x, part, ...correction?.leaves ?? []], (dy) => {
+    correction?.back(dy);
     if (tape.flows(x)) tape.push(x, vjp.expertLinear(dy, order, part));
     if (tape.flows(part)) tape.push(part, vjp.expertMatrices(dy, x, order, partShapes(part)));
-    if (lora) lora.back(dy);
   });
   return adapter?.kind === "spp" ? recordSum(tape, y, modulated(tape, x, { part, order }, adapter)) : y;
 }
@@ -127,18 +131,20 @@ interface Products<Matrix> {
   leaf(matrix: Matrix): Tensor;
 }
 
-/**
- * Adds scale · dropout(x) · downᵀ · upᵀ to y. The dropped input is made again on the way back.
- *
- * @returns What is trained, and how gradients go back to it and to x.
- */
+/** A change of a tensor, before it is recorded: what gradients of the tensor go to beside its own inputs, and how. */
+interface Recordable {
+  readonly leaves: readonly Tensor[];
+  back(dy: Tensor): void;
+}
+
+/** y += scale · dropout(x) · downᵀ · upᵀ. The dropped input is made again on the way back. */
 function correct<Matrix>(
   tape: Tape,
   x: Tensor,
   y: Tensor,
   { down, up, scale, dropout: { rate, seed } }: Correction<Matrix>,
   { apply, toInput, toMatrix, leaf }: Products<Matrix>,
-): { leaves: Tensor[]; back(dy: Tensor): void } {
+): Recordable {
   const { device } = tape, drop = (value: Tensor) => rate > 0 ? device.dropout(value, rate, seed) : undefined;
   const middle = (() => {
     using dropped = drop(x);
@@ -147,20 +153,22 @@ function correct<Matrix>(
   device.scale(middle, scale);
   using step = apply(middle, up);
   device.add(y, step);
-  const back = (dy: Tensor) => {
-    if (tape.flows(leaf(up))) tape.push(leaf(up), toMatrix(dy, middle, up));
-    using toMiddle = toInput(dy, up);
-    device.scale(toMiddle, scale);
-    if (tape.flows(leaf(down))) {
-      using dropped = drop(x);
-      tape.push(leaf(down), toMatrix(toMiddle, dropped ?? x, down));
-    }
-    if (!tape.flows(x)) return;
-    if (rate === 0) return tape.push(x, toInput(toMiddle, down));
-    using toKept = toInput(toMiddle, down);
-    tape.push(x, device.dropout(toKept, rate, seed));
+  return {
+    leaves: [leaf(down), leaf(up)],
+    back(dy) {
+      if (tape.flows(leaf(up))) tape.push(leaf(up), toMatrix(dy, middle, up));
+      using toMiddle = toInput(dy, up);
+      device.scale(toMiddle, scale);
+      if (tape.flows(leaf(down))) {
+        using dropped = drop(x);
+        tape.push(leaf(down), toMatrix(toMiddle, dropped ?? x, down));
+      }
+      if (!tape.flows(x)) return;
+      if (rate === 0) return tape.push(x, toInput(toMiddle, down));
+      using toKept = toInput(toMiddle, down);
+      tape.push(x, device.dropout(toKept, rate, seed));
+    },
   };
-  return { leaves: [leaf(down), leaf(up)], back };
 }
 
 /** The product with a weight times its factors: with the weight as well where nothing is dropped, else of the rest alone, for what dropout leaves of x. */
@@ -194,7 +202,8 @@ function recordSum(tape: Tape, a: Tensor, b: Tensor): Tensor {
   const y = tape.keep(tape.device.widen(a));
   tape.device.add(y, b);
   tape.record(y, [a, b], (dy) => {
-    for (const term of [a, b]) tape.push(term, tape.device.widen(dy));
+    tape.push(a, tape.device.widen(dy));
+    tape.push(b, dy);
   });
   return y;
 }

@@ -5,7 +5,7 @@
  */
 
 import type { Ranking, Tensor } from "../device/device.ts";
-import { changed, type LayerDevice } from "../model/decoder_layer.ts";
+import { type LayerDevice } from "../model/decoder_layer.ts";
 import { adaptedExperts, adaptedLinear, type LayerAdapters, recordSwiglu } from "./adapted.ts";
 import type { Tape } from "./tape.ts";
 
@@ -59,8 +59,8 @@ export function recording(tape: Tape, adapters?: LayerAdapters, routed?: (logits
       const input = valueOf(x), y = tape.keep(device.widen(input));
       device.rotary(y, options);
       tape.record(y, [input], (dy) => {
-        const back = { ...options, frequencies: options.frequencies.map((f) => -f) }, dx = device.widen(dy);
-        tape.push(input, changed(dx, () => device.rotary(dx, back)));
+        device.rotary(dy, { ...options, frequencies: options.frequencies.map((f) => -f) });
+        tape.push(input, dy);
       });
       (x as Recorded).value = y;
     },
@@ -77,11 +77,13 @@ export function recording(tape: Tape, adapters?: LayerAdapters, routed?: (logits
       const before = valueOf(into), input = valueOf(x), weight = gate && valueOf(gate), y = tape.keep(device.widen(before));
       device.add(y, input, weight);
       tape.record(y, [before, input, weight], (dy) => {
-        tape.push(before, device.widen(dy));
-        if (!weight) return tape.push(input, device.widen(dy));
-        const { x: toInput, gate: toGate } = vjp.gated(dy, input, weight);
-        tape.push(input, toInput);
-        tape.push(weight, toGate);
+        if (!weight) tape.push(input, device.widen(dy));
+        else {
+          const { x: toInput, gate: toGate } = vjp.gated(dy, input, weight);
+          tape.push(input, toInput);
+          tape.push(weight, toGate);
+        }
+        tape.push(before, dy);
       });
       (into as Recorded).value = y;
     },

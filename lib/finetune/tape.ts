@@ -25,6 +25,8 @@ export class Tape implements Disposable {
   #steps: Step[] = [];
   #flows = new Set<Leaf>();
   #gradients = new Map<Leaf, Tensor>();
+  /** The gradient that a step goes back with, until it is pushed on. */
+  #walked: Tensor | undefined;
 
   constructor(device: Device) {
     this.device = device;
@@ -45,7 +47,10 @@ export class Tape implements Disposable {
     return this.#flows.has(value);
   }
 
-  /** Notes that `output` came from `inputs`; `back` pushes their gradients, given the output's. */
+  /**
+   * Notes that `output` came from `inputs`; `back` pushes their gradients, given the output's. It may change that one and push it on as the gradient of an
+   * input, as the last thing it does with it: a sum goes back without a copy.
+   */
   record(output: Tensor, inputs: readonly (Leaf | undefined)[], back: (dy: Tensor) => void): void {
     if (!inputs.some((input) => input && this.#flows.has(input))) return;
     this.#flows.add(output);
@@ -55,6 +60,7 @@ export class Tape implements Disposable {
   /** Adds to the gradient of a value; it is the tape's from now on. Values that lead nowhere drop it. */
   push(value: Leaf, gradient: Tensor): void {
     const before = this.#gradients.get(value);
+    if (gradient === this.#walked) this.#walked = undefined;
     if (!this.#flows.has(value)) gradient[Symbol.dispose]();
     else if (!before) this.#gradients.set(value, gradient);
     else {
@@ -67,8 +73,9 @@ export class Tape implements Disposable {
   backward(output: Tensor, dy: Tensor): void {
     this.push(output, dy);
     for (const { output, back } of this.#steps.toReversed()) {
-      using gradient = this.take(output);
-      if (gradient) back(gradient);
+      this.#walked = this.take(output);
+      if (this.#walked) back(this.#walked);
+      this.#dropWalked();
     }
     this.#steps = [];
   }
@@ -80,7 +87,13 @@ export class Tape implements Disposable {
     return gradient;
   }
 
+  #dropWalked(): void {
+    this.#walked?.[Symbol.dispose]();
+    this.#walked = undefined;
+  }
+
   [Symbol.dispose](): void {
+    this.#dropWalked(); // where going back failed
     this.#kept[Symbol.dispose]();
     for (const gradient of this.#gradients.values()) gradient[Symbol.dispose]();
     this.#gradients.clear();

@@ -170,6 +170,19 @@ testOnDevices("attention() takes heads as wide as DeepSeek-V2's", async (device)
   assertClose(got.subarray((i * heads + h) * width), want, 5e-6);
 });
 
+testOnDevices("squares() of few long rows are those of their stretches", async (device) => {
+  for (const [rows, width] of [[1, 4096], [1, 100_003], [3, 9001], [2, 1_100_000]]) {
+    const a = noise(rows * width), b = noise(rows * width, 2), want = new Float64Array(rows), apart = new Float64Array(rows);
+    a.forEach((value, i) => (want[Math.floor(i / width)] += value ** 2, apart[Math.floor(i / width)] += (value - b[i]) ** 2));
+    using x = device.tensor(a, [rows, width]);
+    using y = device.tensor(b, [rows, width]);
+    using squares = device.squares(x);
+    using distances = device.squares(x, y);
+    assertClose(await device.read(squares), want, 2e-6, `squares of [${rows}, ${width}]`);
+    assertClose(await device.read(distances), apart, 2e-6, `squares of differences of [${rows}, ${width}]`);
+  }
+});
+
 testOnDevices("swiglu(), add(), multiply(), softmax(), transpose(), gather() and squares() follow their definitions", async (device) => {
   const a = noise(35 * 70), b = noise(35 * 70, 2), g = noise(35, 3).map((v) => 4 * v);
   using x = device.tensor(a, [35, 70]);

@@ -30,7 +30,8 @@ interface Group {
  * With P = softmax(scale · q kᵀ) and dS = scale · P · (dy vᵀ - rowsum(P · dy vᵀ)): dq = dS k, dk = dSᵀ q, dv = Pᵀ dy.
  *
  * Scores are made again, 32 rows by 32 keys at a time: once for the sums of their rows, once for each of the three gradients. Heads are packed first and
- * their gradients unpacked at the end, where a vector that several heads share collects from all of them.
+ * their gradients unpacked at the end, where a vector that several heads share collects from all of them. Segments hold all rows, so that packed gradients
+ * are written in full.
  */
 export function attentionVjp(
   gpu: Gpu,
@@ -47,20 +48,16 @@ export function attentionVjp(
   using slopes = pack(gpu, [{ tensor: dy, row: width, stride: value.width, offset: 0, width: value.width }], heads);
   const all = [...query, ...key, value], gradients = new Map<Tensor, GpuTensor>();
   for (const { tensor } of all) {
-    if (gradients.has(tensor)) continue;
-    const gradient = gpu.tensor("F32", tensor.shape);
-    gpu.clear(gradient);
-    gradients.set(tensor, gradient);
+    if (!gradients.has(tensor)) gradients.set(tensor, gpu.tensor("F32", tensor.shape));
   }
   const sides = [[query, q], [key, k], [[value], v]] as const;
   using scratch = new DisposableStack();
   const made = sides.map(([parts, { heads, width, tensor }]): GpuTensor => {
     const alone = all.filter((other) => other.tensor === parts[0].tensor).length === 1;
     if (isPacked(parts, heads) && alone) return gradients.get(parts[0].tensor)!;
-    const packed = scratch.use(gpu.tensor("F32", [tensor.size / heads / width, heads, width]));
-    gpu.clear(packed);
-    return packed;
+    return scratch.use(gpu.tensor("F32", [tensor.size / heads / width, heads, width]));
   });
+  for (const gradient of gradients.values()) if (!made.includes(gradient)) gpu.clear(gradient); // what is unpacked adds up
   differentiate(gpu, { q, k, v, dy: slopes }, made, segments, options.scale);
   sides.forEach(([parts, { heads, width }], i) => {
     const into = parts.map(({ tensor }) => gradients.get(tensor)!);

@@ -32,7 +32,7 @@ function eachBinding(gpu: Gpu, matrices: ExpertPart | MatrixStack, use: (applied
   if ("experts" in matrices) {
     const { experts, kind, role } = matrices;
     for (const stack of (experts as GpuExperts).stacks) {
-      if (stack.kind === kind && stack.role === role) use({ binding: whole(stack.buffer), table: stack.table, rows: stack.outputs });
+      if (stack.kind === kind && stack.role === role) use({ binding: stack.binding, table: stack.table, rows: stack.outputs });
     }
     return;
   }
@@ -54,7 +54,8 @@ export function expertLinearVjp(gpu: Gpu, dy: Tensor, order: GpuOrder, matrices:
 }
 
 /**
- * Rows may be wider than an expert's matrix: ranks differ, and all rows are as wide as the widest. What no matrix reaches is zero.
+ * Rows may be wider than an expert's matrix: ranks differ, and all rows are as wide as the widest. What no matrix reaches is zero: the first dispatch fills
+ * what it does not reach.
  *
  * @param outputs The side of a matrix that rows come out on: 0 as in `expertLinear`, 1 back.
  * @param each Calls its argument with each binding of matrices; together they are all of them.
@@ -71,11 +72,11 @@ export function apply(
   const columns = Math.max(0, ...shapes.map((shape) => shape[1]));
   const y = gpu.tensor("F32", [slots, wide]);
   const work = rowWork(shapes);
-  gpu.clear(y);
   if (wide === 0) return y;
+  let filled = 1;
   each(({ binding, table, rows }) => {
     eachRun(gpu, order, [width, wide], work, (run, { tiles }) => {
-      const count = tiles.shape[0], across = Math.ceil((outputs === 0 ? rows : columns) / 64);
+      const count = tiles.shape[0], across = Math.ceil((filled ? wide : outputs === 0 ? rows : columns) / 64);
       const from = part(input, width * 4, run), to = part(y, wide * 4, run);
       const rest = {
         groups: count * across,
@@ -85,20 +86,22 @@ export function apply(
       if (outputs === 0) {
         gpu.run(PRODUCT, {
           constants: { biased: 0 },
-          shape: [0, width, wide, across, count, 0, 0, 0],
+          shape: [0, width, wide, across, count, 0, 0, 0, filled],
           bindings: [whole(tiles), whole(order.slots), whole(table), from, binding, from, to],
           ...rest,
         });
       } else {
         gpu.run(BACK, {
           constants: { listed: 1 },
-          shape: [run.count, width, wide, across, count, 0, 0, 0, 0, 0],
+          shape: [run.count, width, wide, across, count, 0, 0, 0, 0, 0, filled],
           bindings: [whole(tiles), whole(table), from, binding, to],
           ...rest,
         });
       }
     });
+    filled = 0;
   });
+  if (filled) gpu.clear(y);
   return y;
 }
 

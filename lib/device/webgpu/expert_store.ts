@@ -19,7 +19,9 @@ export interface Stack {
   readonly kind: Kind;
   readonly role: Role;
   readonly buffer: GpuTensor;
-  /** What the kernel reads of each expert's matrix, `[experts + 1, 5]`: first element, columns, outputs, format, first output. */
+  /** The part of it that they lie in. */
+  readonly binding: GPUBufferBinding;
+  /** What the kernel reads of each expert's matrix, `[experts + 1, 5]`: first element in the binding, columns, outputs, format, first output. */
   readonly table: GpuTensor;
   /** The same numbers on the host. */
   readonly places: Uint32Array;
@@ -38,6 +40,9 @@ interface Piece {
   /** Bytes from the beginning of the buffer. */
   readonly offset: number;
 }
+
+/** Where a binding may begin on any device. */
+const ALIGNMENT = 256;
 
 /** Bytes of one buffer at most: drivers find room for a few hundred MiB more easily than for all of a layer. */
 const BUFFER = 2 ** 29;
@@ -80,7 +85,7 @@ export async function loadExperts(gpu: Gpu, loader: Loader, experts: readonly Ex
         }
       });
     }
-    const stacks = stack(gpu, experts.length, hidden, pieces, tensors);
+    const stacks = stack(gpu, experts.length, pieces, tensors);
     return new GpuExperts(gpu, expertShapes(experts), hidden, intermediate, rank, stacks, biases);
   } catch (error) {
     for (const tensor of [...tensors, ...Object.values(biases)]) tensor[Symbol.dispose]();
@@ -92,12 +97,21 @@ function rowBytes({ shape, dtype }: TensorSource): number {
   return shape[1] * BYTES[dtype];
 }
 
-/** One matrix after the other, on multiples of 16 bytes; one that no buffer can hold is cut by rows, one that is shared lies where it already is. */
+/**
+ * One matrix after the other, on multiples of 16 bytes; one that no buffer can hold is cut by rows, one that is shared lies where it already is. What is of
+ * one kind and role goes into one buffer if it fits one: a dispatch then serves all experts.
+ */
 function place(gpu: Gpu, matrices: readonly ExpertMatrix[]): Piece[] {
   const limit = Math.min(BUFFER, gpu.limits.maxStorageBufferBindingSize, gpu.limits.maxBufferSize), pieces: Piece[] = [];
   const placed = new Map<TensorSource, Piece[]>();
+  const together = Map.groupBy(matrices, group), begun = new Set<string>();
   let buffer = 0, offset = 0;
   for (const matrix of matrices) {
+    if (!begun.has(group(matrix))) {
+      const bytes = together.get(group(matrix))!.reduce((sum, { source }) => sum + source.shape[0] * rowBytes(source) + 15, 0);
+      if (offset + bytes > limit && bytes <= limit) buffer++, offset = 0;
+      begun.add(group(matrix));
+    }
     const shared = placed.get(matrix.source), start = pieces.length;
     if (shared) {
       pieces.push(...shared.map((piece) => ({ ...piece, matrix })));
@@ -116,23 +130,33 @@ function place(gpu: Gpu, matrices: readonly ExpertMatrix[]): Piece[] {
   return pieces;
 }
 
-/** What is of one kind and role and in one buffer belongs together. Slots without an expert get their zeros with the first stack of outputs. */
-function stack(gpu: Gpu, experts: number, hidden: number, pieces: readonly Piece[], tensors: readonly GpuTensor[]): Stack[] {
-  const groups = Map.groupBy(pieces, ({ matrix: { kind, role }, buffer }) => `${kind} ${role} ${buffer}`);
-  let zeros = false;
-  return [...groups.values()].map((group) => {
-    const { matrix: { kind, role }, buffer } = group[0], table = new Uint32Array(5 * (experts + 1));
+function group({ kind, role }: ExpertMatrix): string {
+  return `${kind} ${role}`;
+}
+
+/** What is of one kind and role and in one buffer belongs together. */
+function stack(gpu: Gpu, experts: number, pieces: readonly Piece[], tensors: readonly GpuTensor[]): Stack[] {
+  const groups = Map.groupBy(pieces, ({ matrix, buffer }) => `${group(matrix)} ${buffer}`);
+  return [...groups.values()].map((mine) => {
+    const { matrix: { kind, role }, buffer } = mine[0], table = new Uint32Array(5 * (experts + 1));
+    const base = Math.floor(Math.min(...mine.map(({ offset }) => offset)) / ALIGNMENT) * ALIGNMENT;
+    const end = Math.max(...mine.map(({ offset, count, matrix }) => offset + count * rowBytes(matrix.source)));
+    const binding = { buffer: tensors[buffer].buffer, offset: base, size: Math.ceil((end - base) / 16) * 16 };
     let outputs = 0, work = 0;
-    for (const { matrix: { expert, source }, first, count, offset } of group) {
-      table.set([offset / BYTES[source.dtype], source.shape[1], count, FORMATS[source.dtype], first], 5 * expert);
+    for (const { matrix: { expert, source }, first, count, offset } of mine) {
+      table.set([(offset - base) / BYTES[source.dtype], source.shape[1], count, FORMATS[source.dtype], first], 5 * expert);
       outputs = Math.max(outputs, count);
       work += 2 * count * source.shape[1] / experts;
     }
-    if (kind === "down" && role !== "right" && !zeros) {
-      zeros = true;
-      table.set([0, 0, hidden, 0, 0], 5 * experts);
-      outputs = Math.max(outputs, hidden);
-    }
-    return { kind, role, buffer: tensors[buffer], table: gpu.upload("U32", [experts + 1, 5], table), places: table, outputs, work };
+    return {
+      kind,
+      role,
+      buffer: tensors[buffer],
+      binding,
+      table: gpu.upload("U32", [experts + 1, 5], table),
+      places: table,
+      outputs,
+      work,
+    };
   });
 }

@@ -40,7 +40,8 @@ export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts)
   using tiles = gpu.tensor("U32", [tilesOf(slots, count), 4]);
   using inner = gpu.tensor("F32", [slots, intermediate]);
   using middle = gpu.tensor("F32", [slots, rank]);
-  const strides = { x: hidden, middle: rank, inner: intermediate, outputs: hidden };
+  const strides = { x: hidden, middle: rank, inner: intermediate, outputs: hidden },
+    filling = stacks.findIndex((stack) => route(stack).to === "outputs");
   for (const run of runs) {
     const used = run.count * ranks;
     gpu.run(ORDER, {
@@ -55,18 +56,19 @@ export function runExperts(gpu: Gpu, x: Tensor, table: Tensor, weights: Experts)
       inner: whole(inner),
       outputs: part(outputs, ranks * hidden * 4, run),
     };
-    for (const stack of stacks) {
+    for (const [i, stack] of stacks.entries()) {
       const { from, to, gated } = route(stack),
-        across = Math.ceil(stack.outputs / TILE),
+        filled = i === filling, // slots without an expert get zeros
+        across = Math.ceil((filled ? hidden : stack.outputs) / TILE),
         bias = stack.role === "right" ? undefined : biases[stack.kind];
       gpu.run(PRODUCT, {
         constants: { biased: bias ? 1 : 0 },
         shape: [
           ...[from === "x" ? ranks : 0, strides[from], strides[to], across, tilesOf(used, count)],
-          ...[to === "outputs" ? 1 : 0, gated ? 1 : 0, bias?.shape[1] ?? 0],
+          ...[to === "outputs" ? 1 : 0, gated ? 1 : 0, bias?.shape[1] ?? 0, filled ? 1 : 0],
         ],
         bindings: [
-          ...[whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], whole(stack.buffer)],
+          ...[whole(tiles), whole(order), whole(onGpu(stack.table)), views[from], stack.binding],
           ...[bias ? whole(onGpu(bias)) : views[from], views[to]],
         ],
         groups: tilesOf(used, count) * across,

@@ -47,6 +47,8 @@ export class Gpu implements Disposable, Home<GPUBuffer>, Limited {
   /** Bytes written from the host since the last submission, and since the last wait. */
   #held = 0;
   #written = 0;
+  /** The submission that reads asked for in the same turn share. */
+  #reading: Promise<void> | undefined;
 
   constructor(device: GPUDevice, limits: DeviceLimits) {
     this.device = device;
@@ -135,7 +137,10 @@ export class Gpu implements Disposable, Home<GPUBuffer>, Limited {
         parts.push({ offset, buffer });
         this.#submission.copy(tensor.buffer, offset, buffer, bytes);
       }
-      this.flush();
+      await (this.#reading ??= Promise.resolve().then(() => {
+        this.#reading = undefined;
+        this.flush();
+      }));
       // Together, because Deno takes ten milliseconds for each that is waited for alone.
       await this.faults.wait(Promise.all(parts.map(({ buffer }) => buffer.mapAsync(GPUMapMode.READ))));
       for (const { offset, buffer } of parts) {

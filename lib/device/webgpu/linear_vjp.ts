@@ -48,7 +48,7 @@ export function productBack(
   const columns = weight.shape[1], tiles = Math.ceil(rows / 64), across = Math.ceil(columns / 64);
   gpu.run(BACK, {
     constants: { listed: 0 },
-    shape: [rows, dy.stride, columns, across, tiles, added ? 1 : 0, columns, outputs.count, format(weight), dy.first],
+    shape: [rows, dy.stride, columns, across, tiles, added ? 1 : 0, columns, outputs.count, format(weight), dy.first, 0],
     bindings: [unlisted(dy), unlisted(dy), dy.binding, part(weight, rowBytes(weight), outputs), dx],
     groups: tiles * across,
     about: () => `dy [${rows}, ${outputs.count}] and a ${weight.dtype} weight [${outputs.count}, ${columns}]`,

@@ -103,13 +103,13 @@ function modulatedRows(gpu: Gpu, matrix: GpuTensor, rows: Range, modulation: Mod
 function slicesOf({ part: { experts, kind, role } }: SortedExperts, { pieces }: PieceGroup): Slice[] {
   const stacks = (experts as GpuExperts).stacks.filter((stack) => stack.kind === kind && stack.role === role);
   return pieces.flatMap((piece) =>
-    stacks.flatMap(({ buffer, places }) => {
+    stacks.flatMap(({ binding, places }) => {
       const [start, columns, count, format, from] = places.subarray(5 * piece.expert, 5 * piece.expert + 5);
       const first = Math.max(piece.first, from), end = Math.min(piece.first + piece.count, from + count);
       if (end <= first) return [];
       const at = piece.start + (first - piece.first) * columns;
       return [{
-        ...{ weight: whole(buffer), format, start: start + (first - from) * columns },
+        ...{ weight: binding, format, start: start + (first - from) * columns },
         ...{ matrix: piece.expert, first, count: end - first, columns, at },
       }];
     })

@@ -10,6 +10,7 @@ import softmaxSource from "../../../kernels/softmax.wgsl" with { type: "text" };
 import squaresSource from "../../../kernels/squares.wgsl" with { type: "text" };
 import type { Tensor } from "../device.ts";
 import { rowsOf } from "../stored.ts";
+import { columnSums, STRIP } from "./column_sums.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split, whole, word } from "./ranges.ts";
 import { type GpuTensor, onGpu } from "./tensor.ts";
@@ -52,17 +53,23 @@ export function softmax(gpu: Gpu, x: Tensor): GpuTensor {
   return y;
 }
 
+/** Rows so few are summed up in stretches of at least so many elements, side by side, and then those sums. */
+const FEW = 64, STRETCH = 4096;
+
 export function squares(gpu: Gpu, a: Tensor, b?: Tensor): GpuTensor {
   const one = onGpu(a), other = b && onGpu(b), width = a.shape.at(-1)!;
   const y = gpu.tensor("F32", [rowsOf(one)]);
+  const stretches = y.size < FEW ? Math.max(1, Math.ceil(width / Math.max(STRETCH, Math.ceil(width / STRIP)))) : 1;
   for (const run of split(gpu, y.size, [width * 4, 4])) {
+    using sums = stretches > 1 ? gpu.tensor("F32", [stretches, run.count]) : undefined;
     gpu.run(SQUARES, {
       constants: lanes(width),
-      shape: [run.count, width, other ? 1 : 0],
-      bindings: [part(one, width * 4, run), part(other ?? one, width * 4, run), part(y, 4, run)],
-      groups: run.count,
+      shape: [run.count, width, other ? 1 : 0, stretches],
+      bindings: [part(one, width * 4, run), part(other ?? one, width * 4, run), sums ? whole(sums) : part(y, 4, run)],
+      groups: run.count * stretches,
       about: () => `a [${run.count}, ${width}]`,
     });
+    if (sums) columnSums(gpu, [whole(sums), whole(sums), whole(sums)], sums.shape, part(y, 4, run), 0);
   }
   return y;
 }

@@ -4,25 +4,22 @@
  * @module
  */
 
-import sumsSource from "../../../kernels/column_sums.wgsl" with { type: "text" };
 import entropySource from "../../../kernels/entropy_vjp.wgsl" with { type: "text" };
 import gatesSource from "../../../kernels/gates_vjp.wgsl" with { type: "text" };
 import normSource from "../../../kernels/rms_norm_vjp.wgsl" with { type: "text" };
 import softmaxSource from "../../../kernels/softmax_vjp.wgsl" with { type: "text" };
 import weightedSource from "../../../kernels/weighted_rows_vjp.wgsl" with { type: "text" };
 import type { Ranking, RouterRule, Tensor } from "../device.ts";
+import { columnSums, STRIP } from "./column_sums.ts";
 import type { Gpu } from "./gpu.ts";
 import { part, split, whole, word } from "./ranges.ts";
 import { squares } from "./rows.ts";
 import { type GpuTensor, onGpu } from "./tensor.ts";
 
-const NORM = { name: "rms_norm_vjp", source: normSource }, SUMS = { name: "column_sums", source: sumsSource };
+const NORM = { name: "rms_norm_vjp", source: normSource };
 const SOFTMAX = { name: "softmax_vjp", source: softmaxSource }, GATES = { name: "gates_vjp", source: gatesSource };
 const ENTROPY = { name: "entropy_vjp", source: entropySource };
 const WEIGHTED = { name: "weighted_rows_vjp", source: weightedSource };
-
-/** Rows of a partial sum down the columns. */
-const STRIP = 256;
 
 /** Invocations for a row: a short one would leave most of 256 idle. */
 function lanes(width: number): { lanes: number } {
@@ -49,33 +46,22 @@ export function rmsNormGainVjp(gpu: Gpu, dy: Tensor, x: Tensor, width: number, e
   const slopes = onGpu(dy), input = onGpu(x), rows = input.size / width;
   using norms = squares(gpu, x);
   const runs = [...split(gpu, rows, [width * 4, 4])].map((range) => ({ ...range, strips: Math.ceil(range.count / STRIP) }));
-  let sums = gpu.tensor("F32", [runs.reduce((n, { strips }) => n + strips, 0), width]), first = 0;
+  /** Of so many strips; of one, they are the result. */
+  const partial = (strips: number) => gpu.tensor("F32", strips > 1 ? [strips, width] : [width]);
+  let strips = runs.reduce((n, { strips }) => n + strips, 0), sums = partial(strips), first = 0;
   for (const run of runs) {
     const bindings = [part(slopes, width * 4, run), part(input, width * 4, run), part(norms, 4, run)];
-    columnSums(gpu, bindings, run.count, sums, first, epsilon);
+    columnSums(gpu, bindings, [run.count, width], whole(sums), first, epsilon);
     first += run.strips;
   }
-  while (sums.shape[0] > 1) {
-    using strips = sums;
-    sums = gpu.tensor("F32", [Math.ceil(strips.shape[0] / STRIP), width]);
-    columnSums(gpu, [whole(strips), whole(strips), whole(strips)], strips.shape[0], sums, 0);
+  while (strips > 1) {
+    using before = sums;
+    sums = partial(Math.ceil(strips / STRIP));
+    columnSums(gpu, [whole(before), whole(before), whole(before)], [strips, width], whole(sums), 0);
+    strips = Math.ceil(strips / STRIP);
   }
-  const result = gpu.tensor("F32", [width]);
-  if (rows === 0) gpu.clear(result);
-  else gpu.copy(sums, result);
-  sums[Symbol.dispose]();
-  return result;
-}
-
-function columnSums(gpu: Gpu, bindings: GPUBufferBinding[], rows: number, into: GpuTensor, first: number, epsilon?: number): void {
-  const width = into.shape[1];
-  gpu.run(SUMS, {
-    constants: { normed: epsilon === undefined ? 0 : 1 },
-    shape: [rows, width, STRIP, first, word(epsilon ?? 0)],
-    bindings: [...bindings, whole(into)],
-    groups: Math.ceil(rows / STRIP) * Math.ceil(width / 64),
-    about: () => `dy [${rows}, ${width}]`,
-  });
+  if (rows === 0) gpu.clear(sums);
+  return sums;
 }
 
 /** From the output of a softmax. */
