@@ -11,7 +11,10 @@ const SYMBOLS = {
   close: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-const READ = 0, WRITE = 1, FROM_START = 0;
+/** Programs that this one starts do not get the files. */
+const CLOSE_ON_EXEC = 0o2000000;
+
+const READ = 0 | CLOSE_ON_EXEC, WRITE = 1 | CLOSE_ON_EXEC, FROM_START = 0;
 
 /** Bytes that Linux sends in one call at most, whole pages. */
 const MOST = 2 ** 31 - 4096;
