@@ -6,6 +6,7 @@
 
 import { join } from "node:path";
 import { fileError } from "./file_error.ts";
+import { fillPageCache } from "./fill_page_cache.ts";
 import { readAll } from "./read_all.ts";
 import { decodeText, type Source } from "./source.ts";
 
@@ -65,6 +66,7 @@ export function folderSource(folder: string): Source {
         throw fileError("read", name, error);
       }
     },
+    prefetch: (path, start, bytes) => fillPageCache(join(folder, path), start, bytes),
     bytes,
     text: async (path) => decodeText(await bytes(path)),
   };

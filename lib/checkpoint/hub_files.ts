@@ -112,6 +112,7 @@ export function hubFiles({ repository, commit, hubUrl, fetch, cache, offline, fa
       if (offline || await cached.size(path) !== undefined) return await cached.read(path, start, into);
       await fill(path, start, into).catch((error) => fail(error, nameOf(path)));
     },
+    prefetch: cached.prefetch, // a file that is not in the cache is not there to be fetched
     bytes,
     text: async (path) => decodeText(await bytes(path)),
   };

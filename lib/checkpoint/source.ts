@@ -12,6 +12,11 @@ export interface Source {
   size(path: string): Promise<number | undefined>;
   /** Fills `into` with the file's bytes from `start` on. */
   read(path: string, start: number, into: Uint8Array): Promise<void>;
+  /**
+   * Brings some bytes of a file to where reading them takes no time, outside of this process's memory; done when they are there, or cannot be brought. It is
+   * a hint, which never fails: absent where there is no such place.
+   */
+  prefetch?(path: string, start: number, bytes: number): Promise<void>;
   /** A small file, whole; undefined when there is no such file. */
   bytes(path: string): Promise<Uint8Array | undefined>;
   /** A small text file, whole; undefined when there is no such file. */

@@ -70,7 +70,7 @@ export function storedTensor<D extends FileType = DType>(
   };
   const count = shape[0] ?? 0, rowBytes = bytes / Math.max(1, count);
   return {
-    ...{ name, dtype, shape, file, bytes },
+    ...{ name, dtype, shape, file, bytes, ranges: [{ files: source, path: file, start, bytes }] },
     async read(into) {
       checkLength(into, bytes);
       if (bytes > 0) await source.read(file, start, into);

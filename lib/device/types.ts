@@ -16,12 +16,23 @@ export interface Tensor extends Disposable {
   readonly dtype: DType | "U32";
 }
 
+/** Some bytes of a file. */
+export interface FileRange {
+  /** Where the file lies, and the way to fetch its bytes before they are read, if there is one. */
+  readonly files: { prefetch?(path: string, start: number, bytes: number): Promise<void> };
+  readonly path: string;
+  readonly start: number;
+  readonly bytes: number;
+}
+
 /** Somewhere a weight can be read from, such as a byte range of a checkpoint file. */
 export interface TensorSource {
   readonly dtype: DType;
   readonly shape: readonly number[];
   /** Type of the stored weight that this one was worked out from, if it was: what it is saved in. */
   readonly origin?: DType;
+  /** Where in files the bytes lie that it is read or worked out from, as far as that is known. */
+  readonly ranges?: readonly FileRange[];
   /** Fills `into`, exactly as long as the tensor, with its little-endian bytes. */
   read(into: Uint8Array): Promise<void>;
 }

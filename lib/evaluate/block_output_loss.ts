@@ -8,7 +8,7 @@ import type { Device } from "../device/device.ts";
 import { batchSequences, batchTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { expectModel, expectStage } from "../model/expect_stage.ts";
-import { loadLayer } from "../model/load_layer.ts";
+import { LayerStore } from "../model/layer_store.ts";
 import { type DecoderLayer, type Model, moeLayers } from "../model/model.ts";
 import { passStreams } from "../model/pass_streams.ts";
 import { pause, type StageOptions } from "../model/stage_options.ts";
@@ -69,6 +69,7 @@ export async function blockOutputLoss(
   const batches = batchSequences(config, tokens, batchTokens(config, config.moe.topK));
   if (batches.length === 0) throw new RangeError("Cannot compare models: there are no tokens");
   const blocks = decoderBlocks(dense, block), squares = blocks.map(() => 0), models = [dense, compressed];
+  await using first = new LayerStore(device, dense), second = new LayerStore(device, compressed);
   await passStreams<DecoderLayer[], { block: number; square: number }>(device, {
     ...options,
     stage: "compare models",
@@ -81,8 +82,9 @@ export async function blockOutputLoss(
     found: ({ block, square }) => void (squares[block] += square),
     forward: async (layers, streams, find) => {
       for (const { index } of layers) {
-        for (const [m, model] of models.entries()) {
-          using weights = await loadLayer(device, model.config, model.layers.find((l) => l.index === index)!);
+        for (const [m, store] of [first, second].entries()) {
+          const model = models[m];
+          using weights = await store.load(model.layers.find((l) => l.index === index)!);
           for (const { batch, hidden } of streams) {
             await pause(options.signal);
             forwardLayer(device, model.config, weights, hidden[m], batches[batch].segments);

@@ -8,7 +8,7 @@ import type { Device } from "../device/device.ts";
 import { batchSequences, batchTokens, countTokens, groupBatches, type Sequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { expectModel, expectStage } from "../model/expect_stage.ts";
-import { loadLayer } from "../model/load_layer.ts";
+import { LayerStore } from "../model/layer_store.ts";
 import type { Model } from "../model/model.ts";
 import { passStreams } from "../model/pass_streams.ts";
 import { predictionOverlaps } from "../model/prediction_overlaps.ts";
@@ -56,6 +56,7 @@ export async function esap(device: Device, one: Model, other: Model, sequences: 
   }
   const batches = batchSequences(one.config, sequences, batchTokens(one.config, one.config.moe.topK));
   const tokens = countTokens(batches, purpose);
+  await using first = new LayerStore(device, one), second = new LayerStore(device, other);
   let total = 0;
   await passStreams<number, number>(device, {
     ...options,
@@ -68,8 +69,9 @@ export async function esap(device: Device, one: Model, other: Model, sequences: 
     finds: (l) => l === one.layers.length - 1,
     found: (common) => void (total += common),
     forward: async (l, streams, find) => {
-      for (const [m, { config, layers }] of models.entries()) {
-        using weights = await loadLayer(device, config, layers[l]);
+      for (const [m, store] of [first, second].entries()) {
+        const { config, layers } = models[m];
+        using weights = await store.load(layers[l]);
         for (const { batch, hidden } of streams) {
           await pause(options.signal);
           forwardLayer(device, config, weights, hidden[m], batches[batch].segments);

@@ -125,8 +125,8 @@ export async function finetune(
     recipe.targets,
     saved && ((name, state) => saved.arrays.get(`${state}/${name}`)!),
   );
-  using store = new LayerStore(device, model, residentBytes);
-  using teacherStore = teacher && new LayerStore(device, teacher, residentBytes);
+  await using store = new LayerStore(device, model, residentBytes);
+  await using teacherStore = teacher && new LayerStore(device, teacher, residentBytes);
   using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const history = saved?.history ?? [], bytes = activationBytes(model);

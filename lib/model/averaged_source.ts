@@ -18,6 +18,7 @@ export function averagedSource(matrices: readonly TensorSource[], weights: reado
   return {
     dtype: "F32",
     origin,
+    ranges: matrices.flatMap(({ ranges }) => ranges ?? []),
     shape,
     read: async (into) => {
       const sum = new Float64Array(shape.reduce((a, b) => a * b, 1));

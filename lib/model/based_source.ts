@@ -31,6 +31,7 @@ export function basedSource(terms: BasedSource["terms"]): BasedSource {
     dtype: "F32",
     origin: base.origin ?? base.dtype,
     shape: base.shape,
+    ranges: [base, left, right].flatMap(({ ranges }) => ranges ?? []),
     terms,
     read: async (into) => {
       const total = await readWide(base), [l, r] = [await readWide(left), await readWide(right)];

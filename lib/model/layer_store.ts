@@ -9,6 +9,7 @@ import type { Device, MatrixSource } from "../device/device.ts";
 import { matrixParts } from "../device/matrix_parts.ts";
 import { type LoadedLayer, loadLayer } from "./load_layer.ts";
 import type { DecoderLayer, Model } from "./model.ts";
+import { prefetchLayer } from "./prefetch_layer.ts";
 
 /** Bytes of weights that may stay on the device unless somebody says otherwise. */
 export const RESIDENT: number = 2 ** 30;
@@ -19,14 +20,19 @@ export function expectResidentBytes(bytes: number | undefined, purpose: string):
   throw new RangeError(`Cannot ${purpose}: "residentBytes" must be at least 0, received ${String(bytes)}`);
 }
 
-/** Brings layers to the device; a model that is small enough stays there. */
-export class LayerStore implements Disposable {
+/**
+ * Brings layers to the device; a model that is small enough stays there. While a layer is in use that had to be read, the one that follows in the order of
+ * the calls, up or down, is fetched from disk. Disposing waits for that.
+ */
+export class LayerStore implements AsyncDisposable {
   readonly #device: Device;
-  readonly #model: Model;
+  readonly #model: Pick<Model, "config" | "layers">;
   readonly #kept: Map<DecoderLayer, LoadedLayer> | undefined;
+  #place = -1;
+  #fetched: Promise<unknown> = Promise.resolve();
 
-  /** @param resident Bytes of layers that may stay on the device: if all of them fit, they do. */
-  constructor(device: Device, model: Model, resident: number) {
+  /** @param resident Bytes of layers that may stay on the device: if all of them fit, they do. None by default. */
+  constructor(device: Device, model: Pick<Model, "config" | "layers">, resident = 0) {
     this.#device = device, this.#model = model;
     if (model.layers.reduce((n, layer) => n + layerBytes(layer), 0) <= resident) this.#kept = new Map();
   }
@@ -38,16 +44,25 @@ export class LayerStore implements Disposable {
 
   /** The caller disposes what it gets; what is kept stays. */
   async load(layer: DecoderLayer): Promise<LoadedLayer> {
-    const kept = this.#kept?.get(layer);
+    const next = this.#following(layer), kept = this.#kept?.get(layer);
     if (kept) return { ...kept, [Symbol.dispose]: () => {} };
     const loaded = await loadLayer(this.#device, this.#model.config, layer);
+    if (next && !this.#kept?.has(next)) this.#fetched = Promise.all([this.#fetched, prefetchLayer(next)]);
     if (!this.#kept) return loaded;
     this.#kept.set(layer, loaded);
     return { ...loaded, [Symbol.dispose]: () => {} };
   }
 
-  [Symbol.dispose](): void {
+  /** The layer that is likely to be loaded after this one: its neighbour on the other side than the one before. */
+  #following(layer: DecoderLayer): DecoderLayer | undefined {
+    const { layers } = this.#model, place = layers.indexOf(layer), down = place > 0 && place <= this.#place;
+    this.#place = place;
+    return place < 0 ? undefined : layers[down ? place - 1 : place + 1];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
     for (const layer of this.#kept?.values() ?? []) layer[Symbol.dispose]();
+    await this.#fetched;
   }
 }
 

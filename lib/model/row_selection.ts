@@ -14,6 +14,7 @@ export function selectRows(source: TensorSource, picked: readonly number[]): Ten
   return {
     dtype: source.dtype,
     origin: source.origin,
+    ranges: source.ranges,
     shape: [picked.length, ...rest],
     read: async (into) => {
       const whole = new Uint8Array(rows * bytes);

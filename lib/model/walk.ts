@@ -7,7 +7,8 @@
 import type { Device, Tensor } from "../device/device.ts";
 import { type Batch, groupBatches } from "./batch.ts";
 import { attend, blockInput, blockOutput } from "./decoder_layer.ts";
-import { type LoadedLayer, loadLayer } from "./load_layer.ts";
+import { LayerStore } from "./layer_store.ts";
+import type { LoadedLayer } from "./load_layer.ts";
 import type { DecoderLayer, Model } from "./model.ts";
 import { passStreams } from "./pass_streams.ts";
 import type { PruningPlan } from "./prune_experts.ts";
@@ -33,10 +34,11 @@ export interface WalkOptions<F> extends StageOptions {
 
 /**
  * Runs every batch through every layer. A layer is read once and used by all batches before the next one is read, so the peak is one layer of weights,
- * the residual streams, and the activations of one batch. More tokens than fit in 1 GiB of residual streams go in several walks.
+ * the residual streams, and the activations of one batch; meanwhile the next one is fetched from disk. More tokens than fit in 1 GiB of residual streams go in several walks.
  */
 export async function walk<F>(device: Device, model: Model, batches: readonly Batch[], options: WalkOptions<F>): Promise<void> {
   const { config, layers } = model, { signal, masked, atBlock, atLayer, atEnd, found } = options;
+  await using store = new LayerStore(device, model);
   await passStreams<DecoderLayer, NonNullable<F>>(device, {
     ...options,
     unit: "layers",
@@ -49,7 +51,7 @@ export async function walk<F>(device: Device, model: Model, batches: readonly Ba
     forward: async (layer, streams, find) => {
       const dropped = masked?.layers.find((plan) => plan.layer === layer.index)?.drop;
       {
-        using weights = await loadLayer(device, config, layer);
+        using weights = await store.load(layer);
         const group = streams.map(({ batch }) => batch);
         for (const { batch, hidden: [hidden] } of streams) {
           await pause(signal);

@@ -11,7 +11,8 @@ import { type Batch, batchSequences, batchTokens, type Sequences } from "../mode
 import { attend, blockInput, blockOutput, changed, forwardLayer } from "../model/decoder_layer.ts";
 import { expectLayers } from "../model/expect.ts";
 import { expectOwnExperts, expectStage } from "../model/expect_stage.ts";
-import { type LoadedLayer, type LoadedMoe, loadLayer } from "../model/load_layer.ts";
+import { LayerStore } from "../model/layer_store.ts";
+import type { LoadedLayer, LoadedMoe } from "../model/load_layer.ts";
 import { type DecoderLayer, type Model, moeLayer, moeLayers } from "../model/model.ts";
 import { passStreams } from "../model/pass_streams.ts";
 import type { PruningPlan } from "../model/prune_experts.ts";
@@ -95,6 +96,7 @@ export async function progressiveSearch(
     batchTokens(config, config.moe.topK + Math.max(0, ...drops.values())),
   );
   if (batches.length === 0) throw new RangeError(`Cannot ${purpose}: there are no tokens`);
+  await using store = new LayerStore(device, model);
   const plan: ProgressivePlan = { layers: [] };
   await passStreams<DecoderLayer, ProgressivePlan["layers"][number]>(device, {
     ...options,
@@ -107,7 +109,7 @@ export async function progressiveSearch(
     finds: ({ block }) => block.kind === "moe",
     found: (layer) => void plan.layers.push(layer),
     forward: async (layer, streams, find) => {
-      using weights = await loadLayer(device, config, layer);
+      using weights = await store.load(layer);
       const { block } = weights, pairs = streams.map(({ batch, hidden: [dense, pruned] }) => ({ ...batches[batch], dense, pruned }));
       if (block.kind === "dense") {
         for (const { segments, dense, pruned } of pairs) {

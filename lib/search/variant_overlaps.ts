@@ -8,7 +8,7 @@ import type { Device, Tensor } from "../device/device.ts";
 import { type Batch, groupBatches } from "../model/batch.ts";
 import { attend, blockInput, blockOutput } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
-import { loadLayer } from "../model/load_layer.ts";
+import { LayerStore } from "../model/layer_store.ts";
 import type { Model } from "../model/model.ts";
 import { predictionOverlaps } from "../model/prediction_overlaps.ts";
 import { loadPredictor } from "../model/prediction_pairs.ts";
@@ -38,6 +38,7 @@ export async function variantOverlaps(
   signal?: AbortSignal,
 ): Promise<number[]> {
   const { config, layers } = model, sums = plans.map(() => 0);
+  await using store = new LayerStore(device, model);
   const dropOf = (member: number, layer: number) => plans[member]?.layers.find((l) => l.layer === layer)?.drop ?? [];
   for (const group of groupBatches(batches, TWICE * 4 * config.hidden * (plans.length + 1))) {
     using stack = new DisposableStack();
@@ -46,7 +47,7 @@ export async function variantOverlaps(
       held.set(b, [{ members: [-1, ...plans.keys()], hidden: stack.use(await embed(device, model, batches[b].ids)) }]);
     }
     for (const layer of layers) {
-      using weights = await loadLayer(device, config, layer);
+      using weights = await store.load(layer);
       for (const [b, branches] of held) {
         const next: Branch[] = [];
         for (const { members, hidden } of branches) {

@@ -9,7 +9,7 @@ import type { Device, Segment, Tensor } from "../device/device.ts";
 import { type Batch, batchSequences, batchTokens, type Sequences } from "../model/batch.ts";
 import { forwardLayer } from "../model/decoder_layer.ts";
 import { embed } from "../model/embed.ts";
-import { loadLayer } from "../model/load_layer.ts";
+import { LayerStore } from "../model/layer_store.ts";
 import type { DecoderLayer, Model } from "../model/model.ts";
 import { pause } from "../model/stage_options.ts";
 
@@ -54,8 +54,9 @@ export class ResidualStreams implements Disposable {
         this.#stored.push(await this.#scratch.store(await device.read(hidden)));
       }
     }
+    await using store = new LayerStore(device, { ...model, layers });
     for (; this.#taken < layers.length; this.#taken++) {
-      using weights = await loadLayer(device, model.config, layers[this.#taken]);
+      using weights = await store.load(layers[this.#taken]);
       using next = new DisposableStack();
       const scratch = next.use(new Scratch()), stored: Stored[] = [];
       for await (const { hidden, segments } of this.each()) {

@@ -53,6 +53,6 @@ export async function maskedLosses(
   expectStructures(model, purpose);
   expect(Array.isArray(plans), purpose, "a list of plans", plans);
   for (const plan of plans) checkStructures(model, plan, purpose, true);
-  using store = new LayerStore(device, model, 0);
+  await using store = new LayerStore(device, model);
   return await lossesUnderMasks(device, model, store, sequences, plans, options);
 }

@@ -126,7 +126,7 @@ export async function policyGradientSearch(
   const budgets = budgetsOf(populations, scope, purpose).map(({ units }) => units);
   const begin = Float64Array.from(populations.flatMap(({ values }) => [...values]));
   for (const units of budgets) projectBudget(Float64Array.from(units, (i) => begin[i]), keep).forEach((p, k) => begin[units[k]] = p);
-  using store = new LayerStore(device, model, residentBytes);
+  await using store = new LayerStore(device, model, residentBytes);
   let state: PolicyState = { probabilities: begin };
   const history: PolicyStep[] = [], total = steps, unit = "steps", started = performance.now();
   let fresh = 0; // steps that no earlier call took

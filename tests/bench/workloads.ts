@@ -217,7 +217,7 @@ export async function loraStep(device: Device, folder: string, repeat: number): 
     values.set(uniform(`lora.${module}.a`, values.length, Math.sqrt(1 / columns)));
   }
   using parameters = new Parameters(device, model, adapters, targets);
-  using store = new LayerStore(device, model, 2 ** 32);
+  await using store = new LayerStore(device, model, 2 ** 32);
   using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const ids = tokenIds("lora.tokens", 8 * 128, model.config.vocabulary);

@@ -134,7 +134,7 @@ testOnDevices("gradients towards a teacher are those of the Kullback-Leibler div
       for (let i = 0; i < (ids.length - 1) * vocabulary; i++) sum += Math.exp(theirs[i]) * (theirs[i] - ours[i]);
       return sum / (ids.length - 1);
     };
-    using store = new LayerStore(device, teacher, Infinity);
+    await using store = new LayerStore(device, teacher, Infinity);
     const [batch] = batchSequences(model.config, [ids], 64);
     const { gradients } = await withAdapters(device, model, [ids], values, { teacher: () => teacherStream(device, teacher, store, batch) });
     const slope = normOf(gradients.values()), step = 1e-4 / slope;
@@ -175,7 +175,7 @@ testOnDevices("terms for routers change no bit where they weigh nothing, and are
     const values = await trainedRouters(model, ["router"]), batches = batchSequences(model.config, sequences.slice(0, 3), 64);
     const run = async (routers?: RouterTerms, keep = false) => {
       using parameters = new Parameters(device, model, { rank: 1, alpha: 1, values }, ["router"]);
-      using store = new LayerStore(device, model, Infinity);
+      await using store = new LayerStore(device, model, Infinity);
       using norm = await loadWide(device, model.norm);
       using head = await device.load(model.head);
       const { loss } = await lossGradients(device, model, batches, {

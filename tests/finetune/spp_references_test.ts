@@ -121,7 +121,7 @@ function begin(model: Model, { values }: Adapters): void {
 /** Losses before each of so many full-batch steps and after the last; the adapters are then the trained ones. */
 async function trained(device: Device, model: Model, adapters: Adapters, sequences: Uint32Array[], steps: number): Promise<number[]> {
   using parameters = new Parameters(device, model, adapters, checkedRecipe(SPP_RECIPE).targets);
-  using store = new LayerStore(device, model, Infinity);
+  await using store = new LayerStore(device, model, Infinity);
   using norm = await loadWide(device, model.norm);
   using head = await device.load(model.head);
   const losses: number[] = [], batches = batchSequences(model.config, sequences, 1024);

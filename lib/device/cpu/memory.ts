@@ -7,18 +7,25 @@
 import type { Extent, Home } from "../stored.ts";
 import { Widened } from "./widened.ts";
 
-/** Free blocks kept for reuse, at most so many bytes. */
+/** Free blocks kept for reuse, whatever the peak was: so many bytes. */
 const KEEP = 256 * 2 ** 20;
 
 /**
  * Hands out blocks of memory and takes them back. A garbage collector frees large arrays when it pleases, which can double the peak of a pass over a
- * model; here a block goes back the moment its tensor is disposed.
+ * model; here a block that is not kept for reuse goes back the moment its tensor is disposed.
+ *
+ * The system clears memory that it hands out, page by page, which takes longer than reading a layer's weights into it. So free blocks are kept as far as
+ * blocks in use and free ones together are no more than were once in use at the same time: the next layer comes to lie where the one before it lay, and
+ * the peak is what it was. With the last tensor a stage has ended, and its peak counts no more.
  */
 export class Memory implements Home<ArrayBuffer> {
   readonly live = { tensors: 0, bytes: 0 };
   readonly widened: Widened = new Widened();
   #free = new Map<number, ArrayBuffer[]>();
   #kept = 0;
+  /** Bytes of the blocks in use, and the most there were at the same time since there was no tensor. */
+  #used = 0;
+  #peak = 0;
 
   /** A block for a tensor; its contents are undefined. */
   take({ bytes }: Extent): ArrayBuffer {
@@ -27,6 +34,8 @@ export class Memory implements Home<ArrayBuffer> {
     const block = kept ?? this.#allocate(size);
     this.live.tensors++;
     this.live.bytes += counted(bytes);
+    this.#used += size;
+    this.#peak = Math.max(this.#peak, this.#used);
     return block;
   }
 
@@ -35,21 +44,24 @@ export class Memory implements Home<ArrayBuffer> {
     this.widened.forget(block);
     this.live.tensors--;
     this.live.bytes -= counted(bytes);
+    this.#used -= size;
     const same = this.#free.get(size) ?? [];
     same.push(block);
     // Re-inserted last: the map's order is the order of last use.
     this.#free.delete(size);
     this.#free.set(size, same);
     this.#kept += size;
-    this.#shrink(KEEP);
+    if (this.live.tensors === 0) this.#peak = 0;
+    this.#shrink(this.#used);
   }
 
   /** Frees what is kept for reuse. */
   clear(): void {
-    this.#shrink(0);
+    this.#drop(0);
   }
 
   #allocate(size: number): ArrayBuffer {
+    this.#shrink(this.#used + size);
     try {
       return new ArrayBuffer(size);
     } catch {
@@ -57,7 +69,13 @@ export class Memory implements Home<ArrayBuffer> {
     }
   }
 
-  #shrink(most: number): void {
+  /** Frees what there is no use for beside so many bytes in use. */
+  #shrink(used: number): void {
+    this.#drop(Math.max(KEEP, this.#peak - used));
+  }
+
+  /** Frees blocks until at most so many bytes are kept, those of the size that was longest out of use first. */
+  #drop(most: number): void {
     for (const [size, blocks] of this.#free) {
       while (this.#kept > most && blocks.length > 0) {
         blocks.pop()!.transfer(0); // detaches, which frees the memory now
