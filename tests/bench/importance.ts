@@ -4,24 +4,31 @@ import type { Device } from "../../lib/device/device.ts";
 import { ranksNeeded } from "../../lib/importance/layer_fitness.ts";
 import { batchTokens } from "../../lib/model/batch.ts";
 import { blockOutput } from "../../lib/model/decoder_layer.ts";
-import { type BenchLayer, benchLayer, chunks, type LayerName, preparationWork, preparedLayer } from "./layer.ts";
+import { type BenchLayer, benchLayer, chunks, type LayerName, LAYERS, preparationWork, preparedLayer, TOKENS } from "./layer.ts";
 import type { Prepared, Scale } from "./row.ts";
-import { repeated } from "./timed.ts";
+import { repeated, timed } from "./timed.ts";
 
-const RUNS = 3;
+/** Times of a small layer, which is done in no time; those of a large one need no more than one. */
+const RUNS = { small: 3, full: 1 };
 
-/** The check is the sum of all importances. */
+/** Experts that the brute force is run for. */
+const TRIED = 6;
+
+/**
+ * The check is the sum of all importances. The brute force costs a run of the layer and one more for each expert: from the time for the first few follows
+ * that for all.
+ */
 export async function importance(device: Device, name: LayerName, scale: Scale): Promise<Prepared> {
-  const layer = await benchLayer(device, name, scale), { tokens, config, moe } = layer;
-  const ranks = ranksNeeded(config, moe.ids.length, 1), total = (scores: Float64Array) => scores.reduce((a, b) => a + b);
+  const shape = LAYERS[name], layer = await benchLayer(device, name, shape, TOKENS[scale]), { tokens, config, moe } = layer;
+  const { length: all } = moe.ids, ranks = ranksNeeded(config, all, 1), tried = Math.min(TRIED, all);
   return {
     round: async () => {
-      const [scores, seconds] = await repeated(scale === "full" ? 1 : RUNS, () => leaveEachOut(device, layer, ranks));
-      const slow = scale === "full" ? undefined : await repeated(1, () => byBruteForce(device, layer));
+      const [scores, seconds] = await repeated(RUNS[scale], () => leaveEachOut(device, layer, ranks));
+      const few = scale === "full" ? undefined : await timed(() => byBruteForce(device, layer, tried));
       return {
-        parts: [{ unit: "layer", seconds, work: preparationWork(name, tokens, ranks, tokens * ranks), beside: "seconds" }],
-        check: total(scores),
-        detours: slow && [{ name: "Winnow, layer run again", seconds: slow[1], check: total(slow[0]) }],
+        parts: [{ unit: "layer", seconds, work: preparationWork(shape, tokens, ranks, tokens * ranks), beside: "seconds" }],
+        check: scores.reduce((a, b) => a + b),
+        detours: few && [{ name: `Winnow, layer run again (${tried} of ${all})`, seconds: [few[1] * (all + 1) / (tried + 1)] }],
       };
     },
     [Symbol.dispose]: () => layer[Symbol.dispose](),
@@ -38,12 +45,12 @@ export async function leaveEachOut(device: Device, layer: BenchLayer, ranks: num
   return squares.map(Math.sqrt);
 }
 
-/** From the definition: the layer runs once more without each expert. */
-export async function byBruteForce(device: Device, layer: BenchLayer): Promise<Float64Array> {
-  const { config, moe } = layer, squares = new Float64Array(moe.ids.length);
+/** From the definition, for the first `count` experts: the layer runs once more without each. */
+export async function byBruteForce(device: Device, layer: BenchLayer, count: number): Promise<Float64Array> {
+  const { config, moe } = layer, squares = new Float64Array(count);
   for (const input of chunks(device, layer, batchTokens(config, config.moe.topK))) {
     using whole = blockOutput(device, config, moe, input);
-    for (const [i, id] of moe.ids.entries()) {
+    for (const [i, id] of moe.ids.slice(0, count).entries()) {
       using without = blockOutput(device, config, moe, input, [id]);
       using change = device.squares(whole, without);
       squares[i] += (await device.read(change)).reduce((a, b) => a + b, 0);

@@ -9,11 +9,21 @@ import type { ModelConfig } from "../../lib/model/parse_config.ts";
 import { bf16 } from "../numbers.ts";
 import type { Scale } from "./row.ts";
 
+export interface LayerShape {
+  hidden: number;
+  intermediate: number;
+  experts: number;
+  topK: number;
+  renormalise: boolean;
+  /** Experts that a candidate drops: a quarter. */
+  drop: number;
+}
+
 export const LAYERS = {
   qwen: { hidden: 2048, intermediate: 1408, experts: 60, topK: 4, renormalise: false, drop: 15 },
   deepseek: { hidden: 2048, intermediate: 1408, experts: 64, topK: 6, renormalise: false, drop: 16 },
   mixtral: { hidden: 4096, intermediate: 14336, experts: 8, topK: 2, renormalise: true, drop: 2 },
-} as const;
+} satisfies Record<string, LayerShape>;
 
 export type LayerName = keyof typeof LAYERS;
 
@@ -25,9 +35,11 @@ export interface BenchLayer extends Disposable {
   values: Float32Array;
 }
 
-/** The layer on the device, and its inputs. */
-export async function benchLayer(device: Device, name: LayerName, scale: Scale): Promise<BenchLayer> {
-  const { hidden, intermediate, experts, topK, renormalise } = LAYERS[name], tokens = scale === "full" ? 4096 : 256;
+export const TOKENS: Readonly<Record<Scale, number>> = { small: 256, full: 4096 };
+
+/** A layer of this shape on the device, and inputs for it; all numbers follow from the name. */
+export async function benchLayer(device: Device, name: string, shape: LayerShape, tokens: number): Promise<BenchLayer> {
+  const { hidden, intermediate, experts, topK, renormalise } = shape;
   const source = (part: string, rows: number, columns: number): TensorSource => ({
     dtype: "BF16",
     shape: [rows, columns],
@@ -79,8 +91,12 @@ export async function preparedLayer(device: Device, layer: BenchLayer, ranks: nu
  *
  * @param outputs Outputs of experts that were computed, over all tokens.
  */
-export function preparationWork(name: LayerName, tokens: number, ranks: number, outputs: number): { flops: number; bytes: number } {
-  const { hidden, intermediate, experts } = LAYERS[name];
+export function preparationWork(
+  { hidden, intermediate, experts }: LayerShape,
+  tokens: number,
+  ranks: number,
+  outputs: number,
+): { flops: number; bytes: number } {
   return {
     flops: outputs * 6 * hidden * intermediate + tokens * (2 * hidden * experts + hidden * ranks * (ranks + 1)),
     bytes: 2 * experts * (3 * hidden * intermediate + hidden) + 4 * tokens * (hidden + ranks * ranks),

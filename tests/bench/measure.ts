@@ -22,10 +22,10 @@ export async function measure(device: Device, row: Row, rounds: number, folder: 
     measured.best = { flops: Math.max(best.flops, now.flops), bytes: Math.max(best.bytes, now.bytes) };
     measured.rounds.push(await prepared.round());
     for (const peer of peers ? row.peers : []) {
-      const known = measured.peers.get(peer.name) ?? [];
+      const name = peer.sample ? `${peer.name} (${peer.sample.of})` : peer.name, known = measured.peers.get(name) ?? [];
       if (typeof known === "string") continue; // what fails once fails again
       const result = await runPeer(peers!, row, peer);
-      measured.peers.set(peer.name, typeof result === "string" ? result : [...known, result]);
+      measured.peers.set(name, typeof result === "string" ? result : [...known, result]);
     }
   }
   return measured;

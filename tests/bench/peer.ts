@@ -18,7 +18,7 @@ export interface PeerResult {
   seconds_min: number;
   /** and those of the work before. */
   setup_seconds?: number;
-  check: number;
+  check?: number;
   peak_rss_bytes: number;
   torch: string;
 }
@@ -45,6 +45,12 @@ export async function runPeer(peers: Peers, { program, flags }: Row, peer: Peer)
   const env = { PEER_CACHE: cache, PYTHONDONTWRITEBYTECODE: "1" };
   const { success, stdout, stderr } = await new Deno.Command(python, { args: [...args, ...flags, ...peer.flags ?? []], env }).output();
   if (!success) return new TextDecoder().decode(stderr).trim().split("\n").at(-1) || "failed without a message";
-  const result = JSON.parse(new TextDecoder().decode(stdout));
-  return { ...result, check: [result.check].flat().reduce((a: number, b: number) => a + b) };
+  const result = JSON.parse(new TextDecoder().decode(stdout)), { factor } = peer.sample ?? { factor: 1 };
+  return {
+    ...result,
+    seconds: result.seconds * factor,
+    seconds_min: result.seconds_min * factor,
+    // A part of the work has no sum over all of it.
+    check: peer.sample ? undefined : [result.check].flat().reduce((a: number, b: number) => a + b),
+  };
 }

@@ -20,7 +20,6 @@ export interface Part {
 export interface Detour {
   name: string;
   seconds: number[];
-  check: number;
 }
 
 export interface Round {
@@ -44,6 +43,8 @@ export interface Peer {
   /** Timed runs in a round. */
   repeat: number;
   flags?: readonly string[];
+  /** It measured a part of the work: what part, and by what its time is multiplied. */
+  sample?: { of: string; factor: number };
 }
 
 export interface Row {

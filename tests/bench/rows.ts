@@ -2,7 +2,7 @@ import { benchCheckpoint } from "./checkpoint.ts";
 import { calibrateScale } from "./calibrate_scale.ts";
 import { forward } from "./forward.ts";
 import { importance } from "./importance.ts";
-import type { LayerName } from "./layer.ts";
+import { type LayerName, LAYERS } from "./layer.ts";
 import { loraStep } from "./lora_step.ts";
 import type { Peer, Row, Scale } from "./row.ts";
 import { search } from "./search.ts";
@@ -32,7 +32,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     })),
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "importance", program: "importance", shape, flags: ["--shape", shape] },
-      peers: [slow("literal"), { name: "gram", repeat: small ? 3 : 1 }],
+      peers: [literalImportance(shape), { name: "gram", repeat: small ? 3 : 1 }],
       prepare: (device) => importance(device, shape, scale),
     })),
     ...matrices.flatMap((name) =>
@@ -65,4 +65,10 @@ export function benchRows(scale: Scale, model?: string): Row[] {
       prepare: (device) => loraStep(device, path),
     })),
   ];
+}
+
+/** One run of the layer, and one more for each expert: the time of a few tells that of all. */
+function literalImportance(shape: LayerName): Peer {
+  const { experts } = LAYERS[shape], few = 3, sample = { of: `${few} of ${experts}`, factor: (experts + 1) / (few + 1) };
+  return { name: "literal", repeat: 1, flags: ["--experts", String(few)], sample };
 }

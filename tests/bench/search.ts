@@ -6,7 +6,7 @@ import { evolve } from "../../lib/search/evolve.ts";
 import { pricedLayer } from "../../lib/search/layer_search.ts";
 import { bits, seedOf } from "../numbers.ts";
 import { countedOutputs } from "./counted_outputs.ts";
-import { benchLayer, type LayerName, LAYERS, preparationWork, preparedLayer } from "./layer.ts";
+import { benchLayer, type LayerName, LAYERS, type LayerShape, preparationWork, preparedLayer, TOKENS } from "./layer.ts";
 import type { Prepared, Scale } from "./row.ts";
 import { repeated, timed } from "./timed.ts";
 
@@ -16,8 +16,8 @@ const POPULATION = 100;
 const EVOLUTION = { population: POPULATION, generations: 50, elite: 20, mutations: 1, seed: 0 };
 
 /** The peers' candidates: experts ordered by a hash, the first `drop` of them. */
-function candidateSets(name: LayerName): number[][] {
-  const { experts, drop } = LAYERS[name], seed = seedOf(`${name}.candidates`);
+export function candidateSets(name: string, { experts, drop }: LayerShape): number[][] {
+  const seed = seedOf(`${name}.candidates`);
   return Array.from({ length: POPULATION }, (_, c) => {
     const keys = Array.from({ length: experts }, (_, e) => bits(seed, c * experts + e));
     return [...keys.keys()].sort((a, b) => keys[a] - keys[b] || a - b).slice(0, drop).sort((a, b) => a - b);
@@ -29,8 +29,7 @@ function candidateSets(name: LayerName): number[][] {
  * weights are not renormalised, 2 · experts more for the mass that was dropped. Bytes: a population reads each token's inner products, ranked and all
  * probabilities once.
  */
-function pricingWork(name: LayerName, tokens: number, ranks: number): { flops: number; bytes: number } {
-  const { experts, topK, renormalise } = LAYERS[name];
+function pricingWork({ experts, topK, renormalise }: LayerShape, tokens: number, ranks: number): { flops: number; bytes: number } {
   return {
     flops: tokens * (2 * (2 * topK) ** 2 + (renormalise ? 0 : 2 * experts)),
     bytes: tokens * 4 * (ranks * ranks + 2 * ranks + (renormalise ? 0 : experts)) / POPULATION,
@@ -39,8 +38,10 @@ function pricingWork(name: LayerName, tokens: number, ranks: number): { flops: n
 
 /** The check is the sum of the first three candidates' losses. */
 export async function search(device: Device, name: LayerName, scale: Scale): Promise<Prepared> {
-  const layer = await benchLayer(device, name, scale), { tokens, config } = layer, sets = candidateSets(name);
-  const { experts, drop } = LAYERS[name], ranks = ranksNeeded(config, experts, drop);
+  const shape = LAYERS[name], { experts, drop } = shape, sets = candidateSets(name, shape);
+  const layer = await benchLayer(device, name, shape, TOKENS[scale]),
+    { tokens, config } = layer,
+    ranks = ranksNeeded(config, experts, drop);
   return {
     round: async () => {
       using stack = new DisposableStack();
@@ -55,10 +56,10 @@ export async function search(device: Device, name: LayerName, scale: Scale): Pro
           {
             unit: "candidate",
             seconds: seconds.map((s) => s / sets.length),
-            work: pricingWork(name, tokens, ranks),
+            work: pricingWork(shape, tokens, ranks),
             beside: "seconds",
           },
-          { unit: "set-up", seconds: [setup], work: preparationWork(name, tokens, ranks, outputs), beside: "setup_seconds" },
+          { unit: "set-up", seconds: [setup], work: preparationWork(shape, tokens, ranks, outputs), beside: "setup_seconds" },
           { unit: `search, ${whole.evaluated()} sets`, seconds: [searched] },
         ],
         check: losses[0] + losses[1] + losses[2],

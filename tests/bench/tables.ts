@@ -1,6 +1,7 @@
 import { markdownTable } from "npm:markdown-table@3.0.4";
 import type { Measured } from "./measure.ts";
 import type { PeerResult } from "./peer.ts";
+import type { Part } from "./row.ts";
 import { median } from "./timed.ts";
 
 interface Times {
@@ -15,32 +16,30 @@ export function tables(all: readonly Measured[]): string {
 }
 
 function timesTable(all: readonly Measured[]): string {
-  const rows = all.flatMap((measured) => {
-    const { row, rounds, peers } = measured, check = rounds.at(-1)!.check;
-    return units(measured).flatMap(({ unit, times, beside }) => {
-      const own = [`${row.name}, ${row.shape}`, unit, show(times)], first = beside === "seconds";
-      const others: string[][] = [];
-      const against = (name: string, theirs: Times, other: number) =>
-        others.push([
-          ...[...own, name, show(theirs), `${(theirs.median / times.median).toFixed(2)} / ${(theirs.least / times.least).toFixed(2)}`],
-          ...(first ? [check.toPrecision(7), other.toPrecision(7)] : ["", ""]),
-        ]);
-      for (const [name, results] of peers) {
-        if (typeof results === "string") {
-          if (first) others.push([...own, name, results, "", check.toPrecision(7), ""]);
-        } else if (beside && results.every((result) => result[beside] !== undefined)) {
-          against(name, timesOf(results, beside), results[0].check);
-        }
-      }
-      const detours = first ? rounds[0].detours ?? [] : [];
-      detours.forEach((detour, i) => against(detour.name, spread(rounds.flatMap((round) => round.detours![i].seconds)), detour.check));
-      return others.length > 0 ? others : [[...own, "", "", "", first ? check.toPrecision(7) : "", ""]];
-    });
-  });
-  const head = ["row", "a", "Winnow", "peer", "its time", "ratio", "check", "its check"];
-  return `Times: median / least. Ratios: of medians / of least times, above 1 where Winnow is faster.\n\n${
-    markdownTable([head, ...rows], { align: ["l", "l", "r", "l", "r", "r", "r", "r"] })
-  }`;
+  const head = ["row", "a", "Winnow", "check", "peer", "its time", "ratio", "its check"];
+  const rows = all.flatMap((measured) => units(measured).flatMap((unit) => rowsOf(measured, unit)));
+  const filled = head.map((_, i) => rows.some((row) => row[i] !== "")),
+    kept = [head, ...rows].map((row) => row.filter((_, i) => filled[i]));
+  const align = ["l", "l", "r", "r", "l", "r", "r", "r"].filter((_, i) => filled[i]);
+  return `Times: median / least. Ratios: of medians / of least times, above 1 where Winnow is faster.\n\n${markdownTable(kept, { align })}`;
+}
+
+/** A unit beside each peer that has a time for it; alone where none has. */
+function rowsOf({ row, rounds, peers }: Measured, { unit, times, beside }: Unit): string[][] {
+  const first = beside === "seconds", check = (value: number | undefined) => first && value !== undefined ? value.toPrecision(7) : "";
+  const own = [`${row.name}, ${row.shape}`, unit, show(times), check(rounds.at(-1)!.check)], others: string[][] = [];
+  const against = (name: string, theirs: Times, other?: number) => {
+    const ratios = [theirs.median / times.median, theirs.least / times.least].map(significant).join(" / ");
+    others.push([...own, name, show(theirs), ratios, check(other)]);
+  };
+  for (const [name, results] of peers) {
+    if (typeof results === "string") {
+      if (first) others.push([...own, name, results, "", ""]);
+    } else if (beside && results.every((result) => result[beside] !== undefined)) against(name, timesOf(results, beside), results[0].check);
+  }
+  const detours = first ? rounds[0].detours ?? [] : [];
+  detours.forEach(({ name }, i) => against(name, spread(rounds.flatMap((round) => round.detours![i].seconds))));
+  return others.length > 0 ? others : [[...own, "", "", "", ""]];
 }
 
 function rooflineTable(all: readonly Measured[]): string {
@@ -83,8 +82,10 @@ function notes(all: readonly Measured[]): string {
   return all.flatMap(({ rounds }) => rounds.at(-1)!.notes ?? []).map((note) => `- ${note}`).join("\n");
 }
 
+type Unit = Part & { times: Times };
+
 /** Units of a row, each with its times over all rounds. */
-function units({ rounds }: Measured) {
+function units({ rounds }: Measured): Unit[] {
   return rounds[0].parts.map((part, i) => ({ ...part, times: spread(rounds.flatMap((round) => round.parts[i].seconds)) }));
 }
 
@@ -100,12 +101,16 @@ function spread(seconds: readonly number[]): Times {
 
 function show({ median, least }: Times): string {
   const [unit, factor] = median < 1e-3 ? ["µs", 1e6] : median < 1 ? ["ms", 1e3] : ["s", 1];
-  const number = (seconds: number) => (seconds * factor).toPrecision(3).replace(/e\+\d+$/, (e) => e);
-  return `${number(median)} / ${number(least)} ${unit}`;
+  return `${significant(median * factor)} / ${significant(least * factor)} ${unit}`;
 }
 
 function giga(value: number): string {
-  return value >= 1e11 ? (value / 1e9).toFixed(0) : (value / 1e9).toPrecision(3);
+  return significant(value / 1e9);
+}
+
+/** Three digits, more where they stand before the point. */
+function significant(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
 }
 
 function percent(share: number): string {
