@@ -56,6 +56,14 @@ async function run(): Promise<void> {
   const folder = await Deno.makeTempDir(), cache = Deno.env.get("PEER_CACHE") ?? `${folder}/peers`;
   const peers: Peers | undefined = found && { ...found, cache, device: device.kind === "cpu" ? "cpu" : "cuda", threads, scale };
   const header = machine(device, found && { version: found.torch, threads }), all: Measured[] = [];
+  const finish = () => {
+    Deno.removeSync(folder, { recursive: true });
+    if (all.length > 0) console.log(`${header}\nScale ${scale}, ${repeat} rounds.\n\n${tables(all)}`);
+  };
+  // Whoever stops it gets what there is until then, and his disk back.
+  const stop = () => (finish(), Deno.exit(130));
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, stop);
   try {
     for (const [i, row] of rows.entries()) {
       const measured = await measure(device, row, repeat, folder, peers), [{ unit }] = measured.rounds[0].parts;
@@ -64,8 +72,8 @@ async function run(): Promise<void> {
       all.push(measured);
     }
   } finally {
-    await Deno.remove(folder, { recursive: true });
-    if (all.length > 0) console.log(`${header}\nScale ${scale}, ${repeat} rounds.\n\n${tables(all)}`);
+    for (const signal of signals) Deno.removeSignalListener(signal, stop);
+    finish();
   }
 }
 
