@@ -50,6 +50,7 @@ export async function runPeer(peers: Peers, { program, flags }: Row, peer: Peer)
     ...result,
     seconds: result.seconds * factor,
     seconds_min: result.seconds_min * factor,
+    setup_seconds: peer.unprepared ? undefined : result.setup_seconds,
     // A part of the work has no sum over all of it.
     check: peer.sample ? undefined : [result.check].flat().reduce((a: number, b: number) => a + b),
   };

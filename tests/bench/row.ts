@@ -45,6 +45,8 @@ export interface Peer {
   flags?: readonly string[];
   /** It measured a part of the work: what part, and by what its time is multiplied. */
   sample?: { of: string; factor: number };
+  /** Its work before the first unit is another than ours, and stands beside nothing. @default false */
+  unprepared?: boolean;
 }
 
 export interface Row {

@@ -19,7 +19,7 @@ const FIXTURES = ["tiny-qwen2-moe", "tiny-mixtral", "tiny-deepseek-v2"];
  * @param model Checkpoint folder for `lora_step`. @default the embedded models, and at small scale a random one
  */
 export function benchRows(scale: Scale, model?: string): Row[] {
-  const small = scale === "small", slow = (name: string, ...flags: string[]): Peer => ({ name, repeat: 1, flags });
+  const small = scale === "small", slow = (name: string): Peer => ({ name, repeat: 1 });
   const matrices: MatricesName[] = small ? ["expert-small"] : ["expert", "mixtral"];
   const fixture = (name: string) => new URL(`../../notebooks/checkpoints/${name}`, import.meta.url).pathname;
   const models = model ? [["given", model]] : FIXTURES.map((name) => [name, fixture(name)]);
@@ -27,7 +27,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
   return [
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "search", program: "search", shape, flags: ["--shape", shape] },
-      peers: [slow("literal", "--candidates", small ? "3" : "1"), { name: "gram", repeat: 3 }],
+      peers: [{ ...slow("literal"), unprepared: true }, { name: "gram", repeat: 3 }],
       prepare: (device) => search(device, shape, scale),
     })),
     ...LAYER_NAMES.map((shape): Row => ({
