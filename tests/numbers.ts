@@ -29,6 +29,20 @@ export function uniform(name: string, length: number, scale: number, start = 0):
   return values;
 }
 
+const CHUNK = 2 ** 16;
+
+/** The same numbers rounded to bfloat16, a word each: what a checkpoint holds. */
+export function bf16(name: string, length: number, scale: number, start = 0): Uint16Array<ArrayBuffer> {
+  const halves = new Uint16Array(length), key = mix((seedOf(name) + 0x9e3779b9) | 0), factor = Math.fround(scale);
+  const values = new Float32Array(CHUNK), words = new Uint32Array(values.buffer); // they stay in the processor's cache
+  for (let first = 0; first < length; first += CHUNK) {
+    const count = Math.min(CHUNK, length - first);
+    for (let i = 0; i < count; i++) values[i] = ((mix(mix(start + first + i) ^ key) >>> 8) * 2 ** -23 - 1) * factor;
+    for (let i = 0; i < count; i++) halves[first + i] = (words[i] + 0x7fff + ((words[i] >>> 16) & 1)) >>> 16;
+  }
+  return halves;
+}
+
 /** Token ids. */
 export function tokenIds(name: string, length: number, vocabulary: number): Uint32Array {
   const seed = seedOf(name);
@@ -58,8 +72,13 @@ export async function writeRandomCheckpoint(
     const read = (into: Uint8Array) => {
       const chunk = 2 ** 20;
       for (let start = 0; start < size; start += chunk) {
-        const values = uniform(name, Math.min(chunk, size - start), scale, start);
-        into.set(narrow(norm ? values.map((v) => 1 + v) : values, "BF16"), 2 * start);
+        const count = Math.min(chunk, size - start);
+        into.set(
+          norm
+            ? narrow(uniform(name, count, scale, start).map((v) => 1 + v), "BF16")
+            : new Uint8Array(bf16(name, count, scale, start).buffer),
+          2 * start,
+        );
       }
       return Promise.resolve();
     };

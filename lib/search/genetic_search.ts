@@ -5,14 +5,13 @@
  */
 
 import type { Trace } from "../calibrate/calibrate.ts";
-import { type Random, random } from "../calibrate/random.ts";
 import type { Device } from "../device/device.ts";
 import { expectOptions } from "../model/expect_stage.ts";
 import type { Model } from "../model/model.ts";
-import { pause, type StageOptions } from "../model/stage_options.ts";
-import { type Candidates, combinations } from "./candidates.ts";
-import { tryAll } from "./exhaustive_search.ts";
-import { type SearchableLayer, searchLayers } from "./layer_search.ts";
+import type { StageOptions } from "../model/stage_options.ts";
+import type { Candidates } from "./candidates.ts";
+import { evolve } from "./evolve.ts";
+import { searchLayers } from "./layer_search.ts";
 import type { PruningBudget } from "./pruning_budget.ts";
 
 export interface GeneticSearchOptions extends StageOptions {
@@ -29,9 +28,6 @@ export interface GeneticSearchOptions extends StageOptions {
   /** @default 0 */
   seed?: number;
 }
-
-/** Attempts at a child that was not seen before, until a random set takes its place. */
-const ATTEMPTS = 10;
 
 /**
  * Layer-wise genetic search for the sets of experts whose loss changes a layer's output least (MoE-I², section 3.3): the best sets survive, a child
@@ -73,67 +69,8 @@ export async function geneticSearch(
   }
   if (!Number.isSafeInteger(seed)) throw new RangeError(`Cannot search: "seed" must be a whole number, received ${seed}`);
   if (!(parents > 0 && parents <= 1)) throw new RangeError(`Cannot search: "parents" must be above 0 and at most 1, received ${parents}`);
-  const elite = Math.max(2, Math.ceil(parents * population));
-  return await searchLayers(device, model, trace, budget, { ...options, stage: "genetic search" }, async (layer) => {
-    if (combinations(layer.experts, layer.drop) <= population + generations * (population - elite)) {
-      return [await tryAll(layer, options.signal)];
-    }
-    return await evolve(layer, random(seed, `genetic search, layer ${layer.layer}`), {
-      population,
-      generations,
-      elite,
-      mutations,
-      signal: options.signal,
-    });
+  const elite = Math.max(2, Math.ceil(parents * population)), evolution = { population, generations, elite, mutations, seed };
+  return await searchLayers(device, model, trace, budget, { ...options, stage: "genetic search" }, (layer) => {
+    return evolve(layer, { ...evolution, signal: options.signal });
   });
-}
-
-interface Evolution {
-  population: number;
-  generations: number;
-  elite: number;
-  mutations: number;
-  signal?: AbortSignal;
-}
-
-/** @returns The least loss after the first population and each generation. */
-async function evolve(
-  layer: SearchableLayer,
-  draw: Random,
-  { population, generations, elite, mutations, signal }: Evolution,
-): Promise<number[]> {
-  const everyone = Array.from({ length: layer.experts }, (_, i) => i), sorted = (set: number[]) => set.sort((a, b) => a - b);
-  const seen = new Set<string>(), history: number[] = [];
-  const admit = (set: number[]) => !seen.has(set.join()) && seen.add(set.join()) !== undefined;
-  const stranger = () => {
-    while (true) {
-      const set = sorted(draw.sample(everyone, layer.drop));
-      if (admit(set)) return set;
-    }
-  };
-  const child = (survivors: number[][]) => {
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const [a, b] = draw.sample(survivors, 2);
-      const set = mutate(draw.sample([...new Set([...a, ...b])], layer.drop), everyone, mutations, draw);
-      if (admit(sorted(set))) return set;
-    }
-    return stranger();
-  };
-  await layer.price(Array.from({ length: population }, stranger));
-  history.push(layer.best(1)[0].loss);
-  for (let generation = 0; generation < generations; generation++) {
-    await pause(signal);
-    // Elitism over all that was ever priced: the survivors are the best sets seen so far.
-    const survivors = layer.best(elite).map(({ set }) => set);
-    await layer.price(Array.from({ length: population - elite }, () => child(survivors)));
-    history.push(layer.best(1)[0].loss);
-  }
-  return history;
-}
-
-/** Swaps 1 to `most` members of a set for outsiders. */
-function mutate(set: number[], everyone: number[], most: number, draw: Random): number[] {
-  const outside = everyone.filter((e) => !set.includes(e)),
-    swaps = Math.min(most === 0 ? 0 : 1 + draw.below(most), outside.length, set.length);
-  return [...draw.sample(set, set.length - swaps), ...draw.sample(outside, swaps)];
 }

@@ -1,142 +1,85 @@
 /**
- * Measures the heavy steps, beside the PyTorch programs of a folder of peers where one is given:
+ * Measures the heavy steps, alone or beside PyTorch programs for the same work:
  *
- *     deno task bench [--scale small|full] [--device cpu|webgpu] [--repeat N] [--only WORD] [--peers FOLDER --python PYTHON [--threads N]]
+ *     deno task bench       [--scale small|full] [--device cpu|webgpu] [--repeat N] [--only ROW] [--threads N] [--model FOLDER]
+ *     deno task bench:peers the same; WINNOW_PEERS names the programs' folder and WINNOW_PYTHON their Python
  *
- * Peers and Winnow take turns, so that a machine whose speed drifts treats them alike. Times are medians; a ratio above 1 means that Winnow is faster.
+ * A row is one of search, importance, svd, forward, calibrate_scale and lora_step, or one at a shape, such as "search, qwen".
  */
 
 import { parseArgs } from "node:util";
-import { markdownTable } from "npm:markdown-table@3.0.4";
-import { openDevice } from "../../mod.ts";
-import { writeRandomCheckpoint } from "../numbers.ts";
-import { qwenShape } from "./qwen_shape.ts";
-import { calibration, forward, importance, type LayerName, loraStep, type Measured, type Scale, search, svd } from "./workloads.ts";
+import { openDevice } from "../../lib/device/open_device.ts";
+import { machine } from "./machine.ts";
+import { measure, type Measured } from "./measure.ts";
+import { findPeers, type Peers } from "./peer.ts";
+import { benchRows } from "./rows.ts";
+import { tables } from "./tables.ts";
+import { median } from "./timed.ts";
 
-const { values: options } = parseArgs({
-  options: {
-    scale: { type: "string", default: "small" },
-    device: { type: "string" },
-    repeat: { type: "string", default: "3" },
-    only: { type: "string" },
-    peers: { type: "string" },
-    python: { type: "string", default: "python3" },
-    threads: { type: "string", default: String(navigator.hardwareConcurrency) },
-  },
-});
-const scale = options.scale as Scale, repeat = Number(options.repeat);
-if (scale !== "small" && scale !== "full") throw new Error(`Cannot measure at scale "${scale}": choose "small" or "full"`);
-using device = await openDevice({ kind: options.device as "cpu" | "webgpu" | undefined });
-console.log(`Device: ${device.name}. Scale: ${scale}. Median of ${repeat} runs.\n`);
+const THREADS = "OPENBLAS_NUM_THREADS";
 
-const folder = await Deno.makeTempDir();
-async function checkpoint(layers = 2): Promise<string> {
-  const config = scale === "full" ? qwenShape(layers, 8192) : {
-    ...qwenShape(layers, 1024),
-    ...{ hidden_size: 256, num_attention_heads: 4, num_key_value_heads: 4, moe_intermediate_size: 176, num_experts: 16 },
-    ...{ shared_expert_intermediate_size: 704, intermediate_size: 704 },
-  };
-  await writeRandomCheckpoint(`${folder}/model`, config, { shardBytes: 2e9 });
-  return `${folder}/model`;
-}
-
-interface Case {
-  name: string;
-  unit: string;
-  peers: { program: string; flags: string[]; names: string[] };
-  run: () => Promise<Measured>;
-}
-
-const shapes: LayerName[] = ["qwen", "deepseek", ...(scale === "full" ? [] : ["mixtral" as const])];
-const cases: Case[] = [
-  ...shapes.map((shape): Case => ({
-    name: `search, ${shape}`,
-    unit: "candidate",
-    peers: { program: "search", flags: ["--shape", shape], names: scale === "full" ? ["gram"] : ["literal", "cached", "gram"] },
-    run: () => search(device, shape, scale, repeat),
-  })),
-  ...shapes.map((shape): Case => ({
-    name: `importance, ${shape}`,
-    unit: "layer",
-    peers: { program: "importance", flags: ["--shape", shape], names: scale === "full" ? ["gram"] : ["routed", "gram"] },
-    run: () => importance(device, shape, scale, repeat),
-  })),
-  ...(["decaying", "flat"] as const).map((spectrum): Case => ({
-    name: `SVD, ${spectrum}`,
-    unit: "matrix",
-    peers: { program: "svd", flags: ["--spectrum", spectrum], names: ["full", "lowrank-4", "gram"] },
-    run: () => svd(device, spectrum, scale, repeat),
-  })),
-  {
-    name: "calibration pass, 2 layers",
-    unit: "walk",
-    peers: { program: "calibrate_scale", flags: ["--layers", "2"], names: ["walk", "whole"] },
-    run: async () => calibration(device, await checkpoint(), repeat),
-  },
-  ...(scale === "small"
-    ? [{
-      name: "prefill, 2 layers",
-      unit: "prefill",
-      peers: { program: "forward", flags: [], names: ["eager", "grouped"] },
-      run: async () => forward(device, await checkpoint(), 2, 64, repeat),
-    }, {
-      name: "LoRA step, 4 layers",
-      unit: "step",
-      peers: { program: "lora_step", flags: [], names: ["loop", "merged", "grouped"] },
-      run: async () => loraStep(device, await checkpoint(4), repeat),
-    }]
-    : []),
-];
-
-const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-const show = (seconds: number) =>
-  seconds < 1e-3 ? `${(seconds * 1e6).toFixed(0)} µs` : seconds < 1 ? `${(seconds * 1e3).toFixed(1)} ms` : `${seconds.toFixed(2)} s`;
-
-/** Runs a peer once and reads its line of JSON. */
-async function peer({ program, flags }: Case["peers"], name: string): Promise<{ seconds: number; check: number }> {
-  const args = [
-    `${options.peers}/${program}.py`,
-    "--peer",
-    name,
-    "--scale",
-    scale,
-    "--threads",
-    options.threads,
-    "--repeat",
-    String(repeat),
-    ...flags,
-  ];
-  const { code, stdout, stderr } = await new Deno.Command(options.python, { args, env: { PEER_CACHE: `${folder}/peers` } }).output();
-  if (code !== 0) throw new Error(new TextDecoder().decode(stderr).trim().split("\n").at(-1));
-  const { seconds, check } = JSON.parse(new TextDecoder().decode(stdout));
-  return { seconds, check: Array.isArray(check) ? check.reduce((a: number, b: number) => a + b) : check };
-}
-
-const rows = [["step", "a", "Winnow", "peer", "its time", "ratio", "check", "its check"]];
-try {
-  for (const { name, unit, peers, run } of cases) {
-    if (options.only && !name.includes(options.only)) continue;
-    const { seconds, check, setup } = await run(),
-      ours = median(seconds),
-      own = [name, unit, show(ours) + (setup ? ` (+ ${show(setup)} once)` : "")];
-    console.error(own.join("  "));
-    if (!options.peers) rows.push([...own, "", "", "", check.toPrecision(7), ""]);
-    else {
-      for (const other of peers.names) {
-        const theirs = await peer(peers, other);
-        rows.push([
-          ...own,
-          other,
-          show(theirs.seconds),
-          (theirs.seconds / ours).toFixed(2),
-          check.toPrecision(7),
-          theirs.check.toPrecision(7),
-        ]);
-      }
-    }
-    await Deno.remove(`${folder}/model`, { recursive: true }).catch(() => {});
+/** Options of the command line. @throws {Error} In a sentence, if one makes no sense. */
+function options() {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    options: {
+      peers: { type: "boolean", default: false },
+      scale: text,
+      device: text,
+      repeat: text,
+      only: text,
+      threads: text,
+      model: text,
+    },
+  });
+  const { scale = "small", device, repeat = "3", only, model, peers } = values;
+  const threads = values.threads ?? Deno.env.get(THREADS) ?? String(navigator.hardwareConcurrency);
+  if (scale !== "small" && scale !== "full") throw new Error(`Cannot measure at scale "${scale}": choose "small" or "full"`);
+  if (device !== undefined && device !== "cpu" && device !== "webgpu") {
+    throw new Error(`Cannot measure on "${device}": choose "cpu" or "webgpu"`);
   }
-} finally {
-  await Deno.remove(folder, { recursive: true });
+  for (const [name, value] of [["repeat", repeat], ["threads", threads]]) {
+    if (!/^[1-9]\d*$/.test(value)) throw new Error(`"--${name}" must be a positive whole number, received ${value}`);
+  }
+  const rows = benchRows(scale, model), chosen = rows.filter(({ name, shape }) => [undefined, name, `${name}, ${shape}`].includes(only));
+  if (chosen.length === 0) {
+    const names = [...new Set(rows.map((row) => row.name)), ...rows.map(({ name, shape }) => `"${name}, ${shape}"`)];
+    throw new Error(`There is no row "${only}" at this scale: choose one of ${names.join(", ")}`);
+  }
+  return { peers, scale, device, repeat: Number(repeat), threads: Number(threads), rows: chosen } as const;
 }
-console.log(markdownTable(rows, { align: ["l", "l", "r", "l", "r", "r", "r", "r"] }));
+
+async function run(): Promise<void> {
+  const { scale, repeat, threads, rows, ...asked } = options(), found = asked.peers ? await findPeers() : undefined;
+  Deno.env.set(THREADS, String(threads)); // read when the library is loaded
+  using device = await openDevice({ kind: asked.device });
+  const folder = await Deno.makeTempDir(), cache = Deno.env.get("PEER_CACHE") ?? `${folder}/peers`;
+  const peers: Peers | undefined = found && { ...found, cache, device: device.kind === "cpu" ? "cpu" : "cuda", threads, scale };
+  const header = machine(device, found && { version: found.torch, threads }), all: Measured[] = [];
+  const finish = () => {
+    Deno.removeSync(folder, { recursive: true });
+    if (all.length > 0) console.log(`${header}\nScale ${scale}, ${repeat} rounds.\n\n${tables(all)}`);
+  };
+  // Whoever stops it gets what there is until then, and his disk back.
+  const stop = () => (finish(), Deno.exit(130));
+  const signals: Deno.Signal[] = Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, stop);
+  try {
+    for (const [i, row] of rows.entries()) {
+      const measured = await measure(device, row, repeat, folder, peers), [{ unit }] = measured.rounds[0].parts;
+      const seconds = median(measured.rounds.flatMap((round) => round.parts[0].seconds));
+      console.error(`${i + 1} of ${rows.length}: ${row.name}, ${row.shape}: ${seconds.toPrecision(3)} s a ${unit}`);
+      all.push(measured);
+    }
+  } finally {
+    for (const signal of signals) Deno.removeSignalListener(signal, stop);
+    finish();
+  }
+}
+
+try {
+  await run();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  Deno.exit(1);
+}

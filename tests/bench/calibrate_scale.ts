@@ -1,0 +1,37 @@
+/** Calibration passes over checkpoints of growing depth: time, and peak memory of a process that does nothing else. */
+
+import type { Device } from "../../lib/device/device.ts";
+import type { Sequences } from "../../lib/model/batch.ts";
+import { openModel } from "../../lib/model/open_model.ts";
+import { tokenIds } from "../numbers.ts";
+import { benchCheckpoint } from "./checkpoint.ts";
+import { decoderWork } from "./decoder_work.ts";
+import type { Prepared, Scale } from "./row.ts";
+
+const BATCH = 4, LENGTH = 256;
+
+export function calibrationTokens(vocabulary: number): Sequences {
+  const ids = tokenIds("calibrate.tokens", BATCH * LENGTH, vocabulary);
+  return Array.from({ length: BATCH }, (_, i) => ids.subarray(i * LENGTH, (i + 1) * LENGTH));
+}
+
+/**
+ * Ours keeps every layer's MoE inputs and counts of tokens; the peers keep counts, and end with the logits. The check is the mean loss of a token, which
+ * calibration has no use for: ours comes from a second walk over the same layers, outside of time and peak.
+ */
+export async function calibrateScale(device: Device, folder: string, scale: Scale, layers: number): Promise<Prepared> {
+  await benchCheckpoint(folder, scale, layers);
+  const model = await openModel(folder), { weights, attention, bytes } = decoderWork(model, Array(BATCH).fill(LENGTH));
+  const args = ["run", "-A", new URL("calibrate_scale_run.ts", import.meta.url).pathname, folder, device.kind];
+  return {
+    round: async () => {
+      const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+      if (code !== 0) throw new Error(`The calibration pass failed: ${new TextDecoder().decode(stderr).trim()}`);
+      const { seconds, peakBytes, check } = JSON.parse(new TextDecoder().decode(stdout));
+      const head = 2 * BATCH * LENGTH * model.head.shape[0] * model.head.shape[1];
+      const work = { flops: weights + attention - head, bytes };
+      return { parts: [{ unit: "walk", seconds: [seconds], work, beside: "seconds" }], check, peakBytes };
+    },
+    [Symbol.dispose]: () => Deno.removeSync(folder, { recursive: true }),
+  };
+}
