@@ -28,21 +28,22 @@ export async function alternativeOutputs(
   const dropped = alternatives.map((drop) => Uint8Array.from(moe.ids, (id) => drop.includes(id) ? 1 : 0));
   const most = Math.max(1, Math.min(count, rule.topK * alternatives.length)); // experts that a token can want
   const listed = new Uint32Array(tokens * most).fill(NO_EXPERT), weights = dropped.map(() => new Float32Array(tokens * most));
-  const everyone = Array.from({ length: count }, (_, e) => e), chosen: number[] = [];
+  const order = new Uint32Array(count), chosen: number[] = [];
   let width = 1;
   for (let t = 0; t < tokens; t++) {
-    const row = p.subarray(t * count, (t + 1) * count), columns = listed.subarray(t * most, (t + 1) * most);
-    const order = everyone.toSorted((a, b) => row[b] - row[a] || a - b);
-    let wanted = 0;
-    for (const [a, marks] of dropped.entries()) {
-      const total = choose(row, order, marks, rule, chosen);
+    const row = p.subarray(t * count, (t + 1) * count), first = t * most;
+    sortByFall(row, order);
+    let end = first;
+    for (let a = 0; a < dropped.length; a++) {
+      const total = choose(row, order, dropped[a], rule, chosen);
       for (const e of chosen) {
-        let at = columns.indexOf(e);
-        if (at < 0) columns[at = wanted++] = e;
-        weights[a][t * most + at] = rule.scale * row[e] / total;
+        let at = first;
+        while (at < end && listed[at] !== e) at++;
+        if (at === end) listed[end++] = e;
+        weights[a][at] = rule.scale * row[e] / total;
       }
     }
-    width = Math.max(width, wanted);
+    width = Math.max(width, end - first);
   }
 
   using table = device.tensor(narrowed(listed, most, width), [tokens, width]);
@@ -64,25 +65,34 @@ export async function alternativeOutputs(
  */
 function choose(
   p: Float32Array,
-  order: readonly number[],
+  order: Uint32Array,
   dropped: Uint8Array,
   { topK, renormalise, groups }: RouterRule,
   chosen: number[],
 ): number {
-  const admitted = new Set<number>();
+  const admitted = groups && new Set<number>();
   let left = 0;
   for (let e = 0; e < p.length; e++) if (dropped[e] === 0) left += p[e];
   chosen.length = 0;
   for (const e of order) {
     if (chosen.length === topK) break;
     if (dropped[e] !== 0) continue;
-    if (groups && !admitted.has(groups.of[e])) {
+    if (groups && admitted && !admitted.has(groups.of[e])) {
       if (admitted.size === groups.keep) continue;
       admitted.add(groups.of[e]);
     }
     chosen.push(e);
   }
   return Math.max(renormalise ? chosen.reduce((sum, e) => sum + p[e], 0) : left, Number.MIN_VALUE);
+}
+
+/** Puts the places of numbers in order of falling numbers, equal ones as they come. */
+function sortByFall(numbers: Float32Array, order: Uint32Array): void {
+  for (let e = 0; e < numbers.length; e++) {
+    let at = e;
+    for (; at > 0 && numbers[order[at - 1]] < numbers[e]; at--) order[at] = order[at - 1];
+    order[at] = e;
+  }
 }
 
 /** The first `width` columns of rows of `most`. */

@@ -87,8 +87,8 @@ export function within<O extends StageOptions>(options: O, name: string): O {
     : options;
 }
 
-/** Milliseconds between two pauses in which other tasks run; a pause takes about two. */
-const PAUSE = 50;
+/** Milliseconds between two pauses in which other tasks run; a pause takes about two, since Deno waits for no less. */
+const PAUSE = 100;
 
 let paused = 0;
 

@@ -39,6 +39,22 @@ Deno.test("executeNotebook() fills in outputs and counts, tells of each cell, an
   });
 });
 
+Deno.test("a cell that ends with a chart, and one that shows it, have its spec, its image and its words", async () => {
+  await inFolder(async (folder) => {
+    const from = (name: string) => `from "${new URL(`../../lib/${name}`, import.meta.url)}"`;
+    const result = await executeNotebook(
+      notebookOf(
+        `import { lossCurve } ${from("display/loss_curve.ts")};\nimport { show } ${from("notebook/show.ts")};`,
+        `const curve = lossCurve({ tuned: [{ step: 1, loss: 2.5 }] });\ncurve`,
+        `await show(curve);`,
+      ),
+      { folder, scale: "small" },
+    );
+    const bundles = result.cells.slice(1).map(({ outputs }) => outputs!.map(({ data }) => Object.keys(data!).sort()));
+    assertEquals(bundles, Array(2).fill([["application/vnd.plotly.v1+json", "image/svg+xml", "text/plain"]]));
+  });
+});
+
 Deno.test("executeNotebook() stops at the first cell that fails, and names it", async () => {
   await inFolder(async (folder) => {
     const fails = (source: string, sentence: string) =>
