@@ -27,6 +27,9 @@ export interface SvdRequest {
 /** And what it answers. */
 export type SvdAnswer = { result: TruncatedSvd } | { error: Error };
 
+/** Elements of a matrix that is decomposed before a worker has started. */
+const SMALL = 2 ** 16;
+
 /** Elements of a matrix that fills all cores by itself, and of which copies would take much memory. */
 const LARGE = 2 ** 23;
 
@@ -35,8 +38,8 @@ const MOST = 8;
 
 /**
  * A pool for matrices `[rows, columns]`. On the `cpu` device each of OpenBLAS's threads decomposes a matrix of its own, in a worker: half of an SVD is a
- * chain of short steps, which several threads hardly shorten. Bits are those of one BLAS thread. Large matrices, other devices and other libraries go
- * one by one.
+ * chain of short steps, which several threads hardly shorten. Bits are those of one BLAS thread. Small and very large matrices, other devices and
+ * other libraries go one by one.
  *
  * @example
  * ```ts
@@ -52,7 +55,8 @@ const MOST = 8;
 export function svdPool(device: Device, shape: readonly number[]): SvdPool {
   const blas = openBlas(), threads = device.kind === "cpu" && device.name === blas?.name ? blas.threads : undefined;
   const count = Math.min(MOST, threads?.count() ?? 1);
-  if (!threads || count === 1 || shape[0] * shape[1] > LARGE || !mayRead()) {
+  const size = shape[0] * shape[1];
+  if (!threads || count === 1 || size < SMALL || size > LARGE || !mayRead()) {
     return { atOnce: 1, decompose: (matrix, rank, options) => truncatedSvd(device, matrix, rank, options), [Symbol.dispose]() {} };
   }
   const before = threads.count(), workers: Worker[] = [], free: Worker[] = [], waiting: ((worker: Worker) => void)[] = [];

@@ -75,7 +75,7 @@ export async function whitenedSvd(
     );
   }
   using white = await whitened(device, matrix, responses, options);
-  using best = (await device.eigen(white.core, rank, { nearly: true })).vectors; // [rank, smaller]
+  using best = (await device.eigen(white.core, rank)).vectors; // [rank, smaller]
   using factors = white.factors(best);
   using back = device.transpose(factors.right);
   using rebuilt = device.linear(factors.left, back);
