@@ -40,16 +40,13 @@ async function missingSquare(device: Device, matrix: Tensor, { left, right }: Tr
 }
 
 /** The check is ‖A - L R‖ / ‖A‖ over all matrices, outside of the time. */
-export function svd(device: Device, name: MatricesName, spectrum: Spectrum): Promise<Prepared> {
-  const { count, rows, columns, rank } = MATRICES[name], stack = new DisposableStack();
-  const matrices = Array.from({ length: count }, (_, n) => {
-    const values = new Float32Array(rows * columns), from = `svd.${spectrum}.${n}`;
-    if (spectrum === "flat") widen(new Uint8Array(bf16(from, values.length, Math.sqrt(3 / columns)).buffer), "BF16", 0, values);
-    else decaying(from, rows, columns, values);
-    const square = values.reduce((sum, v) => sum + v * v, 0);
-    return { square, tensor: stack.use(device.tensor(values, [rows, columns])) };
-  });
-  return Promise.resolve({
+export async function svd(device: Device, name: MatricesName, spectrum: Spectrum): Promise<Prepared> {
+  const { count, rows, columns, rank } = MATRICES[name], stack = new DisposableStack(), matrices: { square: number; tensor: Tensor }[] = [];
+  for (let n = 0; n < count; n++) {
+    const values = spectrum === "flat" ? flat(`svd.flat.${n}`, rows, columns) : await decaying(device, `svd.decaying.${n}`, rows, columns);
+    matrices.push({ square: values.reduce((sum, v) => sum + v * v, 0), tensor: stack.use(device.tensor(values, [rows, columns])) });
+  }
+  return {
     round: async () => {
       const seconds = Array<number>(name === "mixtral" ? 1 : RUNS).fill(0);
       let missing = 0, total = 0;
@@ -63,5 +60,12 @@ export function svd(device: Device, name: MatricesName, spectrum: Spectrum): Pro
       return { parts: [{ unit: "matrix", seconds, work: svdWork(MATRICES[name]), beside: "seconds" }], check: Math.sqrt(missing / total) };
     },
     [Symbol.dispose]: () => stack[Symbol.dispose](),
-  });
+  };
+}
+
+/** A matrix of independent numbers, whose singular values fall slowly. */
+function flat(name: string, rows: number, columns: number): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(rows * columns);
+  widen(new Uint8Array(bf16(name, values.length, Math.sqrt(3 / columns)).buffer), "BF16", 0, values);
+  return values;
 }
