@@ -6,23 +6,28 @@
 
 const SYMBOLS = {
   open: { parameters: ["buffer", "i32"], result: "i32" },
-  lseek: { parameters: ["i32", "i64", "i32"], result: "i64" },
-  sendfile: { parameters: ["i32", "i32", "pointer", "usize"], result: "isize", nonblocking: true },
+  preadv: { parameters: ["i32", "buffer", "i32", "i64"], result: "isize", nonblocking: true },
   close: { parameters: ["i32"], result: "i32" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** Programs that this one starts do not get the files. */
-const CLOSE_ON_EXEC = 0o2000000;
+/** Programs that this one starts do not get the file. */
+const READ_CLOSE_ON_EXEC = 0o2000000;
 
-const READ = 0 | CLOSE_ON_EXEC, WRITE = 1 | CLOSE_ON_EXEC, FROM_START = 0;
-
-/** Bytes that Linux sends in one call at most, whole pages. */
+/** Bytes that Linux reads in one call at most, whole pages. It takes 1,024 places for them. */
 const MOST = 2 ** 31 - 4096;
 
+/** What is read goes here, all of it to the same place. */
+const LENGTH = 2 ** 21, nowhere = new Uint8Array(LENGTH);
+
+/** Tables that calls under way read. */
+const tables = new Set<BigUint64Array>();
+
 /**
- * Has the system read a part of a file into its page cache, on a thread of its own: JavaScript's may be in a matrix product all the while. The bytes are
- * sent to nowhere, so none is copied and none becomes this process's memory; the system drops them when it needs theirs. (`posix_fadvise` reads no more
- * than a few MiB a call, and waits as soon as the disk's queue is full.)
+ * Has the system read a part of a file into its page cache, on a thread of its own: JavaScript's may be in a matrix product all the while. One call reads it
+ * all into the same 2 MiB, over and over, so that this process's memory does not grow; the system drops its pages when it needs theirs.
+ *
+ * `posix_fadvise` reads a few MiB a call and waits where the disk's queue is full. `sendfile` to nowhere copies nothing and so leaves the first touch of each
+ * page to the real read, which in a virtual machine can take longer than the disk did.
  *
  * Nothing happens where there is no Linux, no permission to call its libraries, or no such file.
  *
@@ -37,17 +42,24 @@ const MOST = 2 ** 31 - 4096;
  */
 export async function fillPageCache(path: string, start: number, bytes: number): Promise<void> {
   const parts = Array.from({ length: Math.ceil(bytes / MOST) }, (_, i) => i * MOST);
-  await Promise.all(parts.map((at) => sendNowhere(path, start + at, Math.min(MOST, bytes - at))));
+  await Promise.all(parts.map((at) => readNowhere(path, start + at, Math.min(MOST, bytes - at))));
 }
 
-async function sendNowhere(path: string, start: number, bytes: number): Promise<void> {
+async function readNowhere(path: string, start: number, bytes: number): Promise<void> {
   const libc = openLibc();
   if (!libc) return;
-  const { open, lseek, sendfile, close } = libc.symbols, file = open(cString(path), READ), nowhere = open(cString("/dev/null"), WRITE);
+  const { open, preadv, close } = libc.symbols, file = open(new TextEncoder().encode(`${path}\0`), READ_CLOSE_ON_EXEC);
+  if (file < 0) return;
+  const place = Deno.UnsafePointer.value(Deno.UnsafePointer.of(nowhere)),
+    count = Math.ceil(bytes / LENGTH),
+    table = new BigUint64Array(2 * count);
+  for (let i = 0; i < count; i++) table.set([place, BigInt(Math.min(LENGTH, bytes - i * LENGTH))], 2 * i);
+  tables.add(table);
   try {
-    if (file >= 0 && nowhere >= 0 && lseek(file, BigInt(start), FROM_START) >= 0) await sendfile(nowhere, file, null, BigInt(bytes));
+    await preadv(file, table, count, BigInt(start));
   } finally {
-    for (const opened of [file, nowhere]) if (opened >= 0) close(opened);
+    tables.delete(table);
+    close(file);
   }
 }
 
@@ -67,5 +79,3 @@ function find(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
     return undefined; // another C library
   }
 }
-
-const cString = (text: string) => new TextEncoder().encode(`${text}\0`);
