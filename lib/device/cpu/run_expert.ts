@@ -36,15 +36,17 @@ export function runExpert(cpu: Cpu, { x, outputs, hidden, ranks, slots, starts, 
   for (let start = starts[e]; start < starts[e + 1]; start += ROWS) {
     const mine = slots.subarray(start, Math.min(starts[e + 1], start + ROWS)), rows = mine.length;
     using gathered = new CpuTensor(cpu.memory, "F32", [rows, hidden]);
+    const inputs = gathered.f32;
     for (let i = 0; i < rows; i++) {
       const token = Math.floor(mine[i] / ranks);
-      gathered.f32.set(x.subarray(token * hidden, (token + 1) * hidden), i * hidden);
+      inputs.set(x.subarray(token * hidden, (token + 1) * hidden), i * hidden);
     }
     using opened = product(cpu, gathered, gate, biasOf("gate"));
     using raised = product(cpu, gathered, up, biasOf("up"));
     siluProduct(opened.f32, raised.f32, opened.f32);
     using output = product(cpu, opened, down, biasOf("down"));
-    for (let i = 0; i < rows; i++) outputs.set(output.f32.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
+    const found = output.f32;
+    for (let i = 0; i < rows; i++) outputs.set(found.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
   }
 }
 
