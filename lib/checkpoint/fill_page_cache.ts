@@ -48,12 +48,11 @@ export async function fillPageCache(path: string, start: number, bytes: number):
 async function readNowhere(path: string, start: number, bytes: number): Promise<void> {
   const libc = openLibc();
   if (!libc) return;
-  const { open, preadv, close } = libc.symbols, file = open(new TextEncoder().encode(`${path}\0`), READ_CLOSE_ON_EXEC);
-  if (file < 0) return;
-  const place = Deno.UnsafePointer.value(Deno.UnsafePointer.of(nowhere)),
-    count = Math.ceil(bytes / LENGTH),
-    table = new BigUint64Array(2 * count);
+  const { open, preadv, close } = libc.symbols, count = Math.ceil(bytes / LENGTH), table = new BigUint64Array(2 * count);
+  const place = Deno.UnsafePointer.value(Deno.UnsafePointer.of(nowhere));
   for (let i = 0; i < count; i++) table.set([place, BigInt(Math.min(LENGTH, bytes - i * LENGTH))], 2 * i);
+  const file = open(new TextEncoder().encode(`${path}\0`), READ_CLOSE_ON_EXEC);
+  if (file < 0) return;
   tables.add(table);
   try {
     await preadv(file, table, count, BigInt(start));
@@ -65,14 +64,14 @@ async function readNowhere(path: string, start: number, bytes: number): Promise<
 
 let opened: { libc?: Deno.DynamicLibrary<typeof SYMBOLS> } | undefined;
 
-/** Once a process. */
+/** Opened once a process. */
 function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
+  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   opened ??= { libc: find() };
   return opened.libc;
 }
 
 function find(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
-  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   try {
     return Deno.dlopen("libc.so.6", SYMBOLS);
   } catch {
