@@ -58,7 +58,7 @@ async function run(): Promise<void> {
   const header = machine(device, found && { version: found.torch, threads }), all: Measured[] = [];
   const finish = () => {
     Deno.removeSync(folder, { recursive: true });
-    if (all.length > 0) console.log(`${header}\nScale ${scale}, ${repeat} rounds.\n\n${tables(all)}`);
+    if (all.length > 0) console.log(`${header}\nScale ${scale}, ${repeat} round${repeat === 1 ? "" : "s"}.\n\n${tables(all)}`);
   };
   // Whoever stops it gets what there is until then, and his disk back.
   const stop = () => (finish(), Deno.exit(130));
