@@ -5,7 +5,7 @@
  */
 
 import type { Ranking, Tensor } from "../device/device.ts";
-import { type LayerDevice } from "../model/decoder_layer.ts";
+import type { LayerDevice } from "../model/decoder_layer.ts";
 import { adaptedExperts, adaptedLinear, type LayerAdapters, recordSwiglu } from "./adapted.ts";
 import type { Tape } from "./tape.ts";
 
