@@ -1,12 +1,13 @@
 /** Truncated singular value decompositions of expert matrices. */
 
-import { type TruncatedSvd, truncatedSvd } from "../../lib/decompose/truncated_svd.ts";
+import { svdPool } from "../../lib/decompose/svd_pool.ts";
+import type { TruncatedSvd } from "../../lib/decompose/truncated_svd.ts";
 import { widen } from "../../lib/device/cpu/widen.ts";
 import type { Device, Tensor } from "../../lib/device/device.ts";
 import { bf16 } from "../numbers.ts";
 import { decaying } from "./decaying.ts";
 import type { Prepared } from "./row.ts";
-import { timed } from "./timed.ts";
+import { repeated } from "./timed.ts";
 
 export const MATRICES = {
   "expert-small": { count: 2, rows: 352, columns: 512, rank: 128 },
@@ -39,7 +40,7 @@ async function missingSquare(device: Device, matrix: Tensor, { left, right }: Tr
   return (await device.read(missing)).reduce((a, b) => a + b, 0);
 }
 
-/** The check is ‖A - L R‖ / ‖A‖ over all matrices, outside of the time. */
+/** All matrices together, as the experts of a layer are decomposed. The check is ‖A - L R‖ / ‖A‖ over all of them, outside of the time. */
 export async function svd(device: Device, name: MatricesName, spectrum: Spectrum): Promise<Prepared> {
   const { count, rows, columns, rank } = MATRICES[name], stack = new DisposableStack(), matrices: { square: number; tensor: Tensor }[] = [];
   for (let n = 0; n < count; n++) {
@@ -48,16 +49,16 @@ export async function svd(device: Device, name: MatricesName, spectrum: Spectrum
   }
   return {
     round: async () => {
-      const seconds = Array<number>(name === "mixtral" ? 1 : RUNS).fill(0);
+      using pool = svdPool(device, [rows, columns]);
+      const all = () => Promise.all(matrices.map(({ tensor }) => pool.decompose(tensor, rank)));
+      if (count > 1) await all(); // the workers start and compile, as they do once for a layer
+      const [factors, seconds] = await repeated(count > 1 ? RUNS : 1, all);
       let missing = 0, total = 0;
-      for (const run of seconds.keys()) {
-        for (const { square, tensor } of matrices) {
-          const [factors, time] = await timed(() => truncatedSvd(device, tensor, rank));
-          seconds[run] += time / count;
-          if (run === 0) missing += await missingSquare(device, tensor, factors, rank), total += square;
-        }
+      for (const [i, { square, tensor }] of matrices.entries()) {
+        missing += await missingSquare(device, tensor, factors[i], rank), total += square;
       }
-      return { parts: [{ unit: "matrix", seconds, work: svdWork(MATRICES[name]), beside: "seconds" }], check: Math.sqrt(missing / total) };
+      const part = { unit: "matrix", seconds: seconds.map((s) => s / count), work: svdWork(MATRICES[name]), beside: "seconds" } as const;
+      return { parts: [part], check: Math.sqrt(missing / total) };
     },
     [Symbol.dispose]: () => stack[Symbol.dispose](),
   };
