@@ -32,6 +32,19 @@ function exp(value: v128): v128 {
   return f32x4.mul(p, i32x4.shl(i32x4.add(rounded, i32x4.splat(127)), 23));
 }
 
+/** The upper two floats first. */
+// @ts-ignore: decorator
+@inline
+function upper(x: v128): v128 {
+  return i8x16.shuffle(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+}
+
+// @ts-ignore: decorator
+@inline
+function total(x: v128): f64 {
+  return f64x2.extract_lane(x, 0) + f64x2.extract_lane(x, 1);
+}
+
 // @ts-ignore: decorator
 @inline
 function sigmoid(x: v128): v128 {
@@ -71,7 +84,7 @@ export function swigluVjp(count: usize): void {
 export function peak(count: usize): f32 {
   let most = f32x4.splat(-Infinity);
   for (let i: usize = 0; i < 4 * count; i += 16) most = f32x4.pmax(most, v128.load(i));
-  const pairs = f32x4.pmax(most, i8x16.shuffle(most, most, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7));
+  const pairs = f32x4.pmax(most, upper(most));
   const a = f32x4.extract_lane(pairs, 0), b = f32x4.extract_lane(pairs, 1);
   return a > b ? a : b;
 }
@@ -84,10 +97,20 @@ export function powers(count: usize, top: f32): f64 {
     const power = exp(f32x4.sub(v128.load(i), shift));
     v128.store(i, power);
     low = f64x2.add(low, f64x2.promote_low_f32x4(power));
-    high = f64x2.add(high, f64x2.promote_low_f32x4(i8x16.shuffle(power, power, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)));
+    high = f64x2.add(high, f64x2.promote_low_f32x4(upper(power)));
   }
-  const sum = f64x2.add(low, high);
-  return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+  return total(f64x2.add(low, high));
+}
+
+/** The sum of the squares of slot 0 less slot 1, in float64. Elements up to the next multiple of four count too. */
+export function squares(count: usize): f64 {
+  let low = f64x2.splat(0), high = f64x2.splat(0);
+  for (let i: usize = 0; i < 4 * count; i += 16) {
+    const x = v128.load(i), y = v128.load(i, SLOT), a = f64x2.sub(f64x2.promote_low_f32x4(x), f64x2.promote_low_f32x4(y));
+    const b = f64x2.sub(f64x2.promote_low_f32x4(upper(x)), f64x2.promote_low_f32x4(upper(y)));
+    low = f64x2.add(low, f64x2.mul(a, a)), high = f64x2.add(high, f64x2.mul(b, b));
+  }
+  return total(f64x2.add(low, high));
 }
 
 /** Multiplies each element by a factor. */

@@ -2,7 +2,7 @@
 
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildWasm, MODULES } from "../../kernels/build_wasm.ts";
-import { expSum, siluProduct, siluProductVjp, softmaxRow, widenBF16 } from "../../lib/device/cpu/simd.ts";
+import { expSum, siluProduct, siluProductVjp, softmaxRow, sumOfSquares, widenBF16 } from "../../lib/device/cpu/simd.ts";
 
 const LENGTHS = [0, 1, 3, 4, 5, 63, 4095, 4096, 4097, 16383, 16384, 16385, 40001];
 
@@ -66,6 +66,19 @@ Deno.test("Sums of powers and softmax agree with float64 at every length, and we
     softmaxRow(weighted, -2.5);
     expectNear(weighted, (i) => -2.5 * Math.exp(row[i] - peak) / sum, "softmax", 4e-6); // differences of up to 60 are rounded to 2e-6
   }
+});
+
+Deno.test("Sums of squares, also of differences, agree with float64 at every length, and are not finite where an element is not", () => {
+  for (const length of LENGTHS) {
+    const a = spread(length, 30, 5), b = spread(length, 20, 6);
+    assertAlmostEquals(sumOfSquares(a), a.reduce((n, x) => n + x * x, 0), 1e-9 * length, `${length} squares`);
+    assertAlmostEquals(sumOfSquares(a, b), a.reduce((n, x, i) => n + (x - b[i]) ** 2, 0), 1e-9 * length, `${length} squared differences`);
+    if (length === 0) continue;
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      for (const at of [0, length - 1]) assert(!Number.isFinite(sumOfSquares(a.with(at, bad))), `${bad} at ${at} of ${length}`);
+    }
+  }
+  assert(Number.isFinite(sumOfSquares(new Float32Array(5000).fill(-3.4e38))), "the largest floats");
 });
 
 Deno.test("Powers hold over the whole range; what is not a number stays so", () => {

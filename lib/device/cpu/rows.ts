@@ -8,7 +8,7 @@ import { product, rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
 import { turn } from "./gemm.ts";
 import type { Cpu } from "./linear.ts";
-import { siluProduct } from "./simd.ts";
+import { siluProduct, sumOfSquares } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
 export function rmsNorm(cpu: Cpu, x: CpuTensor, gain: CpuTensor, epsilon: number): CpuTensor {
@@ -108,9 +108,8 @@ export function squares(cpu: Cpu, a: CpuTensor, b?: CpuTensor): CpuTensor {
   const width = a.shape.at(-1)!, rows = rowsOf(a);
   const result = new CpuTensor(cpu.memory, "F32", [rows]), y = result.f32, x = a.f32, other = b?.f32;
   for (let row = 0; row < rows; row++) {
-    let sum = 0;
-    for (let i = row * width; i < (row + 1) * width; i++) sum += (other ? x[i] - other[i] : x[i]) ** 2;
-    y[row] = sum;
+    const [start, end] = [row * width, (row + 1) * width];
+    y[row] = sumOfSquares(x.subarray(start, end), other?.subarray(start, end));
   }
   return result;
 }
