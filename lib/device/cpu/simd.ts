@@ -67,6 +67,7 @@ export function sumOfSquares(a: Floats, b?: Floats): number {
 export function expSum(row: Floats): { peak: number; sum: number } {
   let peak = -Infinity, sum = 0;
   pieces(row, (count) => peak = Math.max(peak, kernels.peak(count)));
+  if (row.length <= ALL) return { peak, sum: kernels.powers(row.length, peak) };
   pieces(row, (count) => sum += kernels.powers(count, peak));
   return { peak, sum };
 }
@@ -74,6 +75,10 @@ export function expSum(row: Floats): { peak: number; sum: number } {
 /** Replaces a row by its softmax, times `weight`. */
 export function softmaxRow(row: Floats, weight = 1): void {
   const { peak, sum } = expSum(row);
+  if (row.length <= ALL) { // its powers are still there
+    kernels.scale(row.length, weight / sum);
+    return row.set(scratch.subarray(0, row.length));
+  }
   pieces(row, (count, start) => {
     kernels.powers(count, peak);
     kernels.scale(count, weight / sum);
