@@ -82,8 +82,8 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
     decompose: async (matrix, rank, options = {}) => {
       const worker = await taken();
       if (worker) {
-        const values = await device.read(matrix) as Float32Array<ArrayBuffer>;
-        const answer = await ask(worker, { values, shape: matrix.shape, rank, options });
+        const read = device.read(matrix) as Promise<Float32Array<ArrayBuffer>>, { shape } = matrix;
+        const answer = await read.then((values) => ask(worker, { values, shape, rank, options })).catch((error): SvdAnswer => ({ error }));
         if (answer) {
           given(worker);
           if ("error" in answer) throw answer.error;

@@ -1,11 +1,11 @@
 /** Experts on several threads give the bits that one thread gives. */
 
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
 import { Crew } from "../../lib/device/cpu/crew.ts";
 import { byExpert } from "../../lib/device/cpu/experts.ts";
 import { axpy, gemm } from "../../lib/device/cpu/gemm.ts";
-import type { Cpu, StoredMatrix } from "../../lib/device/cpu/linear.ts";
+import type { Cpu, CpuMatrix, StoredMatrix } from "../../lib/device/cpu/linear.ts";
 import { Memory } from "../../lib/device/cpu/memory.ts";
 import { type CpuExpert, type ExpertWork, runExpert } from "../../lib/device/cpu/run_expert.ts";
 import { CpuTensor } from "../../lib/device/cpu/tensor.ts";
@@ -123,5 +123,32 @@ Deno.test({
       assertEquals(work.outputs.findIndex((value, i) => value !== then[i]), -1, "nothing is written after the failure");
     }
     assertEquals(asked, Array(4).fill([1, 2]).flat());
+  },
+});
+
+Deno.test({
+  name: "A failure on another thread is said on the main one, and gives the threads of BLAS back",
+  ignore: !openBlas()?.threads,
+  fn: () => {
+    const blas = openBlas()!, memory = new Memory(), asked: number[] = [];
+    using stack = new DisposableStack();
+    const work = makeWork(memory, stack);
+    // Two bytes of a matrix: the main thread finds the others behind them, another one gets no more.
+    const cut = (matrix: CpuMatrix) => {
+      const { shape, raw } = matrix as StoredMatrix;
+      return { shape, dtype: "F16", raw: raw.subarray(0, 2), f32: new Float32Array() } as const;
+    };
+    const broken = { ...work, experts: work.experts.map((expert) => ({ ...expert, gate: cut(expert.gate) })) };
+    using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
+    let said = "";
+    for (let run = 0; run < 200 && said === ""; run++) { // the other thread comes in when it has started
+      try {
+        crew.run(cpuOf(blas, memory), broken);
+      } catch (error) {
+        said = (error as Error).message;
+      }
+    }
+    assertStringIncludes(said, "another thread failed");
+    assertEquals(asked, Array(asked.length / 2).fill([1, 2]).flat());
   },
 });
