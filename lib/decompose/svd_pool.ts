@@ -89,7 +89,7 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
           if ("error" in answer) throw answer.error;
           return answer.result;
         }
-        broken = true;
+        broken = true, worker.terminate();
         waiting.splice(0).forEach((next) => next(undefined));
       }
       return await truncatedSvd(device, matrix, rank, options);

@@ -2,7 +2,6 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { svdPool } from "../../lib/decompose/svd_pool.ts";
 import { truncatedSvd } from "../../lib/decompose/truncated_svd.ts";
 import { openBlas } from "../../lib/device/cpu/blas.ts";
-import { cpuDevice } from "../../lib/device/cpu/cpu_device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { noise } from "../devices.ts";
 
@@ -29,31 +28,6 @@ Deno.test({
       for (const [i, matrix] of given.entries()) assertEquals(found[i], await truncatedSvd(device, matrix, 30), `matrix ${i}`);
       using pool = svdPool(device, [300, 280]);
       assertEquals(pool.atOnce, 1, "with one thread");
-    } finally {
-      threads!.use(before);
-    }
-  },
-});
-
-Deno.test({
-  name: "svdPool() decomposes here what its workers cannot, to the same bits, and keeps nobody waiting",
-  permissions: { ffi: true, read: [new URL("../../lib/decompose/svd_worker.ts", import.meta.url)] }, // the worker may load itself, but not what it needs
-  ignore: !threads,
-  async fn() {
-    using device = cpuDevice("asked for by a test", openBlas());
-    const before = threads!.count();
-    threads!.use(2);
-    try {
-      using matrices = new DisposableStack();
-      const given = [1, 2, 3, 4, 5].map((seed) => matrices.use(device.tensor(noise(300 * 280, seed), [300, 280])));
-      const found = await (async () => {
-        using pool = svdPool(device, [300, 280]);
-        assertEquals(pool.atOnce, 2);
-        return await Promise.all(given.map((matrix) => pool.decompose(matrix, 30)));
-      })();
-      assertEquals(threads!.count(), 2);
-      threads!.use(1);
-      for (const [i, matrix] of given.entries()) assertEquals(found[i], await truncatedSvd(device, matrix, 30), `matrix ${i}`);
     } finally {
       threads!.use(before);
     }
