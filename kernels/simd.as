@@ -12,13 +12,14 @@ const SLOT: usize = 16384;
 const ROUND: f32 = 12582912;
 
 /**
- * e^x to 1.2e-7 relative, x held within [-87, 88]: e^x = 2^n * e^r with n = round(x / ln 2), |r| <= ln 2 / 2. ln 2 is subtracted in two parts, of which the
- * first has few digits, so that n times it is exact; e^r = 1 + r + r^2 p(r) with the coefficients of Cephes' expf; 2^n is put together from its bits.
+ * e^x to 1.2e-7 relative, x held within [-87, 89]; above 88.3 it is infinite, so that silu(x) vanishes however far below zero x is. e^x = 2^n * e^r with
+ * n = round(x / ln 2), |r| <= ln 2 / 2. ln 2 is subtracted in two parts, of which the first has few digits, so that n times it is exact; e^r = 1 + r + r^2 p(r)
+ * with the coefficients of Cephes' expf; 2^n is put together from its bits.
  */
 // @ts-ignore: decorator
 @inline
 function exp(value: v128): v128 {
-  const x = f32x4.pmin(f32x4.pmax(value, f32x4.splat(-87)), f32x4.splat(88)); // in this order, NaN stays NaN
+  const x = f32x4.pmin(f32x4.pmax(value, f32x4.splat(-87)), f32x4.splat(89)); // in this order, NaN stays NaN
   const rounded = f32x4.add(f32x4.mul(x, f32x4.splat(1.4426950408889634)), f32x4.splat(ROUND));
   const n = f32x4.sub(rounded, f32x4.splat(ROUND));
   const r = f32x4.sub(f32x4.sub(x, f32x4.mul(n, f32x4.splat(0.693359375))), f32x4.mul(n, f32x4.splat(-2.12194440e-4)));

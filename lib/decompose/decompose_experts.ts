@@ -56,7 +56,8 @@ export interface DecomposedModel extends Model, Disposable {
  * With `whiten`, the error of the expert's outputs in calibration is minimised instead of that of its weights, at the same ranks and sizes: see
  * {@linkcode DecomposeExpertsOptions.whiten}.
  *
- * Matrices are read, decomposed and put aside one by one; on the `cpu` device, without `whiten`, one for each BLAS thread at a time. The factors are kept in float32, in memory up to 512 MiB and in a temporary file beyond.
+ * Matrices are read, decomposed and put aside one by one; on the `cpu` device, without `whiten`, one for each BLAS thread at a time. The factors are kept in
+ * float32, in memory up to 512 MiB and in a temporary file beyond.
  *
  * @param ranks Experts that it does not list stay dense, as do matrices that factors of that rank would not make smaller.
  * @throws {RangeError} If the plan names a layer or expert twice or that the model has not, a rank or option is out of range, or the trace is of another

@@ -5,6 +5,7 @@
  */
 
 import { openBlas } from "../device/cpu/blas.ts";
+import { mayLoad } from "../device/cpu/may_load.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { type TruncatedSvd, truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
 
@@ -38,8 +39,8 @@ const MOST = 8;
 
 /**
  * A pool for matrices `[rows, columns]`. On the `cpu` device each of OpenBLAS's threads decomposes a matrix of its own, in a worker: half of an SVD is a
- * chain of short steps, which several threads hardly shorten. Bits are those of one BLAS thread. Small and very large matrices, other devices and
- * other libraries go one by one.
+ * chain of short steps, which several threads hardly shorten. Bits are those of one BLAS thread, also of what is done here because a worker cannot start or
+ * dies. Small and very large matrices, other devices and other libraries go one by one.
  *
  * @example
  * ```ts
@@ -56,30 +57,42 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
   const blas = openBlas(), threads = device.kind === "cpu" && device.name === blas?.name ? blas.threads : undefined;
   const count = Math.min(MOST, threads?.count() ?? 1);
   const size = shape[0] * shape[1];
-  if (!threads || count === 1 || size < SMALL || size > LARGE || !mayRead()) {
+  if (!threads || count === 1 || size < SMALL || size > LARGE || !mayLoad(WORKER)) {
     return { atOnce: 1, decompose: (matrix, rank, options) => truncatedSvd(device, matrix, rank, options), [Symbol.dispose]() {} };
   }
-  const before = threads.count(), workers: Worker[] = [], free: Worker[] = [], waiting: ((worker: Worker) => void)[] = [];
+  const before = threads.count(), workers: Worker[] = [], free: Worker[] = [], waiting: ((worker: Worker | undefined) => void)[] = [];
+  let broken = false;
   threads.use(1);
-  const taken = () => {
+  const taken = (): Promise<Worker | undefined> => {
+    if (broken) return Promise.resolve(undefined);
     if (free.length === 0 && workers.length < count) {
       const worker = new Worker(WORKER, { type: "module" });
       workers.push(worker), free.push(worker);
     }
     const worker = free.pop();
-    return worker ? Promise.resolve(worker) : new Promise<Worker>((resolve) => waiting.push(resolve));
+    return worker ? Promise.resolve(worker) : new Promise((resolve) => waiting.push(resolve));
+  };
+  const given = (worker: Worker) => {
+    const next = waiting.shift();
+    if (next) next(worker);
+    else free.push(worker);
   };
   return {
     atOnce: count,
     decompose: async (matrix, rank, options = {}) => {
       const worker = await taken();
-      try {
-        return await ask(worker, { values: await device.read(matrix) as Float32Array<ArrayBuffer>, shape: matrix.shape, rank, options });
-      } finally {
-        const next = waiting.shift();
-        if (next) next(worker);
-        else free.push(worker);
+      if (worker) {
+        const read = device.read(matrix) as Promise<Float32Array<ArrayBuffer>>, { shape } = matrix;
+        const answer = await read.then((values) => ask(worker, { values, shape, rank, options })).catch((error): SvdAnswer => ({ error }));
+        if (answer) {
+          given(worker);
+          if ("error" in answer) throw answer.error;
+          return answer.result;
+        }
+        broken = true, worker.terminate();
+        waiting.splice(0).forEach((next) => next(undefined));
       }
+      return await truncatedSvd(device, matrix, rank, options);
     },
     [Symbol.dispose]: () => {
       workers.forEach((worker) => worker.terminate());
@@ -90,17 +103,13 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
 
 const WORKER = new URL("./svd_worker.ts", import.meta.url);
 
-/** Loading a worker from a file needs the right to read it. */
-function mayRead(): boolean {
-  return WORKER.protocol === "file:" && Deno.permissions.querySync({ name: "read", path: WORKER }).state === "granted";
-}
-
-function ask(worker: Worker, { options: { method }, ...request }: SvdRequest): Promise<TruncatedSvd> {
-  return new Promise((resolve, reject) => {
-    worker.onmessage = ({ data }: MessageEvent<SvdAnswer>) => "error" in data ? reject(data.error) : resolve(data.result);
+/** Its answer; undefined if it has failed. */
+function ask(worker: Worker, { options: { method }, ...request }: SvdRequest): Promise<SvdAnswer | undefined> {
+  return new Promise((resolve) => {
+    worker.onmessage = ({ data }: MessageEvent<SvdAnswer>) => resolve(data);
     worker.onerror = (event) => {
       event.preventDefault();
-      reject(new Error(`Cannot decompose a matrix: ${event.message}`));
+      resolve(undefined);
     };
     worker.postMessage({ ...request, options: { method } } satisfies SvdRequest, [request.values.buffer]);
   });

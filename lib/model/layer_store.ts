@@ -47,7 +47,7 @@ export class LayerStore implements AsyncDisposable {
     const next = this.#following(layer), kept = this.#kept?.get(layer);
     if (kept) return { ...kept, [Symbol.dispose]: () => {} };
     const loaded = await loadLayer(this.#device, this.#model.config, layer);
-    if (next && !this.#kept?.has(next)) this.#fetched = Promise.all([this.#fetched, prefetchLayer(next)]);
+    if (next && !this.#kept?.has(next)) this.#fetched = both(this.#fetched, prefetchLayer(next));
     if (!this.#kept) return loaded;
     this.#kept.set(layer, loaded);
     return { ...loaded, [Symbol.dispose]: () => {} };
@@ -64,6 +64,11 @@ export class LayerStore implements AsyncDisposable {
     for (const layer of this.#kept?.values() ?? []) layer[Symbol.dispose]();
     await this.#fetched;
   }
+}
+
+/** Done when both are, without what they gave. What cannot be fetched is met again by who reads it. */
+async function both(one: Promise<unknown>, other: Promise<unknown>): Promise<void> {
+  await Promise.allSettled([one, other]);
 }
 
 /** Bytes of the matrices of a layer, as they are stored; one that several experts share counts once. */

@@ -34,7 +34,8 @@ export interface WalkOptions<F> extends StageOptions {
 
 /**
  * Runs every batch through every layer. A layer is read once and used by all batches before the next one is read, so the peak is one layer of weights,
- * the residual streams, and the activations of one batch; meanwhile the next one is fetched from disk. More tokens than fit in 1 GiB of residual streams go in several walks.
+ * the residual streams, and the activations of one batch; meanwhile the next one is fetched from disk. More tokens than fit in 1 GiB of residual streams go in
+ * several walks.
  */
 export async function walk<F>(device: Device, model: Model, batches: readonly Batch[], options: WalkOptions<F>): Promise<void> {
   const { config, layers } = model, { signal, masked, atBlock, atLayer, atEnd, found } = options;

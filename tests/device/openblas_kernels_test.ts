@@ -15,6 +15,13 @@ Deno.test("Better kernels are asked for where OpenBLAS does not know the process
 });
 
 Deno.test({
+  name: "What the processor can do is found with the permission for libraries alone",
+  permissions: { ffi: true },
+  ignore: Deno.build.os !== "linux" || Deno.build.arch !== "x86_64",
+  fn: () => assertStringIncludes(` ${processorFlags()} `, " sse2 ", "as every processor of this architecture"),
+});
+
+Deno.test({
   name: "OpenBLAS is opened with kernels that suit the processor, or with those that the user asked for",
   ignore: !openBlas()?.name.startsWith("OpenBLAS") || Deno.build.arch !== "x86_64",
   fn: async () => {

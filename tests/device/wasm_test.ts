@@ -85,6 +85,13 @@ Deno.test("Powers hold over the whole range; what is not a number stays so", () 
   for (const [x, expected] of [[0, 1], [-1, Math.exp(-1)], [-86, Math.exp(-86)], [-200, 0], [-Infinity, 0]]) {
     assertAlmostEquals(expSum(Float32Array.of(0, x)).sum, 1 + expected, 1e-7, `1 + e^${x}`);
   }
+  const far = Float32Array.of(-100, -1e10, -1e37, -3e38),
+    ones = far.map(() => 1),
+    [low, toGate, toUp] = [0, 0, 0].map(() => new Float32Array(4));
+  siluProduct(far, ones, low), siluProductVjp(ones, far, ones, toGate, toUp);
+  for (const found of [low, toGate, toUp]) {
+    assert(found.every((value) => Math.abs(value) < 1e-30), `far below zero silu and its slope are ${found}`);
+  }
   const y = new Float32Array(4);
   siluProduct(Float32Array.of(-1e4, 1e4, NaN, -Infinity), Float32Array.of(1, 1, 1, NaN), y);
   assertEquals([y[1], y[2], y[3]], [1e4, NaN, NaN]);

@@ -91,6 +91,16 @@ Deno.test("layers that stay on the device are fetched once", () =>
     assertEquals(device.live.tensors, 0);
   }));
 
+Deno.test("a source that cannot fetch does not disturb a walk", () =>
+  withModel(ROUTERS["renormalising"], async (model, sequences) => {
+    using device = cpuDevice("asked for by a test", undefined);
+    model.checkpoint.source.prefetch = () => Promise.reject(new Error("no such place"));
+    await walk(device, model, batchSequences(model.config, sequences, 64), {
+      stage: "test",
+      atBlock: () => new Promise((resolve) => setTimeout(resolve, 1)), // time to notice that nobody waits for what failed
+    });
+  }));
+
 Deno.test("what is fetched of a layer are its own bytes, in one piece where they lie together", () =>
   withModel(ROUTERS["renormalising"], async (model) => {
     const parts: number[][] = [], { source, tensors } = model.checkpoint;

@@ -7,10 +7,14 @@
 import { Worker } from "node:worker_threads";
 import type { Blas } from "./blas.ts";
 import type { Cpu, StoredMatrix } from "./linear.ts";
+import { mayLoad } from "./may_load.ts";
 import { type ExpertWork, runExpert } from "./run_expert.ts";
 
 /** Floating-point operations that are worth sharing out: about 30 ms of two cores. */
 const WORTH = 2 ** 33;
+
+/** How much longer than an even share the last thread may take: beyond, all threads of BLAS together are faster at one expert after the other. */
+const EVEN = 1.25;
 
 /** An array of this process, for another thread. */
 export interface Place {
@@ -29,7 +33,7 @@ export interface SharedWork {
 
 /**
  * As many threads as BLAS uses, each running whole experts on one thread of BLAS: what lies between the products runs in parallel too, and no product waits
- * for its slower half. Experts are taken one by one, those with most tokens first. Results do not depend on who ran what.
+ * for its slower half. Experts are taken one by one, those with most work first. Results do not depend on who ran what.
  *
  * JavaScript's threads share no arrays, so the others get the addresses of ours, which stay where they are until all of the work is done.
  */
@@ -43,11 +47,11 @@ export class Crew implements Disposable {
 
   /** Runs all experts; false if that is not worth it, or cannot be done. */
   run(cpu: Cpu, work: ExpertWork): boolean {
-    const { threads } = this.#blas, rows = (e: number) => work.starts[e + 1] - work.starts[e];
-    const total = work.experts.reduce((n, expert, e) => n + 2 * rows(e) * elements(expert), 0);
-    const count = threads?.count() ?? 1;
-    if (!threads || count < 2 || total < WORTH) return false;
-    const order = Uint32Array.from(work.experts.keys()).sort((a, b) => rows(b) - rows(a) || a - b);
+    const { threads } = this.#blas, count = threads?.count() ?? 1;
+    const costs = work.experts.map((expert, e) => 2 * (work.starts[e + 1] - work.starts[e]) * elements(expert));
+    const total = costs.reduce((sum, cost) => sum + cost, 0),
+      order = Uint32Array.from(costs.keys()).sort((a, b) => costs[b] - costs[a] || a - b);
+    if (!threads || count < 2 || total < WORTH || longest(costs, order, count) > EVEN * total / count) return false;
     const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
     const workers = this.#workers ??= hire(count - 1);
     if (workers.length === 0) return false;
@@ -76,18 +80,28 @@ export class Crew implements Disposable {
   }
 }
 
+/** What the thread with most to do has, if each takes the next expert in order when it is through with one. */
+function longest(costs: readonly number[], order: Uint32Array, threads: number): number {
+  const loads = new Float64Array(threads);
+  for (const e of order) loads[loads.indexOf(Math.min(...loads))] += costs[e];
+  return Math.max(...loads);
+}
+
 function elements(expert: object): number {
   return Object.values(expert).flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix])
     .reduce((n, { shape: [rows, columns] }: StoredMatrix) => n + rows * columns, 0);
 }
 
-/** Threads that end with the process. None, now or later, where they cannot be had, such as without the permission to read the module. */
+const MODULE = new URL("crew_worker.ts", import.meta.url);
+
+/** Threads that end with the process. None where they cannot be had, such as without the permission to read the module. */
 function hire(count: number): Worker[] {
-  const module = new URL("crew_worker.ts", import.meta.url).href, text = `data:text/javascript,import ${JSON.stringify(module)};`;
-  const workers: Worker[] = [];
+  if (!mayLoad(MODULE)) return [];
+  // Node's workers load files and data alone, and ask for the permission to read all variables of the environment unless they are given theirs.
+  const text = encodeURIComponent(`import ${JSON.stringify(MODULE.href)};`), workers: Worker[] = [];
   try {
     while (workers.length < count) {
-      const worker = new Worker(new URL(text));
+      const worker = new Worker(new URL(`data:text/javascript,${text}`), { env: {} });
       worker.on("error", () => workers.splice(workers.indexOf(worker), 1));
       worker.unref();
       workers.push(worker);

@@ -25,11 +25,15 @@ export const SSYEVR = { parameters: [...pointers(21), "usize", "usize", "usize"]
 // deno-lint-ignore no-explicit-any -- twenty pointers and three lengths
 type Routine = (...args: any[]) => void;
 
-/** {@linkcode Eigen} by LAPACK. A third of the spectrum or less is cheaper vector by vector (ssyevr) than by divide and conquer (ssyevd). */
+/**
+ * {@linkcode Eigen} by LAPACK. A third of the spectrum or less is cheaper vector by vector (ssyevr) than by divide and conquer (ssyevd), which also takes over
+ * where the first cannot tell apart eigenvalues at the end of those that are wanted: then it finds fewer.
+ */
 export function lapackEigen(ssyevd: Routine, ssyevr: Routine): Eigen {
   return (matrix, n, count) => {
     if (n === 0 || count === 0) return { values: new Float64Array(), vectors: new Float32Array() };
-    return 3 * count <= n ? largest(ssyevr, matrix.slice(), n, count) : all(ssyevd, matrix.slice(), n, count);
+    const some = 3 * count <= n ? largest(ssyevr, matrix.slice(), n, count) : undefined;
+    return some ?? all(ssyevd, matrix.slice(), n, count);
   };
 }
 
@@ -63,6 +67,7 @@ function all(ssyevd: Routine, matrix: Float32Array<ArrayBuffer>, n: number, coun
   return falling(values, matrix, n, count);
 }
 
+/** Nothing if not all are found. */
 function largest(ssyevr: Routine, matrix: Float32Array<ArrayBuffer>, n: number, count: number) {
   const values = new Float32Array(n), vectors = new Float32Array(count * n), support = new Int32Array(2 * n);
   const unused = new Float32Array(1), found = int(0), range = [int(n - count + 1), int(n)];
@@ -84,7 +89,7 @@ function largest(ssyevr: Routine, matrix: Float32Array<ArrayBuffer>, n: number, 
     support,
   ];
   withWorkspace(n, (...space) => ssyevr(...fixed, ...space, 1n, 1n, 1n));
-  return falling(values.subarray(0, count), vectors, n, count);
+  return found[0] === count ? falling(values.subarray(0, count), vectors, n, count) : undefined;
 }
 
 /** Calls a routine twice: to ask how much work space it wants, then with that much. */

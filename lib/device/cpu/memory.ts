@@ -55,9 +55,10 @@ export class Memory implements Home<ArrayBuffer> {
     this.#shrink(this.#used);
   }
 
-  /** Frees what is kept for reuse. */
+  /** Frees what is kept for reuse, and widened weights. */
   clear(): void {
     this.#drop(0);
+    this.widened.clear();
   }
 
   #allocate(size: number): ArrayBuffer {

@@ -32,6 +32,11 @@ export class Widened {
     return copy;
   }
 
+  /** Forgets all. */
+  clear(): void {
+    for (const block of [...this.#copies.keys()]) this.forget(block);
+  }
+
   forget(block: ArrayBuffer): void {
     const copy = this.#copies.get(block);
     if (!copy) return;
