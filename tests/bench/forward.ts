@@ -33,12 +33,14 @@ export async function forward(device: Device, folder: string, scale: Scale): Pro
   return {
     round: async () => {
       await using store = new LayerStore(device, model, Infinity);
-      using norm = await loadWide(device, model.norm);
-      using head = await device.load(model.head);
-      const [, loading] = await timed(async () => {
+      const [ends, loading] = await timed(async () => {
         for (const layer of model.layers) await store.load(layer);
+        const ends = { norm: await loadWide(device, model.norm), head: await device.load(model.head) };
         await device.sync();
+        return ends;
       });
+      using norm = ends.norm;
+      using head = ends.head;
       const [nll, seconds] = await repeated(runs, async () => {
         let sum = 0;
         for (const packed of batches) {

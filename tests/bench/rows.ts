@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { benchCheckpoint } from "./checkpoint.ts";
 import { calibrateScale } from "./calibrate_scale.ts";
 import { forward } from "./forward.ts";
@@ -19,11 +20,13 @@ const FIXTURES = ["tiny-qwen2-moe", "tiny-mixtral", "tiny-deepseek-v2"];
  * @param model Checkpoint folder for `lora_step`. @default the embedded models, and at small scale a random one
  */
 export function benchRows(scale: Scale, model?: string): Row[] {
-  const small = scale === "small", slow = (name: string): Peer => ({ name, repeat: 1 });
+  const small = scale === "small";
+  /** Once at full scale. At small scale that would measure the start of the process, which ours has behind it. */
+  const slow = (name: string): Peer => ({ name, repeat: small ? 3 : 1 }), once = (name: string): Peer => ({ name, repeat: 1 });
   const matrices: MatricesName[] = small ? ["expert-small"] : ["expert", "mixtral"];
-  const fixture = (name: string) => new URL(`../../notebooks/checkpoints/${name}`, import.meta.url).pathname;
+  const fixture = (name: string) => fileURLToPath(new URL(`../../notebooks/checkpoints/${name}`, import.meta.url));
   const models = model ? [["given", model]] : FIXTURES.map((name) => [name, fixture(name)]);
-  const lora = { name: "lora_step", program: "lora_step", peers: [slow("loop"), slow("grouped")] };
+  const lora = { name: "lora_step", program: "lora_step", peers: [once("loop"), once("grouped")] };
   return [
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "search", program: "search", shape, flags: ["--shape", shape] },
@@ -32,7 +35,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     })),
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "importance", program: "importance", shape, flags: ["--shape", shape] },
-      peers: [literalImportance(shape), { name: "gram", repeat: small ? 3 : 1 }],
+      peers: [{ ...slow("literal"), ...fewExperts(shape) }, slow("gram")],
       prepare: (device) => importance(device, shape, scale),
     })),
     ...matrices.flatMap((name) =>
@@ -49,7 +52,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     },
     ...DEPTHS.map((layers): Row => ({
       ...{ name: "calibrate_scale", program: "calibrate_scale", shape: `${layers} layers`, flags: ["--layers", String(layers)] },
-      peers: [slow("whole"), slow("walk")],
+      peers: [once("whole"), once("walk")],
       prepare: (device, folder) => calibrateScale(device, `${folder}/model`, scale, layers),
     })),
     ...(small && !model
@@ -68,7 +71,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
 }
 
 /** One run of the layer, and one more for each expert: the time of a few tells that of all. */
-function literalImportance(shape: LayerName): Peer {
-  const { experts } = LAYERS[shape], few = 3, sample = { of: `${few} of ${experts}`, factor: (experts + 1) / (few + 1) };
-  return { name: "literal", repeat: 1, flags: ["--experts", String(few)], sample };
+function fewExperts(shape: LayerName): Pick<Peer, "flags" | "sample"> {
+  const { experts } = LAYERS[shape], few = 3;
+  return { flags: ["--experts", String(few)], sample: { of: `${few} of ${experts}`, factor: (experts + 1) / (few + 1) } };
 }

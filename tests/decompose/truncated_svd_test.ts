@@ -84,6 +84,15 @@ testOnDevices("truncatedSvd() leaves little more than the least possible error o
   }
 }, fastDevices);
 
+Deno.test("truncatedSvd() asks for exact eigenvectors only where it is told to", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const asked: unknown[] = [];
+  const watched: typeof device = { ...device, eigen: (matrix, count, how) => (asked.push(how?.nearly), device.eigen(matrix, count, how)) };
+  using matrix = device.tensor(noise(30 * 40), [30, 40]);
+  for (const method of [undefined, "filtered", "gram"] as const) await truncatedSvd(watched, matrix, 5, { method });
+  assertEquals(asked, [true, true, false], "nearly, by default, by filter, by gram");
+});
+
 Deno.test("truncatedSvd() gives the same bits again, and says what it cannot do", async () => {
   using device = await openDevice({ kind: "cpu" });
   using matrix = device.tensor(noise(300 * 310), [300, 310]);

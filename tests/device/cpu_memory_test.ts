@@ -1,6 +1,9 @@
-/** Blocks of the cpu device: reused, and never more of them than were once in use at the same time. */
+/**
+ * Blocks of the cpu device: they serve tensors of nearly their size, are never more than were once in use at the same time, and what is in use is counted
+ * exactly.
+ */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStrictEquals } from "@std/assert";
 import { Memory } from "../../lib/device/cpu/memory.ts";
 import fc from "../properties.ts";
 
@@ -8,6 +11,30 @@ const MiB = 2 ** 20, ALWAYS = 256 * MiB;
 
 const extent = (bytes: number) => ({ dtype: "F32", shape: [bytes / 4], bytes }) as const;
 const take = (memory: Memory, bytes: number) => memory.take(extent(bytes));
+
+Deno.test("a block is at least as large as its tensor and at most an eighth larger", () => {
+  const memory = new Memory();
+  fc.assert(fc.property(fc.integer({ min: 0, max: 2 ** 22 }), (bytes) => {
+    const block = take(memory, bytes);
+    assert(block.byteLength >= bytes, `${block.byteLength} bytes for ${bytes}`);
+    assert(block.byteLength <= Math.max(64, bytes * 9 / 8 + 64), `${block.byteLength} bytes for ${bytes}`);
+    memory.give(block, extent(bytes));
+  }));
+});
+
+Deno.test("tensors of nearly the same size use the same block, one after the other", () => {
+  const memory = new Memory(), first = take(memory, 4 * 1000);
+  memory.give(first, extent(4 * 1000));
+  assertStrictEquals(take(memory, 4 * 970), first);
+});
+
+Deno.test("what is in use is counted by the tensors' own sizes, in multiples of 64 bytes", () => {
+  const memory = new Memory(), sizes = [0, 4, 64, 68, 4 * 1000, 2 ** 20 + 4];
+  const blocks = sizes.map((bytes) => take(memory, bytes));
+  assertEquals(memory.live, { tensors: 6, bytes: 64 + 64 + 64 + 128 + 4032 + 2 ** 20 + 64 });
+  blocks.forEach((block, i) => memory.give(block, extent(sizes[i])));
+  assertEquals(memory.live, { tensors: 0, bytes: 0 });
+});
 
 Deno.test("the next layer comes to lie where the one before it lay, while anything else is in use", () => {
   const memory = new Memory(), sizes = Array.from({ length: 40 }, (_, i) => (32 + i % 3) * MiB);

@@ -68,6 +68,16 @@ for (const [kind, library] of Object.entries({ ...(blas ? { LAPACK: blas } : {})
   }
 }
 
+Deno.test("nearly leading eigenvectors take no eigenvectors of the whole matrix", () => {
+  const sizes: number[] = [], exact = hostEigen(blas);
+  const near = hostEigen({ ...blas, eigen: (matrix, n, count) => (sizes.push(n), exact(matrix, n, count)) });
+  for (const name of ["even", "falling as 1 / i", "falling by 3 %"]) {
+    sizes.length = 0;
+    near(symmetric(N, SPECTRA[name]), N, 60, { nearly: true });
+    assert(sizes.length > 0 && sizes.every((n) => n < N / 2), `${name}: matrices of ${sizes.join(", ")} rows were diagonalised, of ${N}`);
+  }
+});
+
 Deno.test("nearly leading eigenvectors of small matrices, and many of large ones, are the eigenvectors", () => {
   const eigen = hostEigen(blas);
   for (const [n, count] of [[40, 10], [260, 160]]) {
