@@ -99,13 +99,13 @@ export const PREDICTIONS: readonly string[] = [...FORWARD, overlap];
 export const MASKED: readonly string[] = [...FORWARD, expertPlaces, expertRuns, multiply];
 
 /** Of decompositions. */
-export const DECOMPOSITION: readonly string[] = [...FORWARD, columnSums, gram, squares];
+export const DECOMPOSITION: readonly string[] = [...FORWARD, columnSums, gram, linearBack, squares];
 
 /** And of what sums up the inputs of linears. */
 export const SPARSIFICATION: readonly string[] = [...FORWARD, expertPlaces, expertRuns, outer];
 
 /** And of what tuning changed, cut by singular values. */
-export const DELTAS: readonly string[] = [...SPARSIFICATION, columnSums, squares];
+export const DELTAS: readonly string[] = [...SPARSIFICATION, columnSums, linearBack, squares];
 
 /** And of the backward pass with its step. */
 export const TRAINING: readonly string[] = [
