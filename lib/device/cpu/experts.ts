@@ -9,6 +9,7 @@ import type { Experts, ExpertShapes, ExpertSource, MatrixSource, TensorSource } 
 import { expertBiases } from "../expert_biases.ts";
 import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
+import type { Crew } from "./crew.ts";
 import type { Cpu, CpuMatrix } from "./linear.ts";
 import type { Memory } from "./memory.ts";
 import { type CpuExpert, type ExpertWork, runExpert } from "./run_expert.ts";
@@ -61,9 +62,15 @@ export async function loadExperts(
 /**
  * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r], each product with the expert's bias where there is one.
  *
- * Slots (t, r) are gathered expert by expert, so that each weight is widened once and multiplied with all its tokens.
+ * Slots (t, r) are gathered expert by expert, so that each weight is widened once and multiplied with all its tokens; with a crew, on several threads.
  */
-export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, experts, biases }: CpuExperts): CpuTensor {
+export function runExperts(
+  cpu: Cpu,
+  crew: Crew | undefined,
+  x: CpuTensor,
+  table: CpuTensor,
+  { hidden, experts, biases }: CpuExperts,
+): CpuTensor {
   const listed = table.u32, ranks = table.shape[1];
   const outputs = new CpuTensor(cpu.memory, "F32", [...table.shape, hidden]);
   for (let slot = 0; slot < listed.length; slot++) {
@@ -74,7 +81,7 @@ export function runExperts(cpu: Cpu, x: CpuTensor, table: CpuTensor, { hidden, e
     ...{ x: x.f32, outputs: outputs.f32, hidden, ranks, experts, biases: Object.fromEntries(rows) },
     ...byExpert(listed, experts.length),
   };
-  if (!cpu.crew?.run(cpu, work)) experts.forEach((_, e) => runExpert(cpu, work, e));
+  if (!crew?.run(cpu, work)) experts.forEach((_, e) => runExpert(cpu, work, e));
   return outputs;
 }
 

@@ -4,7 +4,6 @@
  * @module
  */
 
-import type { Crew } from "./crew.ts";
 import type { DType } from "../device.ts";
 import { rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
@@ -21,8 +20,6 @@ export interface Cpu {
   readonly memory: Memory;
   readonly gemm: Gemm;
   readonly axpy: Axpy;
-  /** Threads that share in heavy work, where there are some. */
-  readonly crew?: Crew;
 }
 
 /** A matrix in its stored type: a tensor, or a part of one. */
