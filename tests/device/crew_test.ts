@@ -5,7 +5,7 @@ import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
 import { Crew } from "../../lib/device/cpu/crew.ts";
 import { byExpert } from "../../lib/device/cpu/experts.ts";
 import { axpy, gemm } from "../../lib/device/cpu/gemm.ts";
-import type { Cpu, CpuMatrix, StoredMatrix } from "../../lib/device/cpu/linear.ts";
+import { type Cpu, type CpuMatrix, cpuOf, type StoredMatrix } from "../../lib/device/cpu/linear.ts";
 import { Memory } from "../../lib/device/cpu/memory.ts";
 import { type CpuExpert, type ExpertWork, runExpert } from "../../lib/device/cpu/run_expert.ts";
 import { CpuTensor } from "../../lib/device/cpu/tensor.ts";
@@ -46,13 +46,11 @@ function makeWork(memory: Memory, stack: DisposableStack): ExpertWork {
   };
 }
 
-const cpuOf = (blas: Blas | undefined, memory: Memory): Cpu => ({ memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy });
-
 Deno.test({
   name: "Experts on two threads give the bits of one, whoever runs what; threads of BLAS are given back",
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(blas, memory), before = blas.threads!.count(), asked: number[] = [];
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas), before = blas.threads!.count(), asked: number[] = [];
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
     blas.threads!.use(1);
@@ -82,7 +80,7 @@ Deno.test({
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
     using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
-    assertEquals(crew.run(cpuOf(blas, memory), work), false);
+    assertEquals(crew.run(cpuOf(memory, blas), work), false);
     assertEquals(asked, [], "threads of BLAS stay as they are");
   },
 });
@@ -93,13 +91,13 @@ Deno.test("Little work is not shared out, nor what would keep few of many thread
   const work = makeWork(memory, stack), few = { ...work, starts: work.starts.map(() => 0) }, use = () => {};
   const crewOf = (threads: Blas["threads"]) => new Crew({ name: "", gemm, axpy, threads });
   using crew = crewOf({ count: () => 2, use });
-  assertEquals(crew.run(cpuOf(blas, memory), few), false);
+  assertEquals(crew.run(cpuOf(memory, blas), few), false);
   using alone = crewOf({ count: () => 1, use });
-  assertEquals(alone.run(cpuOf(blas, memory), work), false);
+  assertEquals(alone.run(cpuOf(memory, blas), work), false);
   using none = crewOf(undefined);
-  assertEquals(none.run(cpuOf(blas, memory), work), false);
+  assertEquals(none.run(cpuOf(memory, blas), work), false);
   using many = crewOf({ count: () => 9, use }); // six experts are too few for them
-  assertEquals(many.run(cpuOf(blas, memory), work), false);
+  assertEquals(many.run(cpuOf(memory, blas), work), false);
 });
 
 Deno.test({
@@ -111,7 +109,7 @@ Deno.test({
     const work = makeWork(memory, stack);
     using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
     const failing: Cpu = {
-      ...cpuOf(blas, memory),
+      ...cpuOf(memory, blas),
       gemm: () => {
         throw new RangeError("no memory");
       },
@@ -143,7 +141,7 @@ Deno.test({
     let said = "";
     for (let run = 0; run < 200 && said === ""; run++) { // the other thread comes in when it has started
       try {
-        crew.run(cpuOf(blas, memory), broken);
+        crew.run(cpuOf(memory, blas), broken);
       } catch (error) {
         said = (error as Error).message;
       }

@@ -12,8 +12,7 @@ import { Crew } from "./crew.ts";
 import { hostEigen } from "./eigen.ts";
 import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
-import { axpy, gemm } from "./gemm.ts";
-import { type Cpu, crossEntropy, linear } from "./linear.ts";
+import { cpuOf, crossEntropy, linear } from "./linear.ts";
 import { Memory } from "./memory.ts";
 import { neurons } from "./neurons.ts";
 import { gates, rank, skip } from "./router.ts";
@@ -29,7 +28,7 @@ import { widen } from "./widen.ts";
 export function cpuDevice(reason: string, blas: Blas | undefined): Device {
   const memory = new Memory(),
     crew = blas && new Crew(blas),
-    cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy },
+    cpu = cpuOf(memory, blas),
     eigen = hostEigen(blas);
   const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
   const load = async (source: TensorSource) => {

@@ -48,10 +48,12 @@ export class Crew implements Disposable {
   /** Runs all experts; false if that is not worth it, or cannot be done. */
   run(cpu: Cpu, work: ExpertWork): boolean {
     const { threads } = this.#blas, count = threads?.count() ?? 1;
+    if (!threads || count < 2) return false;
     const costs = work.experts.map((expert, e) => 2 * (work.starts[e + 1] - work.starts[e]) * elements(expert));
-    const total = costs.reduce((sum, cost) => sum + cost, 0),
-      order = Uint32Array.from(costs.keys()).sort((a, b) => costs[b] - costs[a] || a - b);
-    if (!threads || count < 2 || total < WORTH || longest(costs, order, count) > EVEN * total / count) return false;
+    const total = costs.reduce((sum, cost) => sum + cost, 0);
+    if (total < WORTH) return false;
+    const order = Uint32Array.from(costs.keys()).sort((a, b) => costs[b] - costs[a] || a - b);
+    if (longest(costs, order, count) > EVEN * total / count) return false;
     const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
     const workers = this.#workers ??= hire(count - 1);
     if (workers.length === 0) return false;

@@ -7,14 +7,13 @@
 import { parentPort } from "node:worker_threads";
 import { openBlas } from "./blas.ts";
 import type { Place, SharedWork } from "./crew.ts";
-import { axpy, gemm } from "./gemm.ts";
-import type { Cpu } from "./linear.ts";
+import { cpuOf } from "./linear.ts";
 import { Memory } from "./memory.ts";
 import { type ExpertWork, runExpert } from "./run_expert.ts";
 
 parentPort?.on("message", ({ work, order, state }: SharedWork) => {
   const seen = new Int32Array(state), [taken, done, failed] = [0, 1, 2], blas = openBlas(), memory = new Memory();
-  const cpu: Cpu = { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy };
+  const cpu = cpuOf(memory, blas);
   let mine: ExpertWork | undefined; // only once something was taken: before, the arrays may be gone
   for (let i = Atomics.add(seen, taken, 1); i < order.length; i = Atomics.add(seen, taken, 1)) {
     try {

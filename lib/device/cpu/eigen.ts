@@ -5,6 +5,7 @@
  */
 
 import { type Gemm, gemm } from "./gemm.ts";
+import { int, pointers, type Routine, text, workSpace } from "./lapack.ts";
 import { nearEigen } from "./near_eigen.ts";
 import { type Rebase, scriptOrthonormal } from "./orthonormal.ts";
 import { sumOfSquares } from "./simd.ts";
@@ -17,13 +18,8 @@ export type Eigen = (
   count: number,
 ) => { values: Float64Array; vectors: Float32Array<ArrayBuffer> };
 
-// LAPACK has Fortran's interface: everything by reference, then the lengths of the strings.
-const pointers = (count: number) => Array<"buffer">(count).fill("buffer");
 export const SSYEVD = { parameters: [...pointers(11), "usize", "usize"], result: "void" } as const;
 export const SSYEVR = { parameters: [...pointers(21), "usize", "usize", "usize"], result: "void" } as const;
-
-// deno-lint-ignore no-explicit-any -- twenty pointers and three lengths
-type Routine = (...args: any[]) => void;
 
 /**
  * {@linkcode Eigen} by LAPACK. A third of the spectrum or less is cheaper vector by vector (ssyevr) than by divide and conquer (ssyevd), which also takes over
@@ -57,9 +53,6 @@ export function hostEigen(
     return (nearly ? near : exact)(matrix, n, count);
   };
 }
-
-const text = (letter: string) => new TextEncoder().encode(letter);
-const int = (value: number) => Int32Array.of(value);
 
 function all(ssyevd: Routine, matrix: Float32Array<ArrayBuffer>, n: number, count: number) {
   const values = new Float32Array(n);
@@ -96,8 +89,8 @@ function largest(ssyevr: Routine, matrix: Float32Array<ArrayBuffer>, n: number, 
 function withWorkspace(n: number, run: (...space: unknown[]) => void): void {
   const floats = new Float32Array(1), integers = new Int32Array(1), info = int(0);
   run(floats, int(-1), integers, int(-1), info);
-  const size = Math.ceil(floats[0] * (1 + 1e-6)); // a float32 may have rounded it down
-  run(new Float32Array(size), int(size), new Int32Array(integers[0]), int(integers[0]), info);
+  const space = workSpace(floats);
+  run(space, int(space.length), new Int32Array(integers[0]), int(integers[0]), info);
   if (info[0] !== 0) throw new Error(`Cannot diagonalise a symmetric matrix [${n}, ${n}]: LAPACK reports ${info[0]}`);
 }
 

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { int, pointers, type Routine, text } from "./lapack.ts";
+
 /**
  * The upper triangular U `[n, n]` with UᵀU = A⁻¹, of a symmetric positive definite A `[n, n]`, which is overwritten. What is below its diagonal means
  * nothing.
@@ -13,18 +15,13 @@
  */
 export type InverseFactor = (matrix: Float64Array<ArrayBuffer>, n: number) => Float64Array<ArrayBuffer>;
 
-const pointers = (count: number) => Array<"buffer">(count).fill("buffer");
 export const DPOTRF = { parameters: [...pointers(5), "usize"], result: "void" } as const;
 export const DTRTRI = { parameters: [...pointers(6), "usize", "usize"], result: "void" } as const;
 
-// deno-lint-ignore no-explicit-any -- pointers, and lengths of strings
-type Routine = (...args: any[]) => void;
-
 /** {@linkcode InverseFactor} by LAPACK. Its upper triangles by columns are lower triangles by rows. */
 export function lapackInverseFactor(dpotrf: Routine, dtrtri: Routine): InverseFactor {
-  const text = (letter: string) => new TextEncoder().encode(letter);
   return (matrix, n) => {
-    const size = Int32Array.of(n), info = new Int32Array(1);
+    const size = int(n), info = int(0);
     matrix.reverse(); // rows and columns at once
     dpotrf(text("U"), size, matrix, size, info, 1n);
     if (info[0] === 0) dtrtri(text("U"), text("N"), size, matrix, size, info, 1n, 1n);

@@ -4,10 +4,11 @@
  * @module
  */
 
+import type { Blas } from "./blas.ts";
 import type { DType } from "../device.ts";
 import { rowsOf } from "../stored.ts";
 import { exp } from "./exp.ts";
-import type { Axpy, Block, Gemm } from "./gemm.ts";
+import { type Axpy, axpy, type Block, type Gemm, gemm } from "./gemm.ts";
 import type { Memory } from "./memory.ts";
 import { selfProduct } from "./self_product.ts";
 import { expSum } from "./simd.ts";
@@ -20,6 +21,11 @@ export interface Cpu {
   readonly memory: Memory;
   readonly gemm: Gemm;
   readonly axpy: Axpy;
+}
+
+/** By the system's BLAS if there is one, else in TypeScript. */
+export function cpuOf(memory: Memory, blas: Blas | undefined): Cpu {
+  return { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy };
 }
 
 /** A matrix in its stored type: a tensor, or a part of one. */

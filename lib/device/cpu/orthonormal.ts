@@ -4,18 +4,14 @@
  * @module
  */
 
+import { int, pointers, type Routine, workSpace } from "./lapack.ts";
+
 /** Replaces independent rows `[count, n]`, count at most n, by others of the same span. */
 export type Rebase = (rows: Float32Array<ArrayBuffer>, count: number, n: number) => void;
 
-const pointers = (count: number) => Array<"buffer">(count).fill("buffer");
 export const SGEQRF = { parameters: pointers(8), result: "void" } as const;
 export const SORGQR = { parameters: pointers(9), result: "void" } as const;
 export const SGETRF = { parameters: pointers(6), result: "void" } as const;
-
-// deno-lint-ignore no-explicit-any -- pointers
-type Routine = (...args: any[]) => void;
-
-const int = (value: number) => Int32Array.of(value);
 
 /** Rows that are orthonormal to rounding, whatever they were before: by Householder reflections. Rows are LAPACK's columns. */
 export function lapackOrthonormal(sgeqrf: Routine, sorgqr: Routine): Rebase {
@@ -24,8 +20,8 @@ export function lapackOrthonormal(sgeqrf: Routine, sorgqr: Routine): Rebase {
     const run = (routine: (space: Float32Array, size: Int32Array) => void) => {
       const asked = new Float32Array(1);
       routine(asked, int(-1));
-      const size = Math.ceil(asked[0] * (1 + 1e-6)); // a float32 may have rounded it down
-      routine(new Float32Array(size), int(size));
+      const space = workSpace(asked);
+      routine(space, int(space.length));
       if (info[0] !== 0) throw new Error(`Cannot make ${count} rows of ${n} orthonormal: LAPACK reports ${info[0]}`);
     };
     run((space, size) => sgeqrf(high, wide, rows, high, tau, space, size, info));

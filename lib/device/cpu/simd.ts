@@ -52,12 +52,11 @@ export function siluProductVjp(dy: Floats, gate: Floats, up: Floats, toGate: Flo
 /** Σ (a - b)² in float64, or Σ a². */
 export function sumOfSquares(a: Floats, b?: Floats): number {
   let sum = 0;
-  scratch.fill(0, SLOT, 2 * SLOT);
   for (let start = 0; start < a.length; start += SLOT) {
     const end = Math.min(a.length, start + SLOT), count = end - start, next = Math.ceil(count / 4) * 4;
     scratch.set(a.subarray(start, end));
     if (b) scratch.set(b.subarray(start, end), SLOT);
-    scratch.fill(0, count, next), scratch.fill(0, SLOT + count, SLOT + next);
+    scratch.fill(0, count, next), scratch.fill(0, SLOT + (b ? count : 0), SLOT + next);
     sum += kernels.squares(count);
   }
   return sum;
