@@ -21,9 +21,12 @@ export interface Batch {
   targets: Uint32Array;
 }
 
-/** The largest batch whose expert outputs `[tokens, ranks, hidden]` stay within 256 MiB, between 256 and 8,192 tokens. */
+/** Bytes of the outputs of a batch's experts: below what large GPUs bind at once. Each batch widens all weights anew, so that few and large ones are faster. */
+const OUTPUTS = 768 * 2 ** 20;
+
+/** The largest batch whose expert outputs `[tokens, ranks, hidden]` stay within 768 MiB, between 256 and 8,192 tokens. */
 export function batchTokens({ hidden }: ModelConfig, ranks: number): number {
-  return Math.max(256, Math.min(8192, Math.floor(2 ** 26 / (hidden * ranks))));
+  return Math.max(256, Math.min(8192, Math.floor(OUTPUTS / (4 * hidden * ranks))));
 }
 
 /** Tokens of all batches. @throws {RangeError} If there are none: "Cannot `purpose`: there are no tokens". */

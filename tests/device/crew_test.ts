@@ -1,13 +1,16 @@
-/** Experts on several threads give the bits that one thread gives. */
+/** Work on several threads gives the bits that one thread gives. */
 
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { attention } from "../../lib/device/cpu/attention.ts";
+import { attentionVjp } from "../../lib/device/cpu/attention_vjp.ts";
 import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
 import { Crew } from "../../lib/device/cpu/crew.ts";
 import { byExpert } from "../../lib/device/cpu/experts.ts";
 import { axpy, gemm } from "../../lib/device/cpu/gemm.ts";
 import { type Cpu, type CpuMatrix, cpuOf, type StoredMatrix } from "../../lib/device/cpu/linear.ts";
 import { Memory } from "../../lib/device/cpu/memory.ts";
-import { type CpuExpert, type ExpertWork, runExpert } from "../../lib/device/cpu/run_expert.ts";
+import { type CpuExpert, expertCosts, type ExpertWork, runExpert } from "../../lib/device/cpu/run_expert.ts";
+import * as rows from "../../lib/device/cpu/rows.ts";
 import { CpuTensor } from "../../lib/device/cpu/tensor.ts";
 import { narrow } from "../../lib/checkpoint/narrow.ts";
 import { noise } from "../devices.ts";
@@ -16,6 +19,20 @@ const HIDDEN = 512, INNER = 1024, TOKENS = 1500, RANKS = 2, EXPERTS = 7;
 
 /** Of the six experts with tokens, the factors of one matrix among them. */
 const PRODUCTS = 6 * 3 + 1;
+
+/** A crew that believes to have so many threads, and what it asked BLAS for. */
+function crewOf(count: number, cpu: Cpu, blas: Blas, use: (count: number) => void = () => {}): { crew: Crew; asked: number[] } {
+  const asked: number[] = [], threads = { count: () => count, use: (count: number) => void (asked.push(count), use(count)) };
+  return { crew: new Crew(cpu, { ...blas, threads }), asked };
+}
+
+const run = (crew: Crew, work: ExpertWork) => crew.cpu.each(runExpert, work, expertCosts(work));
+
+function sameBits(a: CpuTensor, b: CpuTensor): boolean {
+  const [x, y] = [a, b].map(({ block, size }) => new Uint32Array(block, 0, size));
+  for (let i = 0; i < x.length; i++) if (x[i] !== y[i]) return false;
+  return x.length === y.length;
+}
 
 /** Experts of every form: stored in all types, as factors, with biases. */
 function makeWork(memory: Memory, stack: DisposableStack): ExpertWork {
@@ -50,18 +67,20 @@ Deno.test({
   name: "Experts on two threads give the bits of one, whoever runs what; threads of BLAS are given back",
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas), before = blas.threads!.count(), asked: number[] = [];
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas), before = blas.threads!.count();
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
     blas.threads!.use(1);
     for (let e = 0; e < EXPERTS; e++) runExpert(cpu, work, e);
     const alone = work.outputs.slice();
-    using crew = new Crew({ ...blas, threads: { count: () => 3, use: (count) => void (asked.push(count), blas.threads!.use(1)) } });
     let mine = 0, runs = 0, shared = 0;
-    const counting: Cpu = { ...cpu, gemm: (...product) => (mine++, cpu.gemm(...product)) };
+    const counting = { ...cpu, gemm: (...product: Parameters<Cpu["gemm"]>) => (mine++, cpu.gemm(...product)) };
+    counting.each = (task, work, costs) => costs.forEach((_, part) => task(counting, work, part));
+    const { crew, asked } = crewOf(3, counting, blas, () => blas.threads!.use(1));
+    stack.use(crew);
     while (shared < 3 && runs++ < 200) { // the other threads come in when they have started
       work.outputs.fill(NaN), mine = 0;
-      assert(crew.run(counting, work), "so much work is shared out");
+      run(crew, work);
       assertEquals(work.outputs.findIndex((value, i) => value !== alone[i]), -1, `run ${runs}: an element differs`);
       if (mine < PRODUCTS) shared++;
     }
@@ -76,46 +95,51 @@ Deno.test({
   permissions: { ffi: true },
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), asked: number[] = [];
+    const blas = openBlas()!, memory = new Memory();
     using stack = new DisposableStack();
-    const work = makeWork(memory, stack);
-    using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
-    assertEquals(crew.run(cpuOf(memory, blas), work), false);
+    const work = makeWork(memory, stack), { crew, asked } = crewOf(2, cpuOf(memory, blas), blas);
+    stack.use(crew);
+    run(crew, work);
+    assert(work.outputs.every(Number.isFinite), "all is computed");
     assertEquals(asked, [], "threads of BLAS stay as they are");
   },
 });
 
 Deno.test("Little work is not shared out, nor what would keep few of many threads busy, nor any with one thread of BLAS or without one", () => {
-  const memory = new Memory(), blas = openBlas();
+  const memory = new Memory(), cpu = { ...cpuOf(memory, undefined), each: () => {} }, blas: Blas = { name: "", gemm, axpy };
   using stack = new DisposableStack();
-  const work = makeWork(memory, stack), few = { ...work, starts: work.starts.map(() => 0) }, use = () => {};
-  const crewOf = (threads: Blas["threads"]) => new Crew({ name: "", gemm, axpy, threads });
-  using crew = crewOf({ count: () => 2, use });
-  assertEquals(crew.run(cpuOf(memory, blas), few), false);
-  using alone = crewOf({ count: () => 1, use });
-  assertEquals(alone.run(cpuOf(memory, blas), work), false);
-  using none = crewOf(undefined);
-  assertEquals(none.run(cpuOf(memory, blas), work), false);
-  using many = crewOf({ count: () => 9, use }); // six experts are too few for them
-  assertEquals(many.run(cpuOf(memory, blas), work), false);
+  const work = makeWork(memory, stack), few = { ...work, starts: work.starts.map(() => 0) };
+  const askedOf = (count: number, work: ExpertWork) => {
+    const { crew, asked } = crewOf(count, cpu, blas);
+    stack.use(crew);
+    run(crew, work);
+    return asked;
+  };
+  assertEquals(askedOf(2, few), []);
+  assertEquals(askedOf(1, work), []);
+  assertEquals(askedOf(9, work), [], "six experts are too few for nine threads");
+  using none = new Crew(cpu, blas);
+  run(none, work);
+  assertEquals(none.cpu.threads(1e15), 1);
 });
 
 Deno.test({
   name: "A failure on the main thread gives the threads of BLAS back",
   ignore: !openBlas()?.threads,
   fn: async () => {
-    const blas = openBlas()!, memory = new Memory(), asked: number[] = [];
+    const blas = openBlas()!, memory = new Memory();
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
-    using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
     const failing: Cpu = {
       ...cpuOf(memory, blas),
       gemm: () => {
         throw new RangeError("no memory");
       },
     };
-    for (let run = 0; run < 4; run++) {
-      assertThrows(() => crew.run(failing, work), RangeError, "no memory");
+    const { crew, asked } = crewOf(2, failing, blas);
+    stack.use(crew);
+    for (let i = 0; i < 4; i++) {
+      assertThrows(() => run(crew, work), RangeError, "no memory");
       const then = work.outputs.slice();
       await new Promise((resolve) => setTimeout(resolve, 50));
       assertEquals(work.outputs.findIndex((value, i) => value !== then[i]), -1, "nothing is written after the failure");
@@ -128,25 +152,97 @@ Deno.test({
   name: "A failure on another thread is said on the main one, and gives the threads of BLAS back",
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), asked: number[] = [];
+    const blas = openBlas()!, memory = new Memory();
     using stack = new DisposableStack();
-    const work = makeWork(memory, stack);
+    const work = makeWork(memory, stack), { crew, asked } = crewOf(2, cpuOf(memory, blas), blas);
+    stack.use(crew);
     // Two bytes of a matrix: the main thread finds the others behind them, another one gets no more.
     const cut = (matrix: CpuMatrix) => {
       const { shape, raw } = matrix as StoredMatrix;
       return { shape, dtype: "F16", raw: raw.subarray(0, 2), f32: new Float32Array() } as const;
     };
     const broken = { ...work, experts: work.experts.map((expert) => ({ ...expert, gate: cut(expert.gate) })) };
-    using crew = new Crew({ ...blas, threads: { count: () => 2, use: (count) => void asked.push(count) } });
     let said = "";
-    for (let run = 0; run < 200 && said === ""; run++) { // the other thread comes in when it has started
+    for (let i = 0; i < 200 && said === ""; i++) { // the other thread comes in when it has started
       try {
-        crew.run(cpuOf(memory, blas), broken);
+        run(crew, broken);
       } catch (error) {
         said = (error as Error).message;
       }
     }
     assertStringIncludes(said, "another thread failed");
     assertEquals(asked, Array(asked.length / 2).fill([1, 2]).flat());
+  },
+});
+
+Deno.test({
+  name: "Every operation that is shared out gives the same bits on two threads as alone",
+  ignore: !openBlas()?.threads,
+  fn: () => {
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas), before = blas.threads!.count();
+    let mine = 0;
+    using stack = new DisposableStack();
+    const { crew, asked } = crewOf(2, { ...cpu, gemm: (...product) => (mine++, cpu.gemm(...product)) }, blas, () => blas.threads!.use(1));
+    stack.use(crew);
+    blas.threads!.use(1);
+    const floats = (shape: number[], seed: number) => {
+      const tensor = stack.use(new CpuTensor(memory, "F32", shape));
+      const some = noise(65521, seed); // a prime: repeats meet no row's end
+      for (let i = 0; i < tensor.size; i++) tensor.f32[i] = some[i % some.length];
+      return tensor;
+    };
+    const heads = 12,
+      width = 64,
+      tokens = 1600,
+      segments = [400, 410, 390, 400].map((length, i) => ({ start: [0, 400, 810, 1200][i], length, position: 0 }));
+    const part = (seed: number, count: number) => ({
+      tensor: floats([tokens, count * width], seed),
+      row: count * width,
+      stride: width,
+      offset: 0,
+      width,
+    });
+    // Keys that all heads share, as in latent attention, beside their own.
+    const shared = { ...part(4, 1), stride: 0 },
+      query = [part(1, heads), part(2, heads)],
+      key = [part(3, heads), shared],
+      value = part(5, heads);
+    const options = { segments, heads, keyHeads: heads, scale: 0.1 }, wide = [448, 2 ** 13];
+    const [x, y, gain, outputs, gates, dy] = [
+      floats(wide, 6),
+      floats(wide, 7),
+      floats([wide[1]], 8),
+      floats([1536, 4, 2048], 9),
+      floats([1536, 4], 10),
+      floats([tokens, heads * width], 11),
+    ];
+    const products = floats([1024, 24, 1024], 12),
+      isShared = () => {
+        mine = 0;
+        rows.gram(crew.cpu, products)[Symbol.dispose]();
+        return mine < 1024;
+      };
+    const operations: Record<string, (cpu: Cpu) => readonly CpuTensor[]> = {
+      attention: (cpu) => [attention(cpu, query, key, value, options)],
+      attentionVjp: (cpu) => [...attentionVjp(cpu, dy, query, key, value, options).values()],
+      swiglu: (cpu) => [rows.swiglu(cpu, x, y)],
+      rmsNorm: (cpu) => [rows.rmsNorm(cpu, x, gain, 1e-6)],
+      combine: (cpu) => [rows.combine(cpu, outputs, gates)],
+      gram: (cpu) => [rows.gram(cpu, products)],
+    };
+    let runs = 0;
+    while (!isShared()) assert(runs++ < 500, "another thread takes part when it has started");
+    for (const [name, operation] of Object.entries(operations)) {
+      const alone = operation(cpu), times = asked.length;
+      for (let i = 0; i < 3; i++) {
+        operation(crew.cpu).forEach((tensor, t) => {
+          assert(sameBits(tensor, alone[t]), `${name}: result ${t} differs`);
+          tensor[Symbol.dispose]();
+        });
+      }
+      assertEquals(asked.length - times, 6, `${name} is shared out each time`);
+      alone.forEach((tensor) => tensor[Symbol.dispose]());
+    }
+    blas.threads!.use(before);
   },
 });

@@ -72,7 +72,7 @@ function find(): Blas | undefined {
   if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   for (const path of LIBRARIES[Deno.build.os] ?? []) {
     try {
-      return wrap(path, withKernels(Deno.dlopen(path, SYMBOLS), () => Deno.dlopen(path, SYMBOLS)));
+      return wrap(path, load(() => Deno.dlopen(path, SYMBOLS)));
     } catch {
       // not here, or not a BLAS: try the next
     }
@@ -80,21 +80,36 @@ function find(): Blas | undefined {
   return undefined;
 }
 
-/** OpenBLAS's own wish for kernels; read when the library is loaded. */
-const KERNELS = "OPENBLAS_CORETYPE";
+/** OpenBLAS's own variables, which it reads when it is loaded: the kernels that it should use, and how long its threads wait for work before they sleep. */
+const KERNELS = "OPENBLAS_CORETYPE", PATIENCE = "OPENBLAS_THREAD_TIMEOUT";
 
-/** Loads OpenBLAS once more where the processor can do better than the kernels that it chose, unless the user chose them. */
-function withKernels(library: Deno.DynamicLibrary<typeof SYMBOLS>, again: () => typeof library): Symbols {
-  const chosen = nameOf(library.symbols), mayAsk = Deno.permissions.querySync({ name: "env", variable: KERNELS }).state === "granted";
-  const better = chosen && mayAsk && !Deno.env.get(KERNELS) && betterKernels(chosen, processorFlags());
+/**
+ * Loads a library, OpenBLAS with its threads' patience cut from 2^26 cycles to 2^22, about 2 ms: until they sleep they keep a core from the threads of ours.
+ * Loads it once more where the processor can do better than the kernels that it chose. What the user has set stays.
+ */
+function load(open: () => Library): Symbols {
+  const library = withVariable(PATIENCE, "22", open), chosen = nameOf(library.symbols);
+  const better = chosen && settingOf(KERNELS) === undefined && betterKernels(chosen, processorFlags());
   if (!better) return library.symbols;
   library.close();
-  Deno.env.set(KERNELS, better);
+  return withVariable(PATIENCE, "22", () => withVariable(KERNELS, better, open)).symbols;
+}
+
+/** Calls `open` while a variable of the environment has this value, unless the user set it or we may not. */
+function withVariable(name: string, value: string, open: () => Library): Library {
+  if (settingOf(name) !== undefined) return open();
+  Deno.env.set(name, value);
   try {
-    return again().symbols;
+    return open();
   } finally {
-    Deno.env.delete(KERNELS);
+    Deno.env.delete(name);
   }
+}
+
+/** What the environment says; where we may not ask, that it is set. */
+function settingOf(variable: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable });
+  return state === "granted" ? Deno.env.get(variable) || undefined : "?";
 }
 
 function nameOf({ openblas_get_corename: name }: Symbols): string | undefined {
@@ -102,7 +117,9 @@ function nameOf({ openblas_get_corename: name }: Symbols): string | undefined {
   return text ? Deno.UnsafePointerView.getCString(text) : undefined;
 }
 
-type Symbols = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
+type Library = Deno.DynamicLibrary<typeof SYMBOLS>;
+
+type Symbols = Library["symbols"];
 
 function wrap(path: string, symbols: Symbols): Blas {
   const { openblas_get_num_threads: count, openblas_set_num_threads: use } = symbols;

@@ -27,8 +27,9 @@ import { widen } from "./widen.ts";
  */
 export function cpuDevice(reason: string, blas: Blas | undefined): Device {
   const memory = new Memory(),
-    crew = blas && new Crew(blas),
-    cpu = cpuOf(memory, blas),
+    alone = cpuOf(memory, blas),
+    crew = blas && new Crew(alone, blas),
+    cpu = crew?.cpu ?? alone,
     eigen = hostEigen(blas);
   const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
   const load = async (source: TensorSource) => {
@@ -67,7 +68,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     rank: (probabilities, ranks, groups?: RouterGroups) => ranking(rank(cpu, onCpu(probabilities), ranks, groups)),
     gates: (ranking, rule) => gates(cpu, onCpu(ranking.probabilities), rule),
     skip: ({ experts, probabilities }, share) => ranking(skip(cpu, onCpu(experts), onCpu(probabilities), share)),
-    experts: (x, experts, weights) => runExperts(cpu, crew, onCpu(x), onCpu(experts), weights as CpuExperts),
+    experts: (x, experts, weights) => runExperts(cpu, onCpu(x), onCpu(experts), weights as CpuExperts),
     combine: (outputs, weights) => rows.combine(cpu, onCpu(outputs), onCpu(weights)),
     gather: (x, indices) => rows.gather(cpu, onCpu(x), onCpu(indices)),
     gram: (x) => rows.gram(cpu, onCpu(x)),

@@ -1,19 +1,18 @@
 /**
- * Threads that run experts beside the main one.
+ * Threads that work beside the main one.
  *
  * @module
  */
 
 import { Worker } from "node:worker_threads";
 import type { Blas } from "./blas.ts";
-import type { Cpu, StoredMatrix } from "./linear.ts";
+import type { Cpu, StoredMatrix, Task } from "./linear.ts";
 import { mayLoad } from "./may_load.ts";
-import { type ExpertWork, runExpert } from "./run_expert.ts";
 
-/** Floating-point operations that are worth sharing out: about 30 ms of two cores. */
-const WORTH = 2 ** 33;
+/** Floating-point operations that are worth sharing out: about 4 ms of two cores. Another thread hears of its work within a tenth of a millisecond. */
+const WORTH = 2 ** 30;
 
-/** How much longer than an even share the last thread may take: beyond, all threads of BLAS together are faster at one expert after the other. */
+/** How much longer than an even share the last thread may take: beyond, all threads of BLAS together are faster at one part after the other. */
 const EVEN = 1.25;
 
 /** An array of this process, for another thread. */
@@ -22,49 +21,58 @@ export interface Place {
   readonly bytes: number;
 }
 
-/** Work as it is sent to another thread: places instead of arrays. */
+/** Work as it is sent to another thread. */
 export interface SharedWork {
+  /** Name of the task, as tasks.ts has it. */
+  readonly task: string;
+  /** Places instead of arrays of floats and bytes. */
   readonly work: unknown;
-  /** In this order the experts are taken. */
+  /** In this order the parts are taken. */
   readonly order: Uint32Array;
   /** How many were taken, how many of them another thread has done, and whether one failed. */
   readonly state: SharedArrayBuffer;
 }
 
 /**
- * As many threads as BLAS uses, each running whole experts on one thread of BLAS: what lies between the products runs in parallel too, and no product waits
- * for its slower half. Experts are taken one by one, those with most work first. Results do not depend on who ran what.
+ * As many threads as BLAS uses, each doing whole parts of some work on one thread of BLAS: what lies between the products runs in parallel too, and no product
+ * waits for its slower half. Parts are taken one by one, those with most work first. Results do not depend on who did what.
  *
  * JavaScript's threads share no arrays, so the others get the addresses of ours, which stay where they are until all of the work is done.
  */
 export class Crew implements Disposable {
+  /** What was given, on all threads. */
+  readonly cpu: Cpu;
+  readonly #alone: Cpu;
   readonly #blas: Blas;
   #workers: Worker[] | undefined;
 
-  constructor(blas: Blas) {
+  constructor(alone: Cpu, blas: Blas) {
+    this.#alone = alone;
     this.#blas = blas;
+    this.cpu = { ...alone, threads: (operations) => this.#threads(operations), each: (task, work, costs) => this.#each(task, work, costs) };
   }
 
-  /** Runs all experts; false if that is not worth it, or cannot be done. */
-  run(cpu: Cpu, work: ExpertWork): boolean {
-    const { threads } = this.#blas, count = threads?.count() ?? 1;
-    if (!threads || count < 2) return false;
-    const costs = work.experts.map((expert, e) => 2 * (work.starts[e + 1] - work.starts[e]) * elements(expert));
-    const total = costs.reduce((sum, cost) => sum + cost, 0);
-    if (total < WORTH) return false;
+  #threads(operations: number): number {
+    const count = this.#blas.threads?.count() ?? 1;
+    if (count === 1 || operations < WORTH) return 1;
+    this.#workers ??= hire(count - 1);
+    return this.#workers.length > 0 ? count : 1;
+  }
+
+  #each<Work>(task: Task<Work>, work: Work, costs: readonly number[]): void {
+    const total = costs.reduce((sum, cost) => sum + cost, 0), count = this.#threads(total);
+    if (count === 1) return this.#alone.each(task, work, costs);
     const order = Uint32Array.from(costs.keys()).sort((a, b) => costs[b] - costs[a] || a - b);
-    if (longest(costs, order, count) > EVEN * total / count) return false;
+    if (longest(costs, order, count) > EVEN * total / count) return this.#alone.each(task, work, costs);
     const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
-    const workers = this.#workers ??= hire(count - 1);
-    if (workers.length === 0) return false;
-    const message: SharedWork = { work: placed(work), order, state };
+    const message: SharedWork = { task: task.name, work: placed(work), order, state }, threads = this.#blas.threads!;
     threads.use(1);
     let mine = 0;
     try {
-      for (const worker of workers) worker.postMessage(message);
+      for (const worker of this.#workers!) worker.postMessage(message);
       for (let i = Atomics.add(seen, taken, 1); i < order.length; i = Atomics.add(seen, taken, 1)) {
         mine++;
-        runExpert(cpu, work, order[i]);
+        task(this.#alone, work, order[i]);
       }
     } finally {
       // Whoever comes now finds nothing to take; what the others have taken they finish, since it is our memory that they write to.
@@ -72,8 +80,7 @@ export class Crew implements Disposable {
       for (let ready = Atomics.load(seen, done); ready < others; ready = Atomics.load(seen, done)) Atomics.wait(seen, done, ready);
       threads.use(count);
     }
-    if (seen[failed]) throw new Error("Cannot run the experts of a layer: another thread failed, most likely for want of memory");
-    return true;
+    if (seen[failed]) throw new Error("Cannot share out the work of an operation: another thread failed, most likely for want of memory");
   }
 
   [Symbol.dispose](): void {
@@ -82,16 +89,11 @@ export class Crew implements Disposable {
   }
 }
 
-/** What the thread with most to do has, if each takes the next expert in order when it is through with one. */
+/** What the thread with most to do has, if each takes the next part in order when it is through with one. */
 function longest(costs: readonly number[], order: Uint32Array, threads: number): number {
   const loads = new Float64Array(threads);
   for (const e of order) loads[loads.indexOf(Math.min(...loads))] += costs[e];
   return Math.max(...loads);
-}
-
-function elements(expert: object): number {
-  return Object.values(expert).flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix])
-    .reduce((n, { shape: [rows, columns] }: StoredMatrix) => n + rows * columns, 0);
 }
 
 const MODULE = new URL("crew_worker.ts", import.meta.url);

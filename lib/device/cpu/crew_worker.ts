@@ -1,5 +1,5 @@
 /**
- * A thread of the {@linkcode Crew}: takes experts until none is left.
+ * A thread of the {@linkcode Crew}: takes parts of the work until none is left.
  *
  * @module
  */
@@ -9,22 +9,26 @@ import { openBlas } from "./blas.ts";
 import type { Place, SharedWork } from "./crew.ts";
 import { cpuOf } from "./linear.ts";
 import { Memory } from "./memory.ts";
-import { type ExpertWork, runExpert } from "./run_expert.ts";
+import { TASKS } from "./tasks.ts";
 
-parentPort?.on("message", ({ work, order, state }: SharedWork) => {
-  const seen = new Int32Array(state), [taken, done, failed] = [0, 1, 2], blas = openBlas(), memory = new Memory();
-  const cpu = cpuOf(memory, blas);
-  let mine: ExpertWork | undefined; // only once something was taken: before, the arrays may be gone
+/** Bytes that a thread keeps for its next work. */
+const KEEP = 64 * 2 ** 20;
+
+const memory = new Memory(KEEP);
+
+parentPort?.on("message", ({ task, work, order, state }: SharedWork) => {
+  const seen = new Int32Array(state), [taken, done, failed] = [0, 1, 2], cpu = cpuOf(memory, openBlas());
+  let mine: unknown; // only once something was taken: before, the arrays may be gone
   for (let i = Atomics.add(seen, taken, 1); i < order.length; i = Atomics.add(seen, taken, 1)) {
     try {
-      runExpert(cpu, mine ??= found(work) as ExpertWork, order[i]);
+      TASKS[task](cpu, mine ??= found(work), order[i]);
     } catch {
       Atomics.store(seen, failed, 1);
     }
     Atomics.add(seen, done, 1);
     Atomics.notify(seen, done);
   }
-  memory.clear();
+  memory.widened.clear(); // the matrices may be gone
 });
 
 /** The work with arrays at their places. */

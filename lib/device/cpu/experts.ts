@@ -9,10 +9,9 @@ import type { Experts, ExpertShapes, ExpertSource, MatrixSource, TensorSource } 
 import { expertBiases } from "../expert_biases.ts";
 import { expertShapes } from "../expert_shapes.ts";
 import { StoredExperts } from "../stored.ts";
-import type { Crew } from "./crew.ts";
 import type { Cpu, CpuMatrix } from "./linear.ts";
 import type { Memory } from "./memory.ts";
-import { type CpuExpert, type ExpertWork, runExpert } from "./run_expert.ts";
+import { type CpuExpert, expertCosts, type ExpertWork, runExpert } from "./run_expert.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
 /** Experts in their stored types; one at a time is widened when it is used. */
@@ -62,11 +61,10 @@ export async function loadExperts(
 /**
  * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert table[t, r], each product with the expert's bias where there is one.
  *
- * Slots (t, r) are gathered expert by expert, so that each weight is widened once and multiplied with all its tokens; with a crew, on several threads.
+ * Slots (t, r) are gathered expert by expert, so that each weight is widened once and multiplied with all its tokens.
  */
 export function runExperts(
   cpu: Cpu,
-  crew: Crew | undefined,
   x: CpuTensor,
   table: CpuTensor,
   { hidden, experts, biases }: CpuExperts,
@@ -81,7 +79,7 @@ export function runExperts(
     ...{ x: x.f32, outputs: outputs.f32, hidden, ranks, experts, biases: Object.fromEntries(rows) },
     ...byExpert(listed, experts.length),
   };
-  if (!crew?.run(cpu, work)) experts.forEach((_, e) => runExpert(cpu, work, e));
+  cpu.each(runExpert, work, expertCosts(work));
   return outputs;
 }
 

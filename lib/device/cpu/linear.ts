@@ -11,7 +11,7 @@ import { exp } from "./exp.ts";
 import { type Axpy, axpy, type Block, type Gemm, gemm } from "./gemm.ts";
 import type { Memory } from "./memory.ts";
 import { selfProduct } from "./self_product.ts";
-import { expSum } from "./simd.ts";
+import { expSum, WIDE, widenedBF16 } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 import { widen } from "./widen.ts";
 import { SMALL } from "./widened.ts";
@@ -21,11 +21,23 @@ export interface Cpu {
   readonly memory: Memory;
   readonly gemm: Gemm;
   readonly axpy: Axpy;
+  /** How many threads so many floating-point operations are worth. */
+  threads(operations: number): number;
+  /** Does all parts of some work, on several threads where that is worth it; what each part costs is said in floating-point operations. */
+  each<Work>(task: Task<Work>, work: Work, costs: readonly number[]): void;
 }
 
-/** By the system's BLAS if there is one, else in TypeScript. */
+/** Does one part of some work. Parts write to places of their own, with the same bits on whatever thread. Other threads know it by its name: tasks.ts. */
+export type Task<Work> = (cpu: Cpu, work: Work, part: number) => void;
+
+/** By the system's BLAS if there is one, else in TypeScript; all on this thread. */
 export function cpuOf(memory: Memory, blas: Blas | undefined): Cpu {
-  return { memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy };
+  const cpu: Cpu = {
+    ...{ memory, gemm: blas?.gemm ?? gemm, axpy: blas?.axpy ?? axpy },
+    threads: () => 1,
+    each: (task, work, costs) => costs.forEach((_, part) => task(cpu, work, part)),
+  };
+  return cpu;
 }
 
 /** A matrix in its stored type: a tensor, or a part of one. */
@@ -34,12 +46,9 @@ export type StoredMatrix = Pick<CpuTensor, "shape" | "dtype" | "raw" | "f32">;
 /** A matrix, or the two factors of one. */
 export type CpuMatrix = StoredMatrix | { left: StoredMatrix; right: StoredMatrix };
 
-/** Weights are widened so many elements at a time: 16 MiB of float32, whatever the size of the matrix. */
-const WIDENED = 2 ** 22;
-
 /**
  * Calls `use` with the rows `[first, first + count)` of a stored matrix in float32: at once if it is small, else in blocks of at most 16 MiB. With `own`, it
- * may write to them.
+ * may write to them. They are gone when `use` returns, or calls this again.
  */
 export function eachBlock(
   cpu: Cpu,
@@ -47,20 +56,30 @@ export function eachBlock(
   use: (rows: Block, first: number, count: number) => void,
   { own = false }: { own?: boolean } = {},
 ): void {
-  const [rows, columns] = weight.shape;
-  if (weight.dtype === "F32" && !own) return use({ data: weight.f32, stride: columns }, 0, rows);
-  if (rows * columns <= SMALL && !own) {
-    const fill = (into: Float32Array<ArrayBuffer>) => widen(weight.raw, weight.dtype as DType, 0, into);
-    return use({ data: cpu.memory.widened.of(weight.raw.buffer, rows * columns, fill), stride: columns }, 0, rows);
-  }
-  const most = Math.max(1, Math.min(rows, Math.floor(WIDENED / columns)));
-  using wide = new CpuTensor(cpu.memory, "F32", [most, columns]);
+  const [rows, columns] = weight.shape, whole = wholeOf(cpu, weight, own);
+  if (whole) return use({ data: whole, stride: columns }, 0, rows);
+  const most = Math.max(1, Math.min(rows, Math.floor(WIDE / columns))), direct = weight.dtype === "BF16" && columns <= WIDE;
+  using wide = direct ? undefined : new CpuTensor(cpu.memory, "F32", [most, columns]);
   for (let first = 0; first < rows; first += most) {
     const count = Math.min(most, rows - first);
-    const data = wide.f32.subarray(0, count * columns);
-    widen(weight.raw, weight.dtype as DType, first * columns, data);
-    use({ data, stride: columns }, first, count);
+    use({ data: widened(weight, first * columns, count * columns, wide?.f32), stride: columns }, first, count);
   }
+}
+
+/** All of a matrix in float32, if it is kept so. */
+function wholeOf({ memory }: Cpu, weight: StoredMatrix, own: boolean): Float32Array<ArrayBuffer> | undefined {
+  const { dtype, raw } = weight, size = weight.shape[0] * weight.shape[1];
+  if (own) return undefined;
+  if (dtype === "F32") return weight.f32;
+  return size > SMALL ? undefined : memory.widened.of(raw.buffer, size, (into) => widen(raw, dtype as DType, 0, into));
+}
+
+/** So many elements of a matrix in float32: in `into`, or where they are widened. */
+function widened({ raw, dtype }: StoredMatrix, start: number, length: number, into?: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+  if (!into) return widenedBF16(new Uint16Array(raw.buffer, raw.byteOffset + 2 * start, length));
+  const data = into.subarray(0, length);
+  widen(raw, dtype as DType, start, data);
+  return data;
 }
 
 /** y `[rows, out]` = beta · y + x `[rows, in]` · weightᵀ. */
@@ -98,7 +117,7 @@ export function crossEntropy(cpu: Cpu, x: CpuTensor, head: CpuTensor, targets: C
   const [vocabulary, width] = head.shape, rows = targets.size, target = targets.u32;
   const most = new Float64Array(rows).fill(-Infinity), sum = new Float64Array(rows), chosen = new Float64Array(rows).fill(NaN);
   const result = new CpuTensor(cpu.memory, "F32", [rows]);
-  const strip = Math.max(1, Math.min(rows, Math.floor(WIDENED / vocabulary) || 256));
+  const strip = Math.max(1, Math.min(rows, Math.floor(WIDE / vocabulary) || 256));
   eachBlock(cpu, head, (block, first, count) => {
     using logits = new CpuTensor(cpu.memory, "F32", [Math.min(rows, strip), count]);
     const data = logits.f32;

@@ -7,8 +7,8 @@
 import type { Extent, Home } from "../stored.ts";
 import { Widened } from "./widened.ts";
 
-/** Free blocks kept for reuse, whatever the peak was: so many bytes. */
-const KEEP = 256 * 2 ** 20;
+/** Bytes of free blocks that a device keeps. */
+const KEEP = 512 * 2 ** 20;
 
 /**
  * Hands out blocks of memory and takes them back. A garbage collector frees large arrays when it pleases, which can double the peak of a pass over a
@@ -23,9 +23,15 @@ export class Memory implements Home<ArrayBuffer> {
   readonly widened: Widened = new Widened();
   #free = new Map<number, ArrayBuffer[]>();
   #kept = 0;
+  readonly #keep: number;
   /** Bytes of the blocks in use, and the most there were at the same time since there was no tensor. */
   #used = 0;
   #peak = 0;
+
+  /** @param keep Bytes of free blocks that are kept whatever the peak was. */
+  constructor(keep: number = KEEP) {
+    this.#keep = keep;
+  }
 
   /** A block for a tensor; its contents are undefined. */
   take({ bytes }: Extent): ArrayBuffer {
@@ -72,7 +78,7 @@ export class Memory implements Home<ArrayBuffer> {
 
   /** Frees what there is no use for beside so many bytes in use. */
   #shrink(used: number): void {
-    this.#drop(Math.max(KEEP, this.#peak - used));
+    this.#drop(Math.max(this.#keep, this.#peak - used));
   }
 
   /** Frees blocks until at most so many bytes are kept, those of the size that was longest out of use first. */

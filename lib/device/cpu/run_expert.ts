@@ -4,7 +4,8 @@
  * @module
  */
 
-import { type Cpu, type CpuMatrix, multiply } from "./linear.ts";
+import type { Block } from "./gemm.ts";
+import { type Cpu, type CpuMatrix, multiply, type Task } from "./linear.ts";
 import { siluProduct } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
@@ -26,37 +27,51 @@ export interface ExpertWork {
   readonly biases: Readonly<Partial<Record<keyof CpuExpert, { readonly values: Float32Array<ArrayBuffer>; readonly width: number }>>>;
 }
 
+/** Floating-point operations of each expert's products. */
+export function expertCosts({ experts, starts }: ExpertWork): number[] {
+  return experts.map((expert, e) => {
+    const matrices = Object.values(expert).flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
+    return 2 * (starts[e + 1] - starts[e]) * matrices.reduce((n, { shape: [rows, columns] }) => n + rows * columns, 0);
+  });
+}
+
 /** Tokens that an expert works on at a time. */
 const ROWS = 2048;
 
-/** outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert e, for its slots (t, r). Its weights are widened once for 2,048 tokens. */
-export function runExpert(cpu: Cpu, { x, outputs, hidden, ranks, slots, starts, experts, biases }: ExpertWork, e: number): void {
-  const { gate, up, down } = experts[e];
-  const biasOf = (kind: keyof CpuExpert) => biases[kind]?.values.subarray(e * biases[kind].width, (e + 1) * biases[kind].width);
+/**
+ * outputs[t, r] = down(silu(gate x[t]) * up x[t]) of expert e, for its slots (t, r). Its weights are widened once for 2,048 tokens. What lies between is as large
+ * for all experts, so that one has use for the memory of another.
+ */
+export const runExpert: Task<ExpertWork> = (cpu, { x, outputs, hidden, ranks, slots, starts, experts, biases }, e) => {
+  if (starts[e] === starts[e + 1]) return;
+  const { gate, up, down } = experts[e], most = experts.reduce((n, _, e) => Math.max(n, Math.min(ROWS, starts[e + 1] - starts[e])), 0);
+  const inner = outOf(gate),
+    biasOf = (kind: keyof CpuExpert) => biases[kind]?.values.subarray(e * biases[kind].width, (e + 1) * biases[kind].width);
+  using inputs = new CpuTensor(cpu.memory, "F32", [most, hidden]);
+  using opened = new CpuTensor(cpu.memory, "F32", [most, inner]);
+  using raised = new CpuTensor(cpu.memory, "F32", [most, inner]);
+  const gathered = { data: inputs.f32, stride: hidden }, g = { data: opened.f32, stride: inner }, u = { data: raised.f32, stride: inner };
   for (let start = starts[e]; start < starts[e + 1]; start += ROWS) {
     const mine = slots.subarray(start, Math.min(starts[e + 1], start + ROWS)), rows = mine.length;
-    using gathered = new CpuTensor(cpu.memory, "F32", [rows, hidden]);
-    const inputs = gathered.f32;
     for (let i = 0; i < rows; i++) {
       const token = Math.floor(mine[i] / ranks);
-      inputs.set(x.subarray(token * hidden, (token + 1) * hidden), i * hidden);
+      gathered.data.set(x.subarray(token * hidden, (token + 1) * hidden), i * hidden);
     }
-    using opened = product(cpu, gathered, gate, biasOf("gate"));
-    using raised = product(cpu, gathered, up, biasOf("up"));
-    siluProduct(opened.f32, raised.f32, opened.f32);
-    using output = product(cpu, opened, down, biasOf("down"));
-    const found = output.f32;
-    for (let i = 0; i < rows; i++) outputs.set(found.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
+    product(cpu, rows, gathered, gate, biasOf("gate"), g);
+    product(cpu, rows, gathered, up, biasOf("up"), u);
+    const half = g.data.subarray(0, rows * inner);
+    siluProduct(half, u.data, half);
+    product(cpu, rows, g, down, biasOf("down"), gathered); // inputs are through: outputs take their place
+    for (let i = 0; i < rows; i++) outputs.set(gathered.data.subarray(i * hidden, (i + 1) * hidden), mine[i] * hidden);
   }
+};
+
+/** y = x · matrixᵀ + the first elements of `bias`, which is as long as the longest of the layer. */
+function product(cpu: Cpu, rows: number, x: Block, matrix: CpuMatrix, bias: Float32Array | undefined, y: Block): void {
+  for (let i = 0; bias && i < rows; i++) y.data.set(bias.subarray(0, outOf(matrix)), i * y.stride);
+  multiply(cpu, rows, x, matrix, bias ? 1 : 0, y);
 }
 
-/** x · matrixᵀ + the first elements of `bias`, which is as long as the longest of the layer. */
-function product(cpu: Cpu, x: CpuTensor, matrix: CpuMatrix, bias?: Float32Array): CpuTensor {
-  const [rows, columns] = x.shape, out = ("left" in matrix ? matrix.left : matrix).shape[0];
-  const y = new CpuTensor(cpu.memory, "F32", [rows, out]);
-  if (bias) {
-    for (let i = 0; i < rows; i++) y.f32.set(bias.subarray(0, out), i * out);
-  }
-  multiply(cpu, rows, { data: x.f32, stride: columns }, matrix, bias ? 1 : 0, { data: y.f32, stride: out });
-  return y;
+function outOf(matrix: CpuMatrix): number {
+  return ("left" in matrix ? matrix.left : matrix).shape[0];
 }

@@ -9,20 +9,39 @@ import * as kernels from "../../../kernels/simd.wasm";
 /** Floats of a slot of the kernels' scratch memory, as simd.as has it, and of all slots together. */
 const SLOT = 4096, ALL = 4 * SLOT;
 
+/** An exponential takes as long as so many floating-point operations of a product. */
+export const EXP = 300;
+
 type Floats = Float32Array<ArrayBuffer>;
 
 const scratch = new Float32Array(kernels.memory.buffer, 0, ALL);
 
 const halves = new Uint16Array(kernels.memory.buffer, 0, 2 * SLOT);
 
+/** The most numbers that {@linkcode widenedBF16} has room for. */
+export const WIDE: number = 2 ** 22;
+
+/** Where that room begins in the kernels' memory: this byte. */
+const ROOM = 131072;
+
 /** The bf16 numbers `from` as float32, exactly. */
 export function widenBF16(from: Uint16Array, into: Floats): void {
   for (let start = 0; start < into.length; start += 2 * SLOT) {
     const end = Math.min(into.length, start + 2 * SLOT), count = end - start;
     halves.set(from.subarray(start, end));
-    kernels.widenBF16(count);
+    kernels.widenBF16(count, 4 * SLOT);
     into.set(scratch.subarray(SLOT, SLOT + count), start);
   }
+}
+
+/** The same without copying them: the kernels' own memory, until the next call. */
+export function widenedBF16(from: Uint16Array): Floats {
+  for (let start = 0; start < from.length; start += 2 * SLOT) {
+    const end = Math.min(from.length, start + 2 * SLOT);
+    halves.set(from.subarray(start, end));
+    kernels.widenBF16(end - start, ROOM + 4 * start);
+  }
+  return new Float32Array(kernels.memory.buffer as ArrayBuffer, ROOM, from.length);
 }
 
 /** y = silu(gate) * up. */
