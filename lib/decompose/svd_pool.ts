@@ -6,6 +6,7 @@
 
 import { openBlas } from "../device/cpu/blas.ts";
 import { mayLoad } from "../device/cpu/may_load.ts";
+import { CpuTensor } from "../device/cpu/tensor.ts";
 import type { Device, Tensor } from "../device/device.ts";
 import { type TruncatedSvd, truncatedSvd, type TruncatedSvdOptions } from "./truncated_svd.ts";
 
@@ -19,7 +20,8 @@ export interface SvdPool extends Disposable {
 
 /** What a worker is asked for. */
 export interface SvdRequest {
-  values: Float32Array<ArrayBuffer>;
+  /** Memory that is the worker's until it has answered. */
+  values: Float32Array<SharedArrayBuffer>;
   shape: readonly number[];
   rank: number;
   options: TruncatedSvdOptions;
@@ -27,6 +29,12 @@ export interface SvdRequest {
 
 /** And what it answers. */
 export type SvdAnswer = { result: TruncatedSvd } | { error: Error };
+
+/** A worker, and memory for the matrices that it works on, one after the other: new memory costs more than the copy. */
+interface Hand {
+  readonly worker: Worker;
+  values: Float32Array<SharedArrayBuffer>;
+}
 
 /** Elements of a matrix that is decomposed before a worker has started. */
 const SMALL = 2 ** 16;
@@ -60,42 +68,41 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
   if (!threads || count === 1 || size < SMALL || size > LARGE || !mayLoad(WORKER)) {
     return { atOnce: 1, decompose: (matrix, rank, options) => truncatedSvd(device, matrix, rank, options), [Symbol.dispose]() {} };
   }
-  const before = threads.count(), workers: Worker[] = [], free: Worker[] = [], waiting: ((worker: Worker | undefined) => void)[] = [];
+  const before = threads.count(), hands: Hand[] = [], free: Hand[] = [], waiting: ((hand: Hand | undefined) => void)[] = [];
   let broken = false;
   threads.use(1);
-  const taken = (): Promise<Worker | undefined> => {
+  const taken = (): Promise<Hand | undefined> => {
     if (broken) return Promise.resolve(undefined);
-    if (free.length === 0 && workers.length < count) {
-      const worker = new Worker(WORKER, { type: "module" });
-      workers.push(worker), free.push(worker);
+    if (free.length === 0 && hands.length < count) {
+      const hand = { worker: new Worker(WORKER, { type: "module" }), values: new Float32Array(new SharedArrayBuffer(0)) };
+      hands.push(hand), free.push(hand);
     }
-    const worker = free.pop();
-    return worker ? Promise.resolve(worker) : new Promise((resolve) => waiting.push(resolve));
+    const hand = free.pop();
+    return hand ? Promise.resolve(hand) : new Promise((resolve) => waiting.push(resolve));
   };
-  const given = (worker: Worker) => {
+  const given = (hand: Hand) => {
     const next = waiting.shift();
-    if (next) next(worker);
-    else free.push(worker);
+    if (next) next(hand);
+    else free.push(hand);
   };
   return {
     atOnce: count,
     decompose: async (matrix, rank, options = {}) => {
-      const worker = await taken();
-      if (worker) {
-        const read = device.read(matrix) as Promise<Float32Array<ArrayBuffer>>, { shape } = matrix;
-        const answer = await read.then((values) => ask(worker, { values, shape, rank, options })).catch((error): SvdAnswer => ({ error }));
+      const hand = matrix instanceof CpuTensor && matrix.dtype === "F32" ? await taken() : undefined;
+      if (hand) {
+        const answer = await ask(hand, matrix as CpuTensor, rank, options).catch((error): SvdAnswer => ({ error }));
         if (answer) {
-          given(worker);
+          given(hand);
           if ("error" in answer) throw answer.error;
           return answer.result;
         }
-        broken = true, worker.terminate();
+        broken = true, hand.worker.terminate();
         waiting.splice(0).forEach((next) => next(undefined));
       }
       return await truncatedSvd(device, matrix, rank, options);
     },
     [Symbol.dispose]: () => {
-      workers.forEach((worker) => worker.terminate());
+      hands.forEach(({ worker }) => worker.terminate());
       threads.use(before);
     },
   };
@@ -104,13 +111,21 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
 const WORKER = new URL("./svd_worker.ts", import.meta.url);
 
 /** Its answer; undefined if it has failed. */
-function ask(worker: Worker, { options: { method }, ...request }: SvdRequest): Promise<SvdAnswer | undefined> {
-  return new Promise((resolve) => {
+async function ask(
+  hand: Hand,
+  { f32, shape }: CpuTensor,
+  rank: number,
+  { method }: TruncatedSvdOptions,
+): Promise<SvdAnswer | undefined> {
+  if (hand.values.length < f32.length) hand.values = new Float32Array(new SharedArrayBuffer(f32.byteLength));
+  const values = hand.values.subarray(0, f32.length), { worker } = hand;
+  values.set(f32);
+  return await new Promise((resolve) => {
     worker.onmessage = ({ data }: MessageEvent<SvdAnswer>) => resolve(data);
     worker.onerror = (event) => {
       event.preventDefault();
       resolve(undefined);
     };
-    worker.postMessage({ ...request, options: { method } } satisfies SvdRequest, [request.values.buffer]);
+    worker.postMessage({ values, shape, rank, options: { method } } satisfies SvdRequest);
   });
 }

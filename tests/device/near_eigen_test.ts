@@ -96,13 +96,34 @@ Deno.test("leading eigenvectors are orthonormal where many eigenvalues are the s
   }
 });
 
-Deno.test("lapackEigen() finds all vectors by ssyevd where ssyevr finds fewer than it was asked for", () => {
+Deno.test("lapackEigen() divides and conquers where ssyevr finds fewer than it was asked for", () => {
   const ask = (space: unknown[]) => ((space[0] as Float32Array)[0] = 1, (space[2] as Int32Array)[0] = 1, (space[1] as Int32Array)[0] < 0);
   const ssyevr = (...args: unknown[]) => void (ask(args.slice(16, 20)) || ((args[11] as Int32Array)[0] = 1));
-  const ssyevd = (...args: unknown[]) => void (ask(args.slice(6, 10)) || (args[3] as Float32Array).fill(0).fill(3, 24));
-  const { vectors } = lapackEigen(ssyevd, ssyevr)(new Float32Array(36), 6, 2);
-  assertEquals([...vectors], Array(12).fill(3), "the last of six rows that ssyevd gives");
+  const sstedc = (...args: unknown[]) => void (ask(args.slice(6, 10)) || (args[4] as Float32Array).fill(0).fill(3, 24));
+  const nothing = (...args: unknown[]) =>
+    void ((args.find((arg) => arg instanceof Float32Array && arg.length === 1) as Float32Array)?.fill(1));
+  const { vectors } = lapackEigen({ ssyevr, sstedc, ssytrd: nothing, sormtr: nothing })(new Float32Array(36), 6, 2);
+  assertEquals([...vectors], Array(12).fill(3), "the last of six rows that sstedc gives");
 });
+
+for (const [size, scale] of [["huge", 2 ** 60], ["tiny", 2 ** -60], ["ordinary", 1]] as const) {
+  Deno.test(`eigenvectors of matrices of ${size} numbers have small residuals, whatever part of them is wanted, and largest come first`, () => {
+    for (const n of [1, 2, 7, 65, 200]) {
+      const matrix = symmetric(n, (i) => scale * (i + 1) / n);
+      for (const count of new Set([1, Math.ceil(n / 4), Math.ceil(n / 2), n])) {
+        const { values, vectors } = hostEigen(blas)(matrix, n, count);
+        for (let i = 0; i < count; i++) {
+          assert(Math.abs(values[i] / scale - (n - i) / n) < 1e-5, `value ${i} of ${count}, n = ${n}, is ${values[i] / scale}`);
+          for (let row = 0; row < n; row++) {
+            let image = 0;
+            for (let k = 0; k < n; k++) image += matrix[row * n + k] / scale * vectors[i * n + k];
+            assert(Math.abs(image - values[i] / scale * vectors[i * n + row]) < 1e-5, `row ${row} of vector ${i} of ${count}, n = ${n}`);
+          }
+        }
+      }
+    }
+  });
+}
 
 Deno.test("spectrum() tells eigenvalues by their index", () => {
   const n = 400, signs = Float32Array.from({ length: 8 * n }, (_, i) => Math.sin(i * i) > 0 ? 1 : -1);

@@ -5,7 +5,7 @@
  */
 
 import type { Axpy, Block, Gemm } from "./gemm.ts";
-import { type Eigen, lapackEigen, SSYEVD, SSYEVR } from "./eigen.ts";
+import { type Eigen, lapackEigen, SORMTR, SSTEDC, SSYEVR, SSYTRD } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
 import { lapackOrthonormal, lapackSteady, type Rebase, SGEQRF, SGETRF, SORGQR } from "./orthonormal.ts";
 import { betterKernels, processorFlags } from "./openblas_kernels.ts";
@@ -47,7 +47,9 @@ const SYMBOLS = {
     result: "void",
   },
   cblas_saxpy: { parameters: ["i32", "f32", "buffer", "i32", "buffer", "i32"], result: "void" },
-  ssyevd_: { ...SSYEVD, optional: true },
+  ssytrd_: { ...SSYTRD, optional: true },
+  sstedc_: { ...SSTEDC, optional: true },
+  sormtr_: { ...SORMTR, optional: true },
   ssyevr_: { ...SSYEVR, optional: true },
   sgeqrf_: { ...SGEQRF, optional: true },
   sorgqr_: { ...SORGQR, optional: true },
@@ -134,12 +136,16 @@ function wrap(path: string, symbols: Symbols): Blas {
       );
     },
     axpy: (alpha, x, y) => symbols.cblas_saxpy(y.length, alpha, x, 1, y, 1),
-    eigen: symbols.ssyevd_ && symbols.ssyevr_ ? lapackEigen(symbols.ssyevd_, symbols.ssyevr_) : undefined,
+    eigen: eigenOf(symbols),
     orthonormal: symbols.sgeqrf_ && symbols.sorgqr_ ? lapackOrthonormal(symbols.sgeqrf_, symbols.sorgqr_) : undefined,
     steady: symbols.sgetrf_ ? lapackSteady(symbols.sgetrf_) : undefined,
     threads: count && use ? { count, use } : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };
+}
+
+function eigenOf({ ssytrd_: ssytrd, sstedc_: sstedc, sormtr_: sormtr, ssyevr_: ssyevr }: Symbols): Eigen | undefined {
+  return ssytrd && sstedc && sormtr && ssyevr ? lapackEigen({ ssytrd, sstedc, sormtr, ssyevr }) : undefined;
 }
 
 /** BLAS refuses rows of no elements, even where it would read none. */

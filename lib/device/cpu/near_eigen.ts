@@ -32,8 +32,11 @@ const RANGE = 1e5;
 /** How much the filter lifts the last wanted eigenvector above the unwanted; the rows beyond `count` do the rest. */
 const LIFT = 16;
 
-/** Beyond this quotient of the largest eigenvalue and the cut, the first estimate says little about the cut, and few steps are needed. */
+/** Beyond this quotient of the largest eigenvalue and the cut, the first estimate of the cut can be several times too high, and few steps are needed. */
 const WIDE = 100;
+
+/** The filter for such a first round: what share of the estimate is taken, and the degree. */
+const CAREFUL = { share: 0.2, degree: 3 };
 
 /** Rounds before LAPACK has to find all eigenvectors. */
 const ROUNDS = 3;
@@ -61,8 +64,9 @@ export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts):
     let cut = Math.max(at(width), 1e-7 * largest), last = at(count);
     if (!(largest > 0)) return eigen(matrix, n, count);
     for (let round = 0; round < ROUNDS; round++) {
-      const blind = round === 0 && largest > WIDE * cut, degree = blind ? 4 : degreeFor(last / cut);
-      const roots = Array.from({ length: degree }, (_, i) => blind ? 0 : cut / 2 * (1 + Math.cos(Math.PI * (i + 0.5) / degree)));
+      const blind = round === 0 && largest > WIDE * cut, degree = blind ? CAREFUL.degree : degreeFor(last / cut);
+      const end = blind ? CAREFUL.share * cut : cut;
+      const roots = Array.from({ length: degree }, (_, i) => end / 2 * (1 + Math.cos(Math.PI * (i + 0.5) / degree)));
       let range = 1;
       roots.forEach((root) => {
         const growth = 2 * largest / cut;

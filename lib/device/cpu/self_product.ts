@@ -7,7 +7,7 @@
 import type { Block, Gemm } from "./gemm.ts";
 
 /** Rows of one product; the part of it that is computed twice is a triangle of that size. */
-const STRIP = 128;
+const STRIP = 256;
 
 /** Both sides of a tile stay in the first-level cache. */
 const TILE = 32;
