@@ -16,7 +16,7 @@ import { repeated, timed } from "./timed.ts";
 
 export const PREFILL = {
   small: { layers: 2, batch: 2, length: 64, runs: 5 },
-  full: { layers: 4, batch: 4, length: 512, runs: 2 },
+  full: { layers: 4, batch: 4, length: 512, runs: 3 },
 } as const;
 
 /**

@@ -47,7 +47,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     ),
     {
       ...{ name: "forward", program: "forward", shape: small ? "2 layers" : "4 layers", flags: [] },
-      peers: ["eager", "grouped"].map((name) => ({ name, repeat: small ? 5 : 2 })),
+      peers: ["eager", "grouped"].map((name) => ({ name, repeat: small ? 5 : 3 })),
       prepare: (device, folder) => forward(device, `${folder}/model`, scale),
     },
     ...DEPTHS.map((layers): Row => ({

@@ -2,6 +2,7 @@
  * Measures the heavy steps, alone or beside PyTorch programs for the same work:
  *
  *     deno task bench       [--scale small|full] [--device cpu|webgpu] [--repeat N] [--only ROW] [--threads N] [--model FOLDER]
+ *                           [--weights stored|float32]
  *     deno task bench:peers the same; WINNOW_PEERS names the programs' folder and WINNOW_PYTHON their Python
  *
  * A row is one of search, importance, svd, forward, calibrate_scale and lora_step, or one at a shape, such as "search, qwen".
@@ -30,14 +31,16 @@ function options() {
       only: text,
       threads: text,
       model: text,
+      weights: text,
     },
   });
-  const { scale = "small", device, repeat = "3", only, model, peers } = values;
+  const { scale = "small", device, repeat = "3", only, model, peers, weights = "stored" } = values;
   const threads = values.threads ?? Deno.env.get(THREADS) ?? String(navigator.hardwareConcurrency);
   if (scale !== "small" && scale !== "full") throw new Error(`Cannot measure at scale "${scale}": choose "small" or "full"`);
   if (device !== undefined && device !== "cpu" && device !== "webgpu") {
     throw new Error(`Cannot measure on "${device}": choose "cpu" or "webgpu"`);
   }
+  if (weights !== "stored" && weights !== "float32") throw new Error(`Cannot hold weights as "${weights}": choose "stored" or "float32"`);
   for (const [name, value] of [["repeat", repeat], ["threads", threads]]) {
     if (!/^[1-9]\d*$/.test(value)) throw new Error(`"--${name}" must be a positive whole number, received ${value}`);
   }
@@ -46,19 +49,25 @@ function options() {
     const names = [...new Set(rows.map((row) => row.name)), ...rows.map(({ name, shape }) => `"${name}, ${shape}"`)];
     throw new Error(`There is no row "${only}" at this scale: choose one of ${names.join(", ")}`);
   }
-  return { peers, scale, device, repeat: Number(repeat), threads: Number(threads), rows: chosen } as const;
+  return { peers, scale, device, weights, repeat: Number(repeat), threads: Number(threads), rows: chosen } as const;
 }
 
 async function run(): Promise<void> {
   const { scale, repeat, threads, rows, ...asked } = options(), found = asked.peers ? await findPeers() : undefined;
   Deno.env.set(THREADS, String(threads)); // read when the library is loaded
-  using device = await openDevice({ kind: asked.device });
+  using device = await openDevice({ kind: asked.device, weights: asked.weights });
   const folder = await Deno.makeTempDir(), cache = Deno.env.get("PEER_CACHE") ?? `${folder}/peers`;
   const peers: Peers | undefined = found && { ...found, cache, device: device.kind === "cpu" ? "cpu" : "cuda", threads, scale };
   const header = machine(device, found && { version: found.torch, threads }), all: Measured[] = [];
   const finish = () => {
     Deno.removeSync(folder, { recursive: true });
-    if (all.length > 0) console.log(`${header}\nScale ${scale}, ${repeat} round${repeat === 1 ? "" : "s"}.\n\n${tables(all)}`);
+    if (all.length > 0) {
+      console.log(
+        `${header}\nScale ${scale}, weights held ${asked.weights === "stored" ? "as stored" : "in float32"}, ${repeat} round${
+          repeat === 1 ? "" : "s"
+        }.\n\n${tables(all)}`,
+      );
+    }
   };
   // Whoever stops it gets what there is until then, and his disk back.
   const stop = () => (finish(), Deno.exit(130));

@@ -5,7 +5,7 @@
  */
 
 import { checked } from "../checked.ts";
-import type { Device, RouterGroups, Tensor, TensorSource } from "../device.ts";
+import type { Device, DType, RouterGroups, Tensor, TensorSource } from "../device.ts";
 import { attention, rotary } from "./attention.ts";
 import { type Blas, BLAS_HINT } from "./blas.ts";
 import { Crew } from "./crew.ts";
@@ -21,22 +21,32 @@ import { CpuTensor, onCpu } from "./tensor.ts";
 import { training } from "./training.ts";
 import { widen } from "./widen.ts";
 
+/** In the type in which a checkpoint stores them, or widened once when they are loaded. */
+export type HeldWeights = "stored" | "float32";
+
 /**
  * A device on this computer's processor: matrix products by the system's BLAS if there is one, else in TypeScript. The oracle that the kernels of
  * the `webgpu` device are tested against.
  */
-export function cpuDevice(reason: string, blas: Blas | undefined): Device {
+export function cpuDevice(reason: string, blas: Blas | undefined, weights: HeldWeights = "stored"): Device {
   const memory = new Memory(),
     alone = cpuOf(memory, blas),
     crew = blas && new Crew(alone, blas),
     cpu = crew?.cpu ?? alone,
     eigen = hostEigen(blas);
   const maybe = (tensor: Tensor | undefined) => tensor && onCpu(tensor);
+  const wide = (stored: CpuTensor) => {
+    const result = new CpuTensor(memory, "F32", stored.shape);
+    widen(stored.raw, stored.dtype as DType, 0, result.f32);
+    return result;
+  };
   const load = async (source: TensorSource) => {
     const tensor = new CpuTensor(memory, source.dtype, source.shape);
     try {
       await source.read(tensor.raw);
-      return tensor;
+      if (weights === "stored" || source.dtype === "F32") return tensor;
+      using stored = tensor;
+      return wide(stored);
     } catch (error) {
       tensor[Symbol.dispose]();
       throw error;
@@ -72,11 +82,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined): Device {
     combine: (outputs, weights) => rows.combine(cpu, onCpu(outputs), onCpu(weights)),
     gather: (x, indices) => rows.gather(cpu, onCpu(x), onCpu(indices)),
     gram: (x) => rows.gram(cpu, onCpu(x)),
-    widen: (x) => {
-      const result = new CpuTensor(memory, "F32", x.shape);
-      widen(onCpu(x).raw, onCpu(x).dtype as "BF16", 0, result.f32);
-      return result;
-    },
+    widen: (x) => wide(onCpu(x)),
     transpose: (x) => rows.transpose(cpu, onCpu(x)),
     squares: (a, b) => rows.squares(cpu, onCpu(a), maybe(b)),
     overlap: (a, b) => rows.overlap(cpu, onCpu(a), onCpu(b)),
