@@ -6,6 +6,7 @@ import { attentionVjp } from "../../lib/device/cpu/attention_vjp.ts";
 import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
 import { Crew } from "../../lib/device/cpu/crew.ts";
 import { byExpert } from "../../lib/device/cpu/experts.ts";
+import { expertLinear, expertLinearVjp, order } from "../../lib/device/cpu/expert_rows.ts";
 import { axpy, gemm } from "../../lib/device/cpu/gemm.ts";
 import { type Cpu, type CpuMatrix, cpuOf, type StoredMatrix } from "../../lib/device/cpu/linear.ts";
 import { Memory } from "../../lib/device/cpu/memory.ts";
@@ -222,12 +223,19 @@ Deno.test({
         rows.gram(crew.cpu, products)[Symbol.dispose]();
         return mine < 1024;
       };
+    const listed = stack.use(new CpuTensor(memory, "U32", [2000, 2]));
+    for (let i = 0; i < listed.size; i++) listed.u32[i] = (i * 7) % 9; // expert 8 is not there
+    const sorted = order(listed, 8), sides = [[256, 192], [96, 192]] as const; // every other expert is narrower
+    const shapes = Array.from({ length: 8 }, (_, e) => sides[e % 2]), count = shapes.reduce((n, [rows, columns]) => n + rows * columns, 0);
+    const matrices = { tensor: floats([count], 13), shapes }, narrow = floats([4000, 192], 14), wideRows = floats([4000, 256], 15);
     const operations: Record<string, (cpu: Cpu) => readonly CpuTensor[]> = {
       attention: (cpu) => [attention(cpu, query, key, value, options)],
       attentionVjp: (cpu) => [...attentionVjp(cpu, dy, query, key, value, options).values()],
       swiglu: (cpu) => [rows.swiglu(cpu, x, y)],
       rmsNorm: (cpu) => [rows.rmsNorm(cpu, x, gain, 1e-6)],
       combine: (cpu) => [rows.combine(cpu, outputs, gates)],
+      expertLinear: (cpu) => [expertLinear(cpu, narrow, sorted, matrices)],
+      expertLinearVjp: (cpu) => [expertLinearVjp(cpu, wideRows, sorted, matrices)],
       gram: (cpu) => [rows.gram(cpu, products)],
     };
     let runs = 0;

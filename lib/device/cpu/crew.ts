@@ -10,7 +10,7 @@ import type { Cpu, StoredMatrix, Task } from "./linear.ts";
 import { mayLoad } from "./may_load.ts";
 
 /** Floating-point operations that are worth sharing out: about 4 ms of two cores. Another thread hears of its work within a tenth of a millisecond. */
-const WORTH = 2 ** 30;
+const WORTH = 2 ** 26;
 
 /** How much longer than an even share the last thread may take: beyond, all threads of BLAS together are faster at one part after the other. */
 const EVEN = 1.25;

@@ -8,7 +8,7 @@ import { partExtent } from "../part_extent.ts";
 import type { ExpertPart, MatrixStack, SlotOrder } from "../vjp.ts";
 import { byExpert, type CpuExperts } from "./experts.ts";
 import type { Block } from "./gemm.ts";
-import { type Cpu, multiply, type StoredMatrix } from "./linear.ts";
+import { type Cpu, multiply, sizeOf, type StoredMatrix, type Task } from "./linear.ts";
 import { multiplyBack, outer } from "./linear_vjp.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
@@ -75,37 +75,72 @@ export function matricesOf(matrices: ExpertPart | MatrixStack): (StoredMatrix | 
 }
 
 export function expertLinear(cpu: Cpu, x: CpuTensor, order: CpuOrder, matrices: ExpertPart | MatrixStack): CpuTensor {
-  return eachExpert(cpu, x, order, matrices, 0, (rows, input, matrix, output) => {
-    multiply(cpu, rows, input, matrix, 0, output);
-  });
+  return product(cpu, x, order, matrices, 0);
 }
 
 export function expertLinearVjp(cpu: Cpu, dy: CpuTensor, order: CpuOrder, matrices: ExpertPart | MatrixStack): CpuTensor {
-  return eachExpert(cpu, dy, order, matrices, 1, (rows, input, matrix, output) => {
-    multiplyBack(cpu, rows, input, matrix, output);
-  });
+  return product(cpu, dy, order, matrices, 1);
 }
 
-/** Rows may be wider than an expert's matrix: ranks differ, and all rows are as wide as the widest. What is beyond is zero. */
+/** Rows x `[slots, width]` that are sorted by expert, and y `[slots, wide]`, what experts' matrices make of them. */
+export interface RowsWork {
+  readonly x: Float32Array<ArrayBuffer>;
+  readonly y: Float32Array<ArrayBuffer>;
+  readonly width: number;
+  readonly wide: number;
+  readonly starts: Uint32Array;
+  readonly matrices: readonly (StoredMatrix | undefined)[];
+  /** Side of a matrix that gives the outputs: 1 on the way back. */
+  readonly outputs: 0 | 1;
+}
+
+/** A small product takes as long as so many floating-point operations more. */
+const CALL = 2 ** 21;
+
+function product(cpu: Cpu, x: CpuTensor, order: CpuOrder, used: ExpertPart | MatrixStack, outputs: 0 | 1): CpuTensor {
+  const { work, result } = rowsWork(cpu, x, order, used, outputs), { starts } = order;
+  const costs = work.matrices.map((matrix, e) =>
+    matrix && starts[e + 1] > starts[e] ? CALL + 2 * (starts[e + 1] - starts[e]) * sizeOf(matrix) : 0
+  );
+  cpu.each(multiplyExpert, work, costs);
+  return result;
+}
+
+export const multiplyExpert: Task<RowsWork> = (cpu, work, e) =>
+  withExpert(work, e, (rows, input, matrix, output) => {
+    if (work.outputs === 0) multiply(cpu, rows, input, matrix, 0, output);
+    else multiplyBack(cpu, rows, input, matrix, output);
+  });
+
+type Apply = (rows: number, input: Block, matrix: StoredMatrix, output: Block, expert: number) => void;
+
+/** Calls `apply` for each expert with rows and a matrix. */
 export function eachExpert(
   cpu: Cpu,
   x: CpuTensor,
-  { starts, slots }: CpuOrder,
+  order: CpuOrder,
   used: ExpertPart | MatrixStack,
   outputs: 0 | 1,
-  apply: (rows: number, input: Block, matrix: StoredMatrix, output: Block, expert: number) => void,
+  apply: Apply,
 ): CpuTensor {
-  const width = x.shape[1], wide = partExtent(used)[outputs];
-  const result = new CpuTensor(cpu.memory, "F32", [slots.length, wide]), y = result.f32;
-  matricesOf(used).forEach((matrix, e) => {
-    const rows = starts[e + 1] - starts[e];
-    if (!matrix || rows === 0) return y.fill(0, starts[e] * wide, starts[e + 1] * wide);
-    if (matrix.shape[outputs] < wide) y.fill(0, starts[e] * wide, starts[e + 1] * wide);
-    const input = { data: x.f32.subarray(starts[e] * width), stride: width };
-    apply(rows, input, matrix, { data: y.subarray(starts[e] * wide), stride: wide }, e);
-  });
-  y.fill(0, starts.at(-1)! * wide);
+  const { work, result } = rowsWork(cpu, x, order, used, outputs);
+  work.matrices.forEach((_, e) => withExpert(work, e, apply));
   return result;
+}
+
+/** Rows of no expert become 0. */
+function rowsWork(cpu: Cpu, x: CpuTensor, { starts, slots }: CpuOrder, used: ExpertPart | MatrixStack, outputs: 0 | 1) {
+  const wide = partExtent(used)[outputs], result = new CpuTensor(cpu.memory, "F32", [slots.length, wide]), y = result.f32;
+  y.fill(0, starts.at(-1)! * wide);
+  return { result, work: { x: x.f32, y, width: x.shape[1], wide, starts, matrices: matricesOf(used), outputs } satisfies RowsWork };
+}
+
+/** Rows may be wider than an expert's matrix: ranks differ, and all rows are as wide as the widest. What is beyond is zero. */
+function withExpert({ x, y, width, wide, starts, matrices, outputs }: RowsWork, e: number, apply: Apply): void {
+  const matrix = matrices[e], start = starts[e], end = starts[e + 1];
+  if (!matrix || matrix.shape[outputs] < wide || start === end) y.fill(0, start * wide, end * wide);
+  if (!matrix || start === end) return;
+  apply(end - start, { data: x.subarray(start * width), stride: width }, matrix, { data: y.subarray(start * wide), stride: wide }, e);
 }
 
 export function expertMatricesVjp(

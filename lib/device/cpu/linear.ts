@@ -43,6 +43,11 @@ export function cpuOf(memory: Memory, blas: Blas | undefined): Cpu {
 /** A matrix in its stored type: a tensor, or a part of one. */
 export type StoredMatrix = Pick<CpuTensor, "shape" | "dtype" | "raw" | "f32">;
 
+/** Its elements. */
+export function sizeOf({ shape: [rows, columns] }: StoredMatrix): number {
+  return rows * columns;
+}
+
 /** A matrix, or the two factors of one. */
 export type CpuMatrix = StoredMatrix | { left: StoredMatrix; right: StoredMatrix };
 
@@ -68,7 +73,7 @@ export function eachBlock(
 
 /** All of a matrix in float32, if it is kept so. */
 function wholeOf({ memory }: Cpu, weight: StoredMatrix, own: boolean): Float32Array<ArrayBuffer> | undefined {
-  const { dtype, raw } = weight, size = weight.shape[0] * weight.shape[1];
+  const { dtype, raw } = weight, size = sizeOf(weight);
   if (own) return undefined;
   if (dtype === "F32") return weight.f32;
   return size > SMALL ? undefined : memory.widened.of(raw.buffer, size, (into) => widen(raw, dtype as DType, 0, into));

@@ -5,7 +5,7 @@
  */
 
 import type { Block } from "./gemm.ts";
-import { type Cpu, type CpuMatrix, multiply, type Task } from "./linear.ts";
+import { type Cpu, type CpuMatrix, multiply, sizeOf, type Task } from "./linear.ts";
 import { siluProduct } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
@@ -31,7 +31,7 @@ export interface ExpertWork {
 export function expertCosts({ experts, starts }: ExpertWork): number[] {
   return experts.map((expert, e) => {
     const matrices = Object.values(expert).flatMap((matrix) => "left" in matrix ? [matrix.left, matrix.right] : [matrix]);
-    return 2 * (starts[e + 1] - starts[e]) * matrices.reduce((n, { shape: [rows, columns] }) => n + rows * columns, 0);
+    return 2 * (starts[e + 1] - starts[e]) * matrices.reduce((n, matrix) => n + sizeOf(matrix), 0);
   });
 }
 

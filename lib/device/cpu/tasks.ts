@@ -6,6 +6,7 @@
 
 import { attendHead } from "./attention.ts";
 import { attendVjp } from "./attention_vjp.ts";
+import { multiplyExpert } from "./expert_rows.ts";
 import type { Task } from "./linear.ts";
 import { combineRows, gramRows, normRows, swigluRows } from "./rows.ts";
 import { runExpert } from "./run_expert.ts";
@@ -13,6 +14,7 @@ import { runExpert } from "./run_expert.ts";
 /** By their names. */
 export const TASKS: Readonly<Record<string, Task<unknown>>> = byName(
   runExpert,
+  multiplyExpert,
   attendHead,
   attendVjp,
   swigluRows,
