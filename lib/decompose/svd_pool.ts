@@ -42,7 +42,7 @@ const SMALL = 2 ** 16;
 /** Elements of a matrix that fills all cores by itself, and of which copies would take much memory. */
 const LARGE = 2 ** 23;
 
-/** Workers at most: each holds a matrix and about four times its size. */
+/** Workers at most: each holds a matrix and about five times its size. */
 const MOST = 8;
 
 /**
@@ -62,7 +62,7 @@ const MOST = 8;
  * ```
  */
 export function svdPool(device: Device, shape: readonly number[]): SvdPool {
-  const blas = openBlas(), threads = device.kind === "cpu" && device.name === blas?.name ? blas.threads : undefined;
+  const blas = openBlas(), threads = device.kind === "cpu" && blas && device.name.startsWith(blas.name) ? blas.threads : undefined;
   const count = Math.min(MOST, threads?.count() ?? 1);
   const size = shape[0] * shape[1];
   if (!threads || count === 1 || size < SMALL || size > LARGE || !mayLoad(WORKER)) {

@@ -11,7 +11,7 @@ import { cpuDevice } from "../device/cpu/cpu_device.ts";
 import type { SvdAnswer, SvdRequest } from "./svd_pool.ts";
 import { truncatedSvd } from "./truncated_svd.ts";
 
-const device = cpuDevice("for a worker", openBlas());
+const device = cpuDevice("for a worker", openBlas({ again: true }));
 
 self.onmessage = async ({ data: { values, shape, rank, options } }: MessageEvent<SvdRequest>) => {
   try {

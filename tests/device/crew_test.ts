@@ -16,10 +16,10 @@ import { CpuTensor } from "../../lib/device/cpu/tensor.ts";
 import { narrow } from "../../lib/checkpoint/narrow.ts";
 import { noise } from "../devices.ts";
 
-const HIDDEN = 512, INNER = 1024, TOKENS = 1500, RANKS = 2, EXPERTS = 7;
+const HIDDEN = 512, INNER = 1024, LARGE = 2 ** 13 + 8, TOKENS = 1500, RANKS = 2, EXPERTS = 7;
 
-/** Of the six experts with tokens, the factors of one matrix among them. */
-const PRODUCTS = 6 * 3 + 1;
+/** Of the six experts with tokens, the factors of one matrix among them, and two blocks of rows of three. */
+const PRODUCTS = 6 * 3 + 1 + 3;
 
 /** A crew that believes to have so many threads, and what it asked BLAS for. */
 function crewOf(count: number, cpu: Cpu, blas: Blas, use: (count: number) => void = () => {}): { crew: Crew; asked: number[] } {
@@ -43,6 +43,10 @@ function makeWork(memory: Memory, stack: DisposableStack): ExpertWork {
     return tensor;
   };
   const experts = Array.from({ length: EXPERTS }, (_, e): CpuExpert => {
+    // Two blocks are widened of each of these matrices, one after the other; the others are small enough to be kept.
+    if (e === 5) {
+      return { gate: matrix(LARGE, HIDDEN, 15, "BF16"), up: matrix(LARGE, HIDDEN, 16, "BF16"), down: matrix(HIDDEN, LARGE, 17, "BF16") };
+    }
     const dtype = (["F32", "BF16", "F16"] as const)[e % 3], up = matrix(INNER, HIDDEN, 3 * e + 1, dtype);
     return {
       gate: matrix(INNER, HIDDEN, 3 * e, dtype),
@@ -50,8 +54,8 @@ function makeWork(memory: Memory, stack: DisposableStack): ExpertWork {
       down: matrix(HIDDEN, INNER, 3 * e + 2, dtype),
     };
   });
-  // Expert 6 has no tokens, expert 0 more than the others.
-  const table = Uint32Array.from({ length: TOKENS * RANKS }, (_, slot) => slot % 9 < 1 ? 0 : slot % 6);
+  // Expert 6 has no tokens, expert 0 more than the others, expert 5 few.
+  const table = Uint32Array.from({ length: TOKENS * RANKS }, (_, slot) => slot % 9 < 1 ? 0 : slot % 40 === 7 ? 5 : slot % 5);
   const floats = (values: Float32Array<ArrayBuffer>) => {
     const tensor = stack.use(new CpuTensor(memory, "F32", [values.length]));
     tensor.f32.set(values);
@@ -60,7 +64,7 @@ function makeWork(memory: Memory, stack: DisposableStack): ExpertWork {
   return {
     ...{ x: floats(noise(TOKENS * HIDDEN, 99)), outputs: floats(new Float32Array(table.length * HIDDEN)), hidden: HIDDEN, ranks: RANKS },
     ...byExpert(table, EXPERTS),
-    ...{ experts, biases: { gate: { values: floats(noise(EXPERTS * INNER, 98)), width: INNER } } },
+    ...{ experts, biases: { gate: { values: floats(noise(EXPERTS * LARGE, 98)), width: LARGE } } },
   };
 }
 

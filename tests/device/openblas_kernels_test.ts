@@ -37,3 +37,18 @@ Deno.test({
     assertStringIncludes(await name({ OPENBLAS_CORETYPE: "Nehalem" }), "Nehalem kernels");
   },
 });
+
+Deno.test("Opening OpenBLAS leaves the environment as it was", async () => {
+  for (const set of [undefined, "", "26"]) {
+    const names = ["OPENBLAS_CORETYPE", "OPENBLAS_THREAD_TIMEOUT"],
+      show = `JSON.stringify(${JSON.stringify(names)}.map((name) => Deno.env.get(name)))`;
+    const code = `import { openBlas } from "${
+      import.meta.resolve("../../lib/device/cpu/blas.ts")
+    }"; const before = ${show}; openBlas(); console.log(before === ${show});`;
+    const env = Object.fromEntries(Object.entries(Deno.env.toObject()).filter(([name]) => !names.includes(name)));
+    const args = ["eval", code],
+      own = set === undefined ? {} : Object.fromEntries(names.map((name) => [name, set === "26" && name === names[0] ? "Haswell" : set]));
+    const { stdout } = await new Deno.Command(Deno.execPath(), { args, clearEnv: true, env: { ...env, ...own } }).output();
+    assertEquals(new TextDecoder().decode(stdout).trim(), "true", `with variables ${set === undefined ? "not set" : `"${set}"`}`);
+  }
+});

@@ -2,7 +2,7 @@
 
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { buildWasm, MODULES } from "../../kernels/build_wasm.ts";
-import { expSum, siluProduct, siluProductVjp, softmaxRow, sumOfSquares, widenBF16 } from "../../lib/device/cpu/simd.ts";
+import { expSum, siluProduct, siluProductVjp, softmaxRow, sumOfSquares, WIDE, widenBF16, widenedBF16 } from "../../lib/device/cpu/simd.ts";
 
 const LENGTHS = [0, 1, 3, 4, 5, 63, 4095, 4096, 4097, 16383, 16384, 16385, 40001];
 
@@ -33,6 +33,17 @@ Deno.test("bf16 numbers are widened exactly, all 65,536 of them and at every len
     widenBF16(all.subarray(65536 - length), into.subarray(0, length));
     assertEquals(into[length], 7, `nothing is written beyond ${length} elements`);
     assertEquals(new Uint32Array(into.buffer, 0, length), Uint32Array.from({ length }, (_, i) => (65536 - length + i) << 16));
+  }
+});
+
+Deno.test("bf16 numbers are widened in place for BLAS as they are elsewhere, up to all that there is room for", () => {
+  for (const length of [0, 1, 7, 8191, 8192, 8193, 100003, WIDE - 3, WIDE]) {
+    const from = Uint16Array.from({ length }, (_, i) => Math.imul(i, 40503)), into = new Float32Array(length);
+    widenBF16(from, into);
+    const found = widenedBF16(from);
+    assertEquals(found.length, length);
+    const [x, y] = [found, into].map(({ buffer, byteOffset }) => new Uint32Array(buffer, byteOffset, length));
+    assertEquals(x.findIndex((bits, i) => bits !== y[i]), -1, `${length} numbers`);
   }
 });
 

@@ -64,17 +64,22 @@ const SYMBOLS = {
 
 let opened: { blas?: Blas } | undefined;
 
-/** Opens the first BLAS that this system has, once a process; undefined if it has none or calls to libraries are not allowed. */
-export function openBlas(): Blas | undefined {
-  opened ??= { blas: find() };
+/**
+ * Opens the first BLAS that this system has, once a thread; undefined if it has none or calls to libraries are not allowed.
+ *
+ * @param options.again Another thread of this process has opened it: its settings hold, and the environment is left alone.
+ */
+export function openBlas({ again = false }: { again?: boolean } = {}): Blas | undefined {
+  opened ??= { blas: find(again) };
   return opened.blas;
 }
 
-function find(): Blas | undefined {
+function find(again: boolean): Blas | undefined {
   if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   for (const path of LIBRARIES[Deno.build.os] ?? []) {
     try {
-      return wrap(path, load(() => Deno.dlopen(path, SYMBOLS)));
+      const open = () => Deno.dlopen(path, SYMBOLS);
+      return wrap(path, again ? open().symbols : load(open));
     } catch {
       // not here, or not a BLAS: try the next
     }
@@ -100,11 +105,13 @@ function load(open: () => Library): Symbols {
 /** Calls `open` while a variable of the environment has this value, unless the user set it or we may not. */
 function withVariable(name: string, value: string, open: () => Library): Library {
   if (settingOf(name) !== undefined) return open();
+  const before = Deno.env.get(name); // may be empty
   Deno.env.set(name, value);
   try {
     return open();
   } finally {
-    Deno.env.delete(name);
+    if (before === undefined) Deno.env.delete(name);
+    else Deno.env.set(name, before);
   }
 }
 

@@ -54,7 +54,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined, weights: HeldW
   };
   const device: Device = {
     kind: "cpu",
-    name: blas?.name ?? `TypeScript; for about 50 times the speed ${BLAS_HINT}`,
+    name: (blas?.name ?? `TypeScript; for about 50 times the speed ${BLAS_HINT}`) + (weights === "float32" ? ", weights in float32" : ""),
     reason,
     live: memory.live,
     tensor: (values, shape) => {

@@ -9,8 +9,11 @@ import type { Blas } from "./blas.ts";
 import type { Cpu, StoredMatrix, Task } from "./linear.ts";
 import { mayLoad } from "./may_load.ts";
 
-/** Floating-point operations that are worth sharing out: about 4 ms of two cores. Another thread hears of its work within a tenth of a millisecond. */
-const WORTH = 2 ** 26;
+/** Floating-point operations for each thread that are worth sharing out: about 0.2 ms. Another thread hears of its work within a tenth of a millisecond. */
+const WORTH = 2 ** 25;
+
+/** Threads at most: each holds up to 80 MB for itself. */
+const MOST = 16;
 
 /** How much longer than an even share the last thread may take: beyond, all threads of BLAS together are faster at one part after the other. */
 const EVEN = 1.25;
@@ -25,7 +28,7 @@ export interface Place {
 export interface SharedWork {
   /** Name of the task, as tasks.ts has it. */
   readonly task: string;
-  /** Places instead of arrays of floats and bytes. */
+  /** Places instead of arrays of float32 numbers and bytes. */
   readonly work: unknown;
   /** In this order the parts are taken. */
   readonly order: Uint32Array;
@@ -53,10 +56,8 @@ export class Crew implements Disposable {
   }
 
   #threads(operations: number): number {
-    const count = this.#blas.threads?.count() ?? 1;
-    if (count === 1 || operations < WORTH) return 1;
-    this.#workers ??= hire(count - 1);
-    return this.#workers.length > 0 ? count : 1;
+    const count = Math.min(MOST, this.#blas.threads?.count() ?? 1);
+    return operations < WORTH * count ? 1 : count;
   }
 
   #each<Work>(task: Task<Work>, work: Work, costs: readonly number[]): void {
@@ -64,12 +65,16 @@ export class Crew implements Disposable {
     if (count === 1) return this.#alone.each(task, work, costs);
     const order = Uint32Array.from(costs.keys()).sort((a, b) => costs[b] - costs[a] || a - b);
     if (longest(costs, order, count) > EVEN * total / count) return this.#alone.each(task, work, costs);
+    const workers = this.#workers ??= hire(count - 1);
+    if (workers.length === 0) return this.#alone.each(task, work, costs);
     const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
-    const message: SharedWork = { task: task.name, work: placed(work), order, state }, threads = this.#blas.threads!;
+    const message: SharedWork = { task: task.name, work: placed(work), order, state },
+      threads = this.#blas.threads!,
+      before = threads.count();
     threads.use(1);
     let mine = 0;
     try {
-      for (const worker of this.#workers!) worker.postMessage(message);
+      for (const worker of workers) worker.postMessage(message);
       for (let i = Atomics.add(seen, taken, 1); i < order.length; i = Atomics.add(seen, taken, 1)) {
         mine++;
         task(this.#alone, work, order[i]);
@@ -78,7 +83,7 @@ export class Crew implements Disposable {
       // Whoever comes now finds nothing to take; what the others have taken they finish, since it is our memory that they write to.
       const others = Math.min(order.length, Atomics.exchange(seen, taken, order.length)) - mine;
       for (let ready = Atomics.load(seen, done); ready < others; ready = Atomics.load(seen, done)) Atomics.wait(seen, done, ready);
-      threads.use(count);
+      threads.use(before);
     }
     if (seen[failed]) throw new Error("Cannot share out the work of an operation: another thread failed, most likely for want of memory");
   }
@@ -106,7 +111,7 @@ function hire(count: number): Worker[] {
   try {
     while (workers.length < count) {
       const worker = new Worker(new URL(`data:text/javascript,${text}`), { env: {} });
-      worker.on("error", () => workers.splice(workers.indexOf(worker), 1));
+      worker.on("error", () => workers.includes(worker) && workers.splice(workers.indexOf(worker), 1));
       worker.unref();
       workers.push(worker);
     }

@@ -17,7 +17,7 @@ const KEEP = 64 * 2 ** 20;
 const memory = new Memory(KEEP);
 
 parentPort?.on("message", ({ task, work, order, state }: SharedWork) => {
-  const seen = new Int32Array(state), [taken, done, failed] = [0, 1, 2], cpu = cpuOf(memory, openBlas());
+  const seen = new Int32Array(state), [taken, done, failed] = [0, 1, 2], cpu = cpuOf(memory, openBlas({ again: true }));
   let mine: unknown; // only once something was taken: before, the arrays may be gone
   for (let i = Atomics.add(seen, taken, 1); i < order.length; i = Atomics.add(seen, taken, 1)) {
     try {

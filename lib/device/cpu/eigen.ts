@@ -98,7 +98,7 @@ function conquered({ ssytrd, sstedc, sormtr }: EigenRoutines, matrix: Float32Arr
         1n,
       ]),
   );
-  return falling(diagonal.subarray(n - count).map((value) => value / scale), wanted, n, count);
+  return falling(Float64Array.from(diagonal.subarray(n - count), (value) => value / scale), wanted, n, count);
 }
 
 /** Nothing if not all are found. */
@@ -141,7 +141,7 @@ function withSpace(n: number, run: (space: Float32Array, length: Int32Array, inf
 }
 
 /** The last `count` of rising pairs, in falling order. Column-major columns are row-major rows. */
-function falling(values: Float32Array, vectors: Float32Array<ArrayBuffer>, n: number, count: number) {
+function falling(values: Float32Array | Float64Array, vectors: Float32Array<ArrayBuffer>, n: number, count: number) {
   const result = { values: new Float64Array(count), vectors: new Float32Array(count * n) };
   for (let i = 0; i < count; i++) {
     const from = values.length - 1 - i;

@@ -14,7 +14,7 @@ import type { Memory } from "./memory.ts";
 import { type CpuExpert, expertCosts, type ExpertWork, runExpert } from "./run_expert.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
-/** Experts in their stored types; one at a time is widened when it is used. */
+/** Experts in the types in which they are held; each is widened when it is used. */
 export class CpuExperts extends StoredExperts {
   constructor(
     memory: Memory,

@@ -20,8 +20,8 @@ export interface NearEigenParts {
 /** What may be lost of the sum of the eigenvalues, as a share of what the best subspace leaves. */
 const LOSS = 1e-3;
 
-/** And what may be lost of the whole sum, which float32 cannot tell. */
-const ROUNDING = 2e-7;
+/** If the best subspace leaves less than this share of the whole sum, float32 cannot tell what is lost: LAPACK is asked. */
+const DEEP = 1e-5;
 
 /** Below this size nothing is gained. */
 const SMALL = 256;
@@ -33,9 +33,9 @@ const RANGE = 1e5;
 const LIFT = 16;
 
 /** Beyond this quotient of the largest eigenvalue and the cut, the first estimate of the cut can be several times too high, and few steps are needed. */
-const WIDE = 100;
+const STEEP = 100;
 
-/** The filter for such a first round: what share of the estimate is taken, and the degree. */
+/** The filter for such a first round: what share of the estimate is taken for c, and the degree. */
 const CAREFUL = { share: 0.2, degree: 3 };
 
 /** Rounds before LAPACK has to find all eigenvectors. */
@@ -46,10 +46,11 @@ const ROUNDS = 3;
  * within 0.2 % of the least possible.
  *
  * Chebyshev-filtered subspace iteration (Zhou, Saad, Tiago and Chelikowsky, 2006): `count` + 20 % random rows times Π (matrix - zᵢ), with the roots zᵢ of
- * a Chebyshev polynomial over [0, c]. c is about the first eigenvalue that the rows have no room for; what is above grows the faster the higher it is. Then
- * Rayleigh and Ritz: the best `count` directions of that span. How the eigenvalues are spread, which c and the degree follow from, is estimated first.
+ * a Chebyshev polynomial over [0, c]. c is about the first eigenvalue that the rows have no room for, or less; what is above grows the faster the higher it
+ * is. Then Rayleigh and Ritz: the best `count` directions of that span. How the eigenvalues are spread, which c and the degree follow from, is estimated first.
  *
- * With residuals ρ = ‖matrix · u - θ u‖, about Σ ρ² / (θ - c) was lost. If that is too much, another round starts from what was found.
+ * With residuals ρ = ‖matrix · u - θ u‖, about Σ ρ² / (θ - c) was lost. If that is too much, or a wanted value lies within [0, c], where the filter does not
+ * lift it, another round starts from what was found.
  */
 export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts): Eigen {
   return (matrix, n, count) => {
@@ -64,7 +65,7 @@ export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts):
     let cut = Math.max(at(width), 1e-7 * largest), last = at(count);
     if (!(largest > 0)) return eigen(matrix, n, count);
     for (let round = 0; round < ROUNDS; round++) {
-      const blind = round === 0 && largest > WIDE * cut, degree = blind ? CAREFUL.degree : degreeFor(last / cut);
+      const blind = round === 0 && largest > STEEP * cut, degree = blind ? CAREFUL.degree : degreeFor(last / cut);
       const end = blind ? CAREFUL.share * cut : cut;
       const roots = Array.from({ length: degree }, (_, i) => end / 2 * (1 + Math.cos(Math.PI * (i + 0.5) / degree)));
       let range = 1;
@@ -84,12 +85,12 @@ export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts):
 
       const vectors = new Float32Array(count * n);
       gemm(count, n, width, 1, block(turn, width), block(rows), "NN", 0, block(vectors));
-      // What is next to the cut loses nearly all that is lost.
-      const first = Math.floor(count * 3 / 4), nearest = count - first, residuals = new Float32Array(nearest * n);
-      gemm(nearest, n, width, 1, block(turn.subarray(first * width), width), block(images), "NN", 0, block(residuals));
-      const lost = loss(wanted.subarray(first), vectors.subarray(first * n), residuals, cut);
+      const residuals = new Float32Array(count * n);
+      gemm(count, n, width, 1, block(turn, width), block(images), "NN", 0, block(residuals));
       const whole = trace(matrix, n), left = whole - wanted.reduce((sum, value) => sum + value, 0);
-      if (lost <= LOSS * left + ROUNDING * whole) return { values: wanted, vectors };
+      if (left <= DEEP * whole) break;
+      const lifted = !blind || last > end;
+      if (lifted && loss(wanted, vectors, residuals, cut) <= LOSS * left) return { values: wanted, vectors };
     }
     return eigen(matrix, n, count);
   };
