@@ -156,6 +156,8 @@ export interface FitnessInputs {
    * of ‖R + F(x) - F(x; S)‖² against ‖R‖², which can be negative.
    */
   readonly along?: Tensor;
+  /** The ranking may be shorter: who prices sets makes sure that each leaves a token topK of its ranked experts, or all that it has. */
+  readonly partial?: boolean;
 }
 
 /** In a table of experts: no expert here, the row of its output is zero. */

@@ -15,6 +15,8 @@ import { loadMoe } from "../model/load_layer.ts";
 import { type Model, type MoeLayer, moeLayer, moeLayers } from "../model/model.ts";
 import { eachPart, pause, type StageOptions } from "../model/stage_options.ts";
 import { type Candidates, combinations } from "./candidates.ts";
+import { likelyRanks } from "./likely_ranks.ts";
+import { type PartsForSets, partsForSets } from "./parts_for_sets.ts";
 import type { PruningBudget } from "./pruning_budget.ts";
 
 /** A layer whose sets of experts can be priced. Sets are lists of positions in the layer. */
@@ -77,8 +79,8 @@ export async function searchLayers(
     const possible = combinations(ids.length, drop);
     if (drop === 0) return { layer: index, sets: [{ drop: [], loss: 0 }], evaluated: 0, possible, history: [0] };
     using stack = new DisposableStack();
-    const prepared = await preparedLayer(device, model, trace, index, drop, stack, options.signal);
-    const searchable = pricedLayer(device, prepared, { layer: index, experts: ids.length, drop });
+    const partsFor = await preparedLayer(device, model, trace, index, drop, stack, options.signal);
+    const searchable = pricedLayer(device, partsFor, { layer: index, experts: ids.length, drop });
     const history = await search(searchable);
     const sets = searchable.best(keep).map(({ set, loss }) => ({ drop: set.map((position) => ids[position]), loss }));
     return { layer: index, sets, evaluated: searchable.evaluated(), possible, history };
@@ -102,26 +104,32 @@ async function preparedLayer(
   drop: number,
   stack: DisposableStack,
   signal?: AbortSignal,
-): Promise<FitnessInputs[]> {
-  const { config } = model, { inputs } = trace.layers.find((l) => l.layer === index)!;
-  using moe = await loadMoe(device, moeLayer(model, index).block);
-  const ranks = ranksNeeded(config, moe.ids.length, drop), most = batchTokens(config, ranks), { tokens, hidden } = inputs;
-  const parts: FitnessInputs[] = [];
-  for (let start = 0; start < tokens; start += most) {
-    const rows = Math.min(most, tokens - start), values = new Float32Array(rows * hidden);
-    await inputs.read(start, values);
-    using input = device.tensor(values, [rows, hidden]);
-    parts.push(stack.use(layerFitness(device, config, moe, input, ranks)));
-    await device.sync();
-    await pause(signal);
-  }
-  return parts;
+): Promise<PartsForSets> {
+  const { config } = model, { inputs } = trace.layers.find((l) => l.layer === index)!, { block } = moeLayer(model, index);
+  const { topK, groups } = config.moe,
+    { tokens, hidden } = inputs,
+    experts = block.experts.length,
+    ranks = ranksNeeded(config, experts, drop);
+  const likely = groups ? ranks : likelyRanks({ experts, topK, drop, ranks, tokens });
+  return await partsForSets(device, { experts, topK, likely, ranks }, async (ranks, stack) => {
+    using moe = await loadMoe(device, block);
+    const parts: FitnessInputs[] = [], most = batchTokens(config, ranks);
+    for (let start = 0; start < tokens; start += most) {
+      const rows = Math.min(most, tokens - start), values = new Float32Array(rows * hidden);
+      await inputs.read(start, values);
+      using input = device.tensor(values, [rows, hidden]);
+      parts.push(stack.use(layerFitness(device, config, moe, input, ranks)));
+      await device.sync();
+      await pause(signal);
+    }
+    return parts;
+  }, stack);
 }
 
 /** A layer whose sets are priced by what was prepared. `constant` is what losses have in common: the square of what the output lacks already. */
 export function pricedLayer(
   device: Device,
-  parts: FitnessInputs[],
+  partsFor: PartsForSets,
   { layer, experts, drop, constant = 0 }: { layer: number; experts: number; drop: number; constant?: number },
 ): SearchableLayer {
   const known = new Map<string, number>(), ranked: { set: number[]; loss: number }[] = [];
@@ -134,8 +142,9 @@ export function pricedLayer(
       for (const key of keys) if (known.has(key)) fresh.delete(key);
       const squares = new Float64Array(fresh.size);
       if (fresh.size > 0) {
+        const wanted = [...fresh.values()], parts = await partsFor(wanted);
         // All at once: on a GPU, waiting costs more than the work.
-        for (const part of await Promise.all(parts.map((part) => device.fitness(part, [...fresh.values()])))) {
+        for (const part of await Promise.all(parts.map((part) => device.fitness(part, wanted)))) {
           part.forEach((value, i) => squares[i] += value);
         }
       }

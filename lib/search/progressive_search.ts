@@ -130,7 +130,7 @@ export async function progressiveSearch(
         await device.sync();
       }
       if (find) {
-        const priced = pricedLayer(device, parts, { layer: layer.index, experts: block.ids.length, drop, constant });
+        const priced = pricedLayer(device, () => parts, { layer: layer.index, experts: block.ids.length, drop, constant });
         const possible = combinations(block.ids.length, drop);
         if (drop > 0) await (possible <= limit ? tryAll(priced, signal) : removeAndSwap(priced, ROUNDS, signal));
         const { set, loss } = drop > 0 ? priced.best(1)[0] : { set: [], loss: Math.sqrt(constant) };

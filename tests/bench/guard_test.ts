@@ -46,7 +46,7 @@ Deno.test("pricing a set of dropped experts is far cheaper than running the laye
   using stack = new DisposableStack();
   const { experts, drop } = SHAPE, sets = candidateSets("guard", SHAPE);
   const parts = await preparedLayer(device, layer, ranksNeeded(layer.config, experts, drop), stack);
-  const price = () => pricedLayer(device, parts, { layer: 0, experts, drop }).price(sets);
+  const price = () => pricedLayer(device, () => parts, { layer: 0, experts, drop }).price(sets);
   const run = () => {
     for (const x of chunks(device, layer, Infinity)) blockOutput(device, layer.config, layer.moe, x, sets[0])[Symbol.dispose]();
   };

@@ -4,6 +4,8 @@ import type { Device } from "../../lib/device/device.ts";
 import { ranksNeeded } from "../../lib/importance/layer_fitness.ts";
 import { evolve } from "../../lib/search/evolve.ts";
 import { pricedLayer } from "../../lib/search/layer_search.ts";
+import { likelyRanks } from "../../lib/search/likely_ranks.ts";
+import { partsForSets } from "../../lib/search/parts_for_sets.ts";
 import { bits, seedOf } from "../numbers.ts";
 import { countedOutputs } from "./counted_outputs.ts";
 import { benchLayer, type LayerName, LAYERS, type LayerShape, preparationWork, preparedLayer, TOKENS } from "./layer.ts";
@@ -38,28 +40,32 @@ function pricingWork({ experts, topK, renormalise }: LayerShape, tokens: number,
 
 /** The check is the sum of the first three candidates' losses. */
 export async function search(device: Device, name: LayerName, scale: Scale): Promise<Prepared> {
-  const shape = LAYERS[name], { experts, drop } = shape, sets = candidateSets(name, shape);
+  const shape = LAYERS[name], { experts, drop, topK } = shape, sets = candidateSets(name, shape);
   const layer = await benchLayer(device, name, shape, TOKENS[scale]),
     { tokens, config } = layer,
-    ranks = ranksNeeded(config, experts, drop);
+    ranks = ranksNeeded(config, experts, drop),
+    likely = likelyRanks({ experts, topK, drop, ranks, tokens });
   return {
     round: async () => {
       using stack = new DisposableStack();
       const counted = countedOutputs(device);
-      const [parts, setup] = await timed(() => preparedLayer(counted.device, layer, ranks, stack));
+      const sizes = { experts, topK, likely, ranks };
+      const [partsFor, setup] = await timed(() =>
+        partsForSets(device, sizes, (ranks, stack) => preparedLayer(counted.device, layer, ranks, stack), stack)
+      );
       const outputs = await counted.outputs();
-      const [losses, seconds] = await repeated(3, () => pricedLayer(device, parts, { layer: 0, experts, drop }).price(sets));
-      const whole = pricedLayer(device, parts, { layer: 0, experts, drop });
+      const [losses, seconds] = await repeated(3, () => pricedLayer(device, partsFor, { layer: 0, experts, drop }).price(sets));
+      const whole = pricedLayer(device, partsFor, { layer: 0, experts, drop });
       const [, searched] = await timed(() => evolve(whole, EVOLUTION));
       return {
         parts: [
           {
             unit: "candidate",
             seconds: seconds.map((s) => s / sets.length),
-            work: pricingWork(shape, tokens, ranks),
+            work: pricingWork(shape, tokens, likely),
             beside: "seconds",
           },
-          { unit: "set-up", seconds: [setup], work: preparationWork(shape, tokens, ranks, outputs), beside: "setup_seconds" },
+          { unit: "set-up", seconds: [setup], work: preparationWork(shape, tokens, likely, outputs), beside: "setup_seconds" },
           { unit: `search, ${whole.evaluated()} sets`, seconds: [searched] },
         ],
         check: losses[0] + losses[1] + losses[2],

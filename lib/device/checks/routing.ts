@@ -44,7 +44,10 @@ export function checkRun(x: Tensor, table: Tensor, { hidden }: Experts): void {
   }
 }
 
-export function checkFitness({ rule, ranking, probabilities, gram, along }: FitnessInputs, sets: readonly (readonly number[])[]): void {
+export function checkFitness(
+  { rule, ranking, probabilities, gram, along, partial }: FitnessInputs,
+  sets: readonly (readonly number[])[],
+): void {
   const { topK, scale, groups } = rule, [tokens, ranks] = ranking.experts.shape, count = probabilities.shape.at(-1)!;
   const found = [ranking.experts, ranking.probabilities, probabilities, gram].map(({ shape }) => `[${shape}]`).join(", ");
   if (found !== `[${tokens},${ranks}], [${tokens},${ranks}], [${tokens},${count}], [${tokens},${ranks},${ranks}]`) {
@@ -63,7 +66,7 @@ export function checkFitness({ rule, ranking, probabilities, gram, along }: Fitn
     if (new Set(set).size < set.length) throw new RangeError(`Cannot drop experts [${set}]: one is named twice`);
     largest = Math.max(largest, set.length);
   }
-  const needed = groups ? count : Math.min(count, topK + largest);
+  const needed = groups ? count : Math.min(count, topK + (partial ? 0 : largest));
   if (ranks < needed && tokens > 0) {
     throw new RangeError(
       `Cannot price sets of up to ${largest} experts with ${ranks} ranked: ${needed} are expected, so that each can be replaced`,
