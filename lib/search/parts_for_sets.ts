@@ -38,36 +38,54 @@ export async function partsForSets(
   const prepared = await prepare(likely, stack);
   if (likely >= ranks) return () => prepared;
   const parts = prepared.map((part) => ({ ...part, partial: true }));
-  const best = await bestExperts(device, parts, experts);
+  const others = await otherExperts(device, parts, experts);
   let deep: Promise<readonly FitnessInputs[]> | undefined;
   return (sets) => {
-    if (!deep && sets.some((set) => needsMore(set, best, experts, likely - topK))) deep = prepare(ranks, stack);
+    if (!deep && sets.some((set) => needsMore(set, others, likely - topK))) deep = prepare(ranks, stack);
     return deep ?? parts;
   };
 }
 
-/** Which experts are among the ranked ones of each token: `[tokens, experts]` of 0 and 1. */
-async function bestExperts(device: Device, parts: readonly FitnessInputs[], experts: number): Promise<Uint8Array> {
-  const listed = await Promise.all(parts.map(({ ranking }) => device.readIndices(ranking.experts)));
-  const ranks = parts[0]?.ranking.experts.shape[1] ?? 0, tokens = listed.reduce((n, list) => n + list.length / ranks, 0);
-  const best = new Uint8Array(tokens * experts);
-  let token = 0;
-  for (const list of listed) {
-    for (let start = 0; start < list.length; start += ranks, token++) {
-      for (let r = start; r < start + ranks; r++) best[token * experts + list[r]] = 1;
-    }
-  }
-  return best;
+/** Of which tokens an expert is not among the ranked ones: `[experts, words]`, a bit for each token, and ones behind the last. */
+interface Others {
+  readonly bits: Int32Array;
+  readonly words: number;
 }
 
-/** Does the set drop more than `spare` of the best experts of a token? Nearly always the first few of its experts tell that it does not. */
-function needsMore(set: readonly number[], best: Uint8Array, experts: number, spare: number): boolean {
-  const others = set.length - spare - 1; // so many of the set may be no best experts
-  if (others < 0) return false;
-  for (let start = 0; start < best.length; start += experts) {
-    let other = 0;
-    for (let i = 0; i < set.length && other <= others; i++) other += 1 - best[start + set[i]];
-    if (other <= others) return true;
+async function otherExperts(device: Device, parts: readonly FitnessInputs[], experts: number): Promise<Others> {
+  const tables = await Promise.all(parts.map(async ({ ranking }) => ({
+    ranks: ranking.experts.shape[1],
+    listed: await device.readIndices(ranking.experts),
+  })));
+  const words = Math.ceil(tables.reduce((n, { listed, ranks }) => n + listed.length / ranks, 0) / 32);
+  const bits = new Int32Array(experts * words).fill(-1);
+  let token = 0;
+  for (const { listed, ranks } of tables) {
+    for (let start = 0; start < listed.length; start += ranks, token++) {
+      for (let r = start; r < start + ranks; r++) {
+        if (listed[r] < experts) bits[listed[r] * words + (token >>> 5)] &= ~(1 << (token & 31));
+      }
+    }
+  }
+  return { bits, words };
+}
+
+/**
+ * Does the set drop more than `spare` of a token's ranked experts, so that few of it are others? For 32 tokens at a time `levels[j]` has the bits of those that
+ * have met more than j others in the set; when all have met one too many, the rest of the set does not matter.
+ */
+function needsMore(set: readonly number[], { bits, words }: Others, spare: number): boolean {
+  const most = set.length - spare - 1;
+  if (most < 0) return false;
+  const levels = new Int32Array(most + 1);
+  for (let word = 0; word < words; word++) {
+    levels.fill(0);
+    for (let i = 0; i < set.length && levels[most] !== -1; i++) {
+      const other = bits[set[i] * words + word];
+      for (let j = most; j > 0; j--) levels[j] |= levels[j - 1] & other;
+      levels[0] |= other;
+    }
+    if (levels[most] !== -1) return true;
   }
   return false;
 }
