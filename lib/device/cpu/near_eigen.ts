@@ -53,6 +53,13 @@ const ROUNDS = 3;
  * lift it, another round starts from what was found.
  */
 export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts): Eigen {
+  // What no result is part of is used again by the next call: the system clears new memory page by page.
+  const kept = new Map<string, Float32Array<ArrayBuffer>>();
+  const room = (name: string, length: number) => {
+    const known = kept.get(name), space = known?.length === length ? known : new Float32Array(length);
+    kept.set(name, space);
+    return space;
+  };
   return (matrix, n, count) => {
     const width = count + Math.max(16, Math.ceil(count / 5));
     if (n < SMALL || width > 0.6 * n) return eigen(matrix, n, count);
@@ -60,7 +67,7 @@ export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts):
     const times = (from: Float32Array<ArrayBuffer>, into: Float32Array<ArrayBuffer>, scale = 1) =>
       gemm(width, n, n, scale, block(from), block(matrix), "NT", 0, block(into));
 
-    let rows = randomSigns(width * n), images = new Float32Array(width * n);
+    let rows = randomSigns(room("rows", width * n)), images = room("images", width * n);
     const at = spectrum(gemm, matrix, n, rows), largest = at(0);
     let cut = Math.max(at(width), 1e-7 * largest), last = at(count);
     if (!(largest > 0)) return eigen(matrix, n, count);
@@ -78,14 +85,14 @@ export function nearEigen({ gemm, eigen, orthonormal, steady }: NearEigenParts):
       });
       orthonormal(rows, width, n);
       times(rows, images);
-      const small = new Float32Array(width * width);
+      const small = room("small", width * width);
       gemm(width, width, n, 1, block(images), block(rows), "NT", 0, block(small, width));
       const { values, vectors: turn } = eigen(small, width, width), wanted = values.slice(0, count);
       cut = Math.max(values[width - 1], 1e-7 * largest), last = values[count - 1];
 
       const vectors = new Float32Array(count * n);
       gemm(count, n, width, 1, block(turn, width), block(rows), "NN", 0, block(vectors));
-      const residuals = new Float32Array(count * n);
+      const residuals = room("residuals", count * n);
       gemm(count, n, width, 1, block(turn, width), block(images), "NN", 0, block(residuals));
       const whole = trace(matrix, n), left = whole - wanted.reduce((sum, value) => sum + value, 0);
       if (left <= DEEP * whole) break;
@@ -125,8 +132,8 @@ function trace(matrix: Float32Array, n: number): number {
 }
 
 /** Random signs, always the same: Marsaglia's xorshift of 32 bits. */
-function randomSigns(length: number): Float32Array<ArrayBuffer> {
-  const signs = new Float32Array(length);
+function randomSigns(signs: Float32Array<ArrayBuffer>): Float32Array<ArrayBuffer> {
+  const { length } = signs;
   for (let i = 0, word = 0x9e3779b9; i < length;) {
     word ^= word << 13, word ^= word >>> 17, word ^= word << 5;
     for (let bit = 0; bit < 32 && i < length; bit++) signs[i++] = (word >>> bit & 1) * 2 - 1;
