@@ -9,8 +9,8 @@ import type { Blas } from "./blas.ts";
 import type { Cpu, StoredMatrix, Task } from "./linear.ts";
 import { mayLoad } from "./may_load.ts";
 
-/** Floating-point operations for each thread that are worth sharing out: about 0.2 ms. Another thread hears of its work within a tenth of a millisecond. */
-const WORTH = 2 ** 25;
+/** Floating-point operations for each thread that are worth sharing out: about 0.4 ms. Another thread hears of its work within a tenth of a millisecond. */
+const WORTH = 2 ** 26;
 
 /** Threads at most: each holds up to 80 MB for itself. */
 const MOST = 16;
