@@ -4,6 +4,8 @@
  * @module
  */
 
+import { combinations } from "./candidates.ts";
+
 /** Sets that a search prices, about. */
 const SETS = 4096;
 
@@ -29,19 +31,12 @@ export function likelyRanks(
   let best = ranks, least = ranks;
   for (let depth = topK; depth < ranks; depth++) {
     let chance = 0;
-    for (let among = depth - topK + 1; among <= Math.min(depth, drop); among++) {
-      chance += Math.exp(logChoices(depth, among) + logChoices(experts - depth, drop - among) - logChoices(experts, drop));
+    const fewest = Math.max(depth - topK + 1, drop - (experts - depth)); // there are no more than experts - depth others to drop
+    for (let among = fewest; among <= Math.min(depth, drop); among++) {
+      chance += combinations(depth, among) * combinations(experts - depth, drop - among) / combinations(experts, drop);
     }
     const work = depth - Math.expm1(-tokens * SETS * chance) * ranks;
     if (work < least) least = work, best = depth;
   }
   return best;
-}
-
-/** ln of the number of ways to choose `count` of `all`; -Infinity if there are none. */
-function logChoices(all: number, count: number): number {
-  if (count < 0 || count > all) return -Infinity;
-  let sum = 0;
-  for (let i = 1; i <= count; i++) sum += Math.log((all - count + i) / i);
-  return sum;
 }

@@ -95,11 +95,11 @@ const KERNELS = "OPENBLAS_CORETYPE", PATIENCE = "OPENBLAS_THREAD_TIMEOUT";
  * Loads it once more where the processor can do better than the kernels that it chose. What the user has set stays.
  */
 function load(open: () => Library): Symbols {
-  const library = withVariable(PATIENCE, "22", open), chosen = nameOf(library.symbols);
+  const impatiently = () => withVariable(PATIENCE, "22", open), library = impatiently(), chosen = nameOf(library.symbols);
   const better = chosen && settingOf(KERNELS) === undefined && betterKernels(chosen, processorFlags());
   if (!better) return library.symbols;
   library.close();
-  return withVariable(PATIENCE, "22", () => withVariable(KERNELS, better, open)).symbols;
+  return withVariable(KERNELS, better, impatiently).symbols;
 }
 
 /** Calls `open` while a variable of the environment has this value, unless the user set it or we may not. */

@@ -5,7 +5,7 @@
  */
 
 import { type Gemm, gemm } from "./gemm.ts";
-import { int, pointers, type Routine, text, workSpace } from "./lapack.ts";
+import { int, pointers, type Routine, text, withSpace } from "./lapack.ts";
 import { nearEigen } from "./near_eigen.ts";
 import { type Rebase, scriptOrthonormal } from "./orthonormal.ts";
 import { sumOfSquares } from "./simd.ts";
@@ -73,30 +73,13 @@ function conquered({ ssytrd, sstedc, sormtr }: EigenRoutines, matrix: Float32Arr
     scale = norm > 0 && (norm > 2 ** 50 || norm < 2 ** -50) ? 2 ** -Math.floor(Math.log2(norm)) : 1;
   const work = scale === 1 ? matrix.slice() : matrix.map((value) => value * scale), size = int(n);
   const diagonal = new Float32Array(n), beside = new Float32Array(n), reflections = new Float32Array(n), basis = new Float32Array(n * n);
-  withSpace(n, (space, length, info) => ssytrd(text("L"), size, work, size, diagonal, beside, reflections, space, length, info, 1n));
-  withWorkspace(n, (...space) => sstedc(text("I"), size, diagonal, beside, basis, size, ...space, 1n));
+  const purpose = purposeOf(n);
+  withSpace(purpose, (...space) => ssytrd(text("L"), size, work, size, diagonal, beside, reflections, ...space, 1n));
+  withWorkspace(purpose, (...space) => sstedc(text("I"), size, diagonal, beside, basis, size, ...space, 1n));
   const wanted = basis.subarray((n - count) * n);
   withSpace(
-    n,
-    (space, length, info) =>
-      sormtr(...[
-        text("L"),
-        text("L"),
-        text("N"),
-        size,
-        int(count),
-        work,
-        size,
-        reflections,
-        wanted,
-        size,
-        space,
-        length,
-        info,
-        1n,
-        1n,
-        1n,
-      ]),
+    purpose,
+    (...space) => sormtr(text("L"), text("L"), text("N"), size, int(count), work, size, reflections, wanted, size, ...space, 1n, 1n, 1n),
   );
   return falling(Float64Array.from(diagonal.subarray(n - count), (value) => value / scale), wanted, n, count);
 }
@@ -122,22 +105,21 @@ function largest(ssyevr: Routine, matrix: Float32Array<ArrayBuffer>, n: number, 
     int(n),
     support,
   ];
-  withWorkspace(n, (...space) => ssyevr(...fixed, ...space, 1n, 1n, 1n));
+  withWorkspace(purposeOf(n), (...space) => ssyevr(...fixed, ...space, 1n, 1n, 1n));
   return found[0] === count ? falling(values.subarray(0, count), vectors, n, count) : undefined;
 }
 
-/** Calls a routine twice: to ask how much work space it wants, then with that much. */
-function withWorkspace(n: number, run: (...space: unknown[]) => void): void {
-  const floats = new Float32Array(1), integers = new Int32Array(1), info = int(0);
-  run(floats, int(-1), integers, int(-1), info);
-  const space = workSpace(floats);
-  run(space, int(space.length), new Int32Array(integers[0]), int(integers[0]), info);
-  if (info[0] !== 0) throw new Error(`Cannot diagonalise a symmetric matrix [${n}, ${n}]: LAPACK reports ${info[0]}`);
+function purposeOf(n: number): string {
+  return `diagonalise a symmetric matrix [${n}, ${n}]`;
 }
 
-/** The same for a routine that wants no integers. */
-function withSpace(n: number, run: (space: Float32Array, length: Int32Array, info: Int32Array) => void): void {
-  withWorkspace(n, (space, length, _integers, _count, info) => run(space as Float32Array, length as Int32Array, info as Int32Array));
+/** {@linkcode withSpace} for a routine that wants integers too. */
+function withWorkspace(purpose: string, run: (...space: unknown[]) => void): void {
+  const asked = new Int32Array(1);
+  withSpace(purpose, (space, length, info) => {
+    if (length[0] < 0) return run(space, length, asked, int(-1), info);
+    run(space, length, new Int32Array(asked[0]), asked, info);
+  });
 }
 
 /** The last `count` of rising pairs, in falling order. Column-major columns are row-major rows. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { int, pointers, type Routine, workSpace } from "./lapack.ts";
+import { int, pointers, type Routine, withSpace } from "./lapack.ts";
 
 /** Replaces independent rows `[count, n]`, count at most n, by others of the same span. */
 export type Rebase = (rows: Float32Array<ArrayBuffer>, count: number, n: number) => void;
@@ -16,16 +16,9 @@ export const SGETRF = { parameters: pointers(6), result: "void" } as const;
 /** Rows that are orthonormal to rounding, whatever they were before: by Householder reflections. Rows are LAPACK's columns. */
 export function lapackOrthonormal(sgeqrf: Routine, sorgqr: Routine): Rebase {
   return (rows, count, n) => {
-    const tau = new Float32Array(count), [high, wide, info] = [int(n), int(count), int(0)];
-    const run = (routine: (space: Float32Array, size: Int32Array) => void) => {
-      const asked = new Float32Array(1);
-      routine(asked, int(-1));
-      const space = workSpace(asked);
-      routine(space, int(space.length));
-      if (info[0] !== 0) throw new Error(`Cannot make ${count} rows of ${n} orthonormal: LAPACK reports ${info[0]}`);
-    };
-    run((space, size) => sgeqrf(high, wide, rows, high, tau, space, size, info));
-    run((space, size) => sorgqr(high, wide, wide, rows, high, tau, space, size, info));
+    const tau = new Float32Array(count), [high, wide] = [int(n), int(count)], purpose = `make ${count} rows of ${n} orthonormal`;
+    withSpace(purpose, (...space) => sgeqrf(high, wide, rows, high, tau, ...space));
+    withSpace(purpose, (...space) => sorgqr(high, wide, wide, rows, high, tau, ...space));
   };
 }
 
