@@ -35,7 +35,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     })),
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "importance", program: "importance", shape, flags: ["--shape", shape] },
-      peers: [{ ...slow("literal"), ...fewExperts(shape) }, slow("gram")],
+      peers: [{ ...slow("literal"), ...fewExperts(shape) }, { name: "gram", repeat: 3 }],
       prepare: (device) => importance(device, shape, scale),
     })),
     ...matrices.flatMap((name) =>

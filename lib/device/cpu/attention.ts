@@ -7,6 +7,7 @@
 import type { AttentionOptions, Heads, RotaryOptions } from "../device.ts";
 import type { Block } from "./gemm.ts";
 import type { Cpu, Task } from "./linear.ts";
+import { eachRange, type InRanges } from "./rows.ts";
 import { EXP, softmaxRow } from "./simd.ts";
 import { CpuTensor, onCpu } from "./tensor.ts";
 
@@ -75,23 +76,41 @@ export function causalSoftmax(row: Float32Array<ArrayBuffer>, seen: number): voi
   row.fill(0, seen);
 }
 
+/** A pair that is rotated takes as long as so many floating-point operations of a product. */
+const PAIR = 500;
+
+/** Rotations of rows, from a first position on. */
+export interface RotaryWork extends RotaryOptions {
+  readonly data: Float32Array<ArrayBuffer>;
+  readonly row: number;
+  readonly first: number;
+}
+
 /** Rotates pairs (a, b) of each head by position · frequency: (a cos - b sin, b cos + a sin). */
-export function rotary(x: CpuTensor, { segments, heads, stride, offset, frequencies, factor, interleaved }: RotaryOptions): void {
-  const data = x.f32, pairs = frequencies.length, row = x.shape.at(-1)!;
-  const [step, apart] = interleaved ? [2, 1] : [1, pairs];
-  // Angles of all positions in use: segments tend to share them.
-  const first = segments.reduce((n, s) => Math.min(n, s.position), Infinity),
-    end = segments.reduce((n, s) => Math.max(n, s.position + s.length), 0);
-  const size = Math.max(0, end - first) * pairs, cos = new Float64Array(size), sin = new Float64Array(size);
+export function rotary(cpu: Cpu, x: CpuTensor, options: RotaryOptions): void {
+  const { segments, heads, frequencies } = options, tokens = segments.reduce((n, { length }) => n + length, 0);
+  if (tokens === 0) return;
+  const first = Math.min(...segments.map((s) => s.position)), positions = Math.max(...segments.map((s) => s.position + s.length)) - first;
+  const work: RotaryWork = { ...options, data: x.f32, row: x.shape.at(-1)!, first };
+  eachRange(cpu, rotateRows, work, positions, tokens / positions * heads * frequencies.length * PAIR);
+}
+
+/** A range of positions of all segments, which tend to share them and so their angles. */
+export const rotateRows: Task<InRanges<RotaryWork>> = (_, work, part) => {
+  const { data, row, segments, heads, stride, offset, frequencies, factor, interleaved } = work, pairs = frequencies.length;
+  const [from, to] = [work.starts[part] + work.first, work.starts[part + 1] + work.first],
+    [step, apart] = interleaved ? [2, 1] : [1, pairs];
+  const size = (to - from) * pairs, cos = new Float64Array(size), sin = new Float64Array(size);
   for (let i = 0; i < size; i++) {
-    const angle = (first + Math.floor(i / pairs)) * frequencies[i % pairs];
+    const angle = (from + Math.floor(i / pairs)) * frequencies[i % pairs];
     cos[i] = Math.cos(angle) * factor, sin[i] = Math.sin(angle) * factor;
   }
   for (const segment of segments) {
-    for (let token = 0; token < segment.length; token++) {
-      const angles = (segment.position - first + token) * pairs;
+    const end = Math.min(to, segment.position + segment.length);
+    for (let position = Math.max(from, segment.position); position < end; position++) {
+      const angles = (position - from) * pairs, token = segment.start + position - segment.position;
       for (let head = 0; head < heads; head++) {
-        const start = (segment.start + token) * row + head * stride + offset;
+        const start = token * row + head * stride + offset;
         for (let i = 0; i < pairs; i++) {
           const one = start + i * step, two = one + apart, a = data[one], b = data[two], c = cos[angles + i], s = sin[angles + i];
           data[one] = a * c - b * s;
@@ -100,4 +119,4 @@ export function rotary(x: CpuTensor, { segments, heads, stride, offset, frequenc
       }
     }
   }
-}
+};

@@ -13,6 +13,7 @@ import { hostEigen } from "./eigen.ts";
 import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
 import { cpuOf, crossEntropy, linear } from "./linear.ts";
+import { mapLargeBlocks } from "./map_large_blocks.ts";
 import { Memory } from "./memory.ts";
 import { neurons } from "./neurons.ts";
 import { gates, rank, skip } from "./router.ts";
@@ -29,6 +30,7 @@ export type HeldWeights = "stored" | "float32";
  * the `webgpu` device are tested against.
  */
 export function cpuDevice(reason: string, blas: Blas | undefined, weights: HeldWeights = "stored"): Device {
+  mapLargeBlocks();
   const memory = new Memory(),
     alone = cpuOf(memory, blas),
     crew = blas && new Crew(alone, blas),
@@ -69,7 +71,7 @@ export function cpuDevice(reason: string, blas: Blas | undefined, weights: HeldW
     sync: () => Promise.resolve(),
     linear: (x, weight, bias) => linear(cpu, onCpu(x), onCpu(weight), maybe(bias)),
     rmsNorm: (x, gain, epsilon) => rows.rmsNorm(cpu, onCpu(x), onCpu(gain), epsilon),
-    rotary: (x, options) => rotary(onCpu(x), options),
+    rotary: (x, options) => rotary(cpu, onCpu(x), options),
     attention: (query, key, value, options) => attention(cpu, query, key, value, options),
     swiglu: (gate, up) => rows.swiglu(cpu, onCpu(gate), onCpu(up)),
     add: (into, x, gate) => rows.add(cpu, onCpu(into), onCpu(x), maybe(gate)),

@@ -121,13 +121,13 @@ function hire(count: number): Worker[] {
   return workers;
 }
 
-/** A copy of the work with places for arrays of floats and bytes. */
+/** A copy of the work with places for arrays of floats and bytes; other arrays are small, and sent. */
 function placed(value: unknown): unknown {
   if (value instanceof Float32Array || value instanceof Uint8Array) {
     const address = value.byteLength > 0 ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(value as Uint8Array<ArrayBuffer>)) : 0;
     return { address, bytes: value.byteLength } satisfies Place;
   }
-  if (value instanceof Uint32Array || typeof value !== "object" || value === null) return value;
+  if (ArrayBuffer.isView(value) || typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map(placed);
   if ("dtype" in value) {
     const { shape, dtype, raw } = value as StoredMatrix;

@@ -33,7 +33,7 @@ parentPort?.on("message", ({ task, work, order, state }: SharedWork) => {
 
 /** The work with arrays at their places. */
 function found(value: unknown): unknown {
-  if (value instanceof Uint32Array || typeof value !== "object" || value === null) return value;
+  if (ArrayBuffer.isView(value) || typeof value !== "object" || value === null) return value;
   if (Array.isArray(value)) return value.map(found);
   if ("address" in value) return new Float32Array(bytesAt(value as Place));
   if ("dtype" in value) {

@@ -12,10 +12,10 @@ import { EXP, siluProduct, sumOfSquares } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
 /** Work on rows, of which part p is starts[p] to starts[p + 1]. */
-type InRanges<Work> = Work & { readonly starts: Uint32Array<ArrayBuffer> };
+export type InRanges<Work> = Work & { readonly starts: Uint32Array<ArrayBuffer> };
 
 /** Does work on so many rows, each of which costs so many floating-point operations. */
-function eachRange<Work>(cpu: Cpu, task: Task<InRanges<Work>>, work: Work, rows: number, cost: number): void {
+export function eachRange<Work>(cpu: Cpu, task: Task<InRanges<Work>>, work: Work, rows: number, cost: number): void {
   const threads = cpu.threads(rows * cost), parts = threads === 1 ? 1 : Math.min(rows, 4 * threads);
   const starts = Uint32Array.from({ length: parts + 1 }, (_, part) => Math.floor(rows * part / parts));
   cpu.each(task, { ...work, starts }, Array(parts).fill(rows * cost / parts));
