@@ -13,6 +13,7 @@ import { benchCheckpoint } from "./checkpoint.ts";
 import { decoderWork } from "./decoder_work.ts";
 import type { Prepared, Scale } from "./row.ts";
 import { repeated, timed } from "./timed.ts";
+import { trimHeap } from "./trim_heap.ts";
 
 export const PREFILL = {
   small: { layers: 2, batch: 2, length: 64, runs: 5 },
@@ -32,6 +33,7 @@ export async function forward(device: Device, folder: string, scale: Scale): Pro
   const { weights, attention, bytes } = decoderWork(model, sequences.map((s) => s.length));
   return {
     round: async () => {
+      using _peersTurn = { [Symbol.dispose]: trimHeap }; // after all that is declared below
       await using store = new LayerStore(device, model, Infinity);
       const [ends, loading] = await timed(async () => {
         for (const layer of model.layers) await store.load(layer);

@@ -14,6 +14,9 @@ import { repeated, timed } from "./timed.ts";
 
 const POPULATION = 100;
 
+/** Times that the population is priced in a round: some milliseconds each, which anything else on the machine disturbs. */
+const PRICINGS = 9;
+
 /** MoE-I²: 50 generations of 100 sets. Here a fifth of a generation survives, and nobody is priced twice. */
 const EVOLUTION = { population: POPULATION, generations: 50, elite: 20, mutations: 1, seed: 0 };
 
@@ -54,7 +57,7 @@ export async function search(device: Device, name: LayerName, scale: Scale): Pro
         partsForSets(device, sizes, (ranks, stack) => preparedLayer(counted.device, layer, ranks, stack), stack)
       );
       const outputs = await counted.outputs();
-      const [losses, seconds] = await repeated(3, () => pricedLayer(device, partsFor, { layer: 0, experts, drop }).price(sets));
+      const [losses, seconds] = await repeated(PRICINGS, () => pricedLayer(device, partsFor, { layer: 0, experts, drop }).price(sets));
       const whole = pricedLayer(device, partsFor, { layer: 0, experts, drop });
       const [, searched] = await timed(() => evolve(whole, EVOLUTION));
       return {

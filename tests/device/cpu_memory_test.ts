@@ -4,7 +4,6 @@
  */
 
 import { assert, assertEquals, assertStrictEquals } from "@std/assert";
-import { openBlas } from "../../lib/device/cpu/blas.ts";
 import { Memory } from "../../lib/device/cpu/memory.ts";
 import fc from "../properties.ts";
 
@@ -80,31 +79,4 @@ Deno.test("blocks in use and kept ones are never more than were once in use, or 
     }
     assertEquals(held(), 0, "clear() keeps something");
   }));
-});
-
-Deno.test({
-  name: "What is freed goes back to the system, every time, also from before something that stays",
-  ignore: !openBlas() || Deno.build.os !== "linux",
-  fn: async () => {
-    // In a process of its own, whose memory is that of this work.
-    const script = `
-      import { openDevice } from "${new URL("../../lib/device/open_device.ts", import.meta.url)}";
-      using device = await openDevice({ kind: "cpu" });
-      const before = Deno.memoryUsage().rss, kept = [];
-      for (let time = 0; time < 3; time++) {
-        const blocks = Array.from({ length: 40 }, () => new ArrayBuffer(2 ** 24));
-        for (const block of blocks) new Uint8Array(block).fill(1);
-        kept.push(new ArrayBuffer(100_000));
-        const full = Deno.memoryUsage().rss - before;
-        for (const block of blocks) block.transfer(0);
-        console.log(full, Deno.memoryUsage().rss - before);
-      }`;
-    const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["eval", script], env: { NO_COLOR: "1" } }).output();
-    const lines = new TextDecoder().decode(stdout).trim().split("\n").map((line) => line.split(" ").map(Number));
-    assertEquals(lines.length, 3);
-    for (const [time, [full, after]] of lines.entries()) {
-      assert(full > 600 * MiB, `time ${time + 1}: with 640 MiB in use the process has ${full} bytes more than before`);
-      assert(after < 100 * MiB, `time ${time + 1}: with nothing in use the process has ${after} bytes more than before`);
-    }
-  },
 });

@@ -13,7 +13,6 @@ import { hostEigen } from "./eigen.ts";
 import { type CpuExperts, loadExperts, runExperts } from "./experts.ts";
 import { fitness } from "./fitness.ts";
 import { cpuOf, crossEntropy, linear } from "./linear.ts";
-import { mapLargeBlocks } from "./map_large_blocks.ts";
 import { Memory } from "./memory.ts";
 import { neurons } from "./neurons.ts";
 import { gates, rank, skip } from "./router.ts";
@@ -30,7 +29,6 @@ export type HeldWeights = "stored" | "float32";
  * the `webgpu` device are tested against.
  */
 export function cpuDevice(reason: string, blas: Blas | undefined, weights: HeldWeights = "stored"): Device {
-  mapLargeBlocks();
   const memory = new Memory(),
     alone = cpuOf(memory, blas),
     crew = blas && new Crew(alone, blas),

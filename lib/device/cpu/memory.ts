@@ -12,7 +12,7 @@ const KEEP = 512 * 2 ** 20;
 
 /**
  * Hands out blocks of memory and takes them back. A garbage collector frees large arrays when it pleases, which can double the peak of a pass over a
- * model; here a block that is not kept for reuse goes back the moment its tensor is disposed.
+ * model; here a block that is not kept for reuse is freed the moment its tensor is disposed. (The C library may hold it for this process's next ones.)
  *
  * The system clears memory that it hands out, page by page, which takes longer than reading a layer's weights into it. So free blocks are kept as far as
  * blocks in use and free ones together are no more than were once in use at the same time: the next layer comes to lie where the one before it lay, and
