@@ -33,7 +33,7 @@ export async function forward(device: Device, folder: string, scale: Scale): Pro
   const { weights, attention, bytes } = decoderWork(model, sequences.map((s) => s.length));
   return {
     round: async () => {
-      using _peersTurn = { [Symbol.dispose]: trimHeap }; // after all that is declared below
+      using _last = { [Symbol.dispose]: trimHeap }; // what is declared first is disposed last: when all weights are freed
       await using store = new LayerStore(device, model, Infinity);
       const [ends, loading] = await timed(async () => {
         for (const layer of model.layers) await store.load(layer);

@@ -6,7 +6,7 @@ import { importance } from "./importance.ts";
 import { type LayerName, LAYERS } from "./layer.ts";
 import { loraStep } from "./lora_step.ts";
 import type { Peer, Row, Scale } from "./row.ts";
-import { search } from "./search.ts";
+import { PRICINGS, search } from "./search.ts";
 import { type MatricesName, type Spectrum, svd } from "./svd.ts";
 
 const LAYER_NAMES: readonly LayerName[] = ["qwen", "deepseek", "mixtral"];
@@ -30,7 +30,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
   return [
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "search", program: "search", shape, flags: ["--shape", shape] },
-      peers: [{ ...slow("literal"), unprepared: true }, { name: "gram", repeat: 3 }],
+      peers: [{ ...slow("literal"), unprepared: true }, { name: "gram", repeat: PRICINGS }],
       prepare: (device) => search(device, shape, scale),
     })),
     ...LAYER_NAMES.map((shape): Row => ({

@@ -14,8 +14,8 @@ import { repeated, timed } from "./timed.ts";
 
 const POPULATION = 100;
 
-/** Times that the population is priced in a round: some milliseconds each, which anything else on the machine disturbs. */
-const PRICINGS = 9;
+/** Times that the population is priced in a round, here and by the peer of the same algorithm: in milliseconds, which anything else on the machine disturbs. */
+export const PRICINGS = 9;
 
 /** MoE-I²: 50 generations of 100 sets. Here a fifth of a generation survives, and nobody is priced twice. */
 const EVOLUTION = { population: POPULATION, generations: 50, elite: 20, mutations: 1, seed: 0 };

@@ -73,7 +73,7 @@ testOnDevices("rmsNorm() divides each row by its root mean square", async (devic
 
 testOnDevices("rotary() turns pairs of each head by position times frequency", async (device) => {
   const heads = 3, stride = 10, row = 32, pairs = 3, offset = 2, factor = 1.25;
-  const segments = [{ start: 0, length: 4, position: 0 }, { start: 4, length: 2, position: 2 }], position = [0, 1, 2, 3, 2, 3];
+  const segments = [{ start: 0, length: 4, position: 7 }, { start: 4, length: 2, position: 5 }], position = [7, 8, 9, 10, 5, 6];
   const frequencies = Float64Array.of(1, 0.3, 0.01);
   for (const interleaved of [true, false]) {
     const x = noise(6 * row), want = Float64Array.from(x);

@@ -79,26 +79,28 @@ export function causalSoftmax(row: Float32Array<ArrayBuffer>, seen: number): voi
 /** A pair that is rotated takes as long as so many floating-point operations of a product. */
 const PAIR = 500;
 
-/** Rotations of rows, from a first position on. */
+/** Rotations of rows, a range of positions a part. */
 export interface RotaryWork extends RotaryOptions {
   readonly data: Float32Array<ArrayBuffer>;
   readonly row: number;
-  readonly first: number;
+  /** The least position of all segments. */
+  readonly least: number;
 }
 
 /** Rotates pairs (a, b) of each head by position · frequency: (a cos - b sin, b cos + a sin). */
 export function rotary(cpu: Cpu, x: CpuTensor, options: RotaryOptions): void {
-  const { segments, heads, frequencies } = options, tokens = segments.reduce((n, { length }) => n + length, 0);
+  const { segments, heads, stride, offset, frequencies, factor, interleaved } = options;
+  const tokens = segments.reduce((n, { length }) => n + length, 0), least = segments.reduce((n, s) => Math.min(n, s.position), Infinity);
   if (tokens === 0) return;
-  const first = Math.min(...segments.map((s) => s.position)), positions = Math.max(...segments.map((s) => s.position + s.length)) - first;
-  const work: RotaryWork = { ...options, data: x.f32, row: x.shape.at(-1)!, first };
-  eachRange(cpu, rotateRows, work, positions, tokens / positions * heads * frequencies.length * PAIR);
+  const positions = segments.reduce((n, s) => Math.max(n, s.position + s.length), 0) - least;
+  const turn = { segments, heads, stride, offset, frequencies, factor, interleaved }, row = x.shape.at(-1)!;
+  eachRange(cpu, rotatePositions, { ...turn, data: x.f32, row, least }, positions, tokens / positions * heads * frequencies.length * PAIR);
 }
 
-/** A range of positions of all segments, which tend to share them and so their angles. */
-export const rotateRows: Task<InRanges<RotaryWork>> = (_, work, part) => {
+/** A range of positions in all segments that have some of them: segments tend to share positions, so that each angle is computed once. */
+export const rotatePositions: Task<InRanges<RotaryWork>> = (_, work, part) => {
   const { data, row, segments, heads, stride, offset, frequencies, factor, interleaved } = work, pairs = frequencies.length;
-  const [from, to] = [work.starts[part] + work.first, work.starts[part + 1] + work.first],
+  const [from, to] = [work.starts[part] + work.least, work.starts[part + 1] + work.least],
     [step, apart] = interleaved ? [2, 1] : [1, pairs];
   const size = (to - from) * pairs, cos = new Float64Array(size), sin = new Float64Array(size);
   for (let i = 0; i < size; i++) {

@@ -121,7 +121,7 @@ function hire(count: number): Worker[] {
   return workers;
 }
 
-/** A copy of the work with places for arrays of floats and bytes; other arrays are small, and sent. */
+/** A copy of the work with places for arrays of floats and bytes; other arrays are sent, each with all of its buffer. */
 function placed(value: unknown): unknown {
   if (value instanceof Float32Array || value instanceof Uint8Array) {
     const address = value.byteLength > 0 ? Deno.UnsafePointer.value(Deno.UnsafePointer.of(value as Uint8Array<ArrayBuffer>)) : 0;

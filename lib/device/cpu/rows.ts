@@ -11,7 +11,7 @@ import type { Cpu, Task } from "./linear.ts";
 import { EXP, siluProduct, sumOfSquares } from "./simd.ts";
 import { CpuTensor } from "./tensor.ts";
 
-/** Work on rows, of which part p is starts[p] to starts[p + 1]. */
+/** Work on rows, or positions, of which part p is starts[p] to starts[p + 1]. */
 export type InRanges<Work> = Work & { readonly starts: Uint32Array<ArrayBuffer> };
 
 /** Does work on so many rows, each of which costs so many floating-point operations. */

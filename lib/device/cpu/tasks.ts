@@ -4,7 +4,7 @@
  * @module
  */
 
-import { attendHead, rotateRows } from "./attention.ts";
+import { attendHead, rotatePositions } from "./attention.ts";
 import { attendVjp } from "./attention_vjp.ts";
 import { multiplyExpert } from "./expert_rows.ts";
 import type { Task } from "./linear.ts";
@@ -17,7 +17,7 @@ export const TASKS: Readonly<Record<string, Task<unknown>>> = byName(
   multiplyExpert,
   attendHead,
   attendVjp,
-  rotateRows,
+  rotatePositions,
   swigluRows,
   normRows,
   gramRows,
