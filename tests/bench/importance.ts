@@ -8,8 +8,8 @@ import { type BenchLayer, benchLayer, chunks, type LayerName, LAYERS, preparatio
 import type { Prepared, Scale } from "./row.ts";
 import { repeated, timed } from "./timed.ts";
 
-/** In each round, as for the peer of the same algorithm: where memory is new, the first takes longer. */
-const RUNS = 3;
+/** Times that the closed form is computed in a round, here and by the peer of the same algorithm: where memory is new, the first takes longer. */
+export const SCORINGS = 3;
 
 /** Experts that the brute force is run for. */
 const TRIED = 6;
@@ -23,7 +23,7 @@ export async function importance(device: Device, name: LayerName, scale: Scale):
   const { length: all } = moe.ids, ranks = ranksNeeded(config, all, 1), tried = Math.min(TRIED, all);
   return {
     round: async () => {
-      const [scores, seconds] = await repeated(RUNS, () => leaveEachOut(device, layer, ranks));
+      const [scores, seconds] = await repeated(SCORINGS, () => leaveEachOut(device, layer, ranks));
       const few = scale === "full" ? undefined : await timed(() => byBruteForce(device, layer, tried));
       return {
         parts: [{ unit: "layer", seconds, work: preparationWork(shape, tokens, ranks, tokens * ranks), beside: "seconds" }],

@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { benchCheckpoint } from "./checkpoint.ts";
 import { calibrateScale } from "./calibrate_scale.ts";
-import { forward } from "./forward.ts";
-import { importance } from "./importance.ts";
+import { forward, PREFILL } from "./forward.ts";
+import { importance, SCORINGS } from "./importance.ts";
 import { type LayerName, LAYERS } from "./layer.ts";
 import { loraStep } from "./lora_step.ts";
 import type { Peer, Row, Scale } from "./row.ts";
@@ -35,7 +35,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     })),
     ...LAYER_NAMES.map((shape): Row => ({
       ...{ name: "importance", program: "importance", shape, flags: ["--shape", shape] },
-      peers: [{ ...slow("literal"), ...fewExperts(shape) }, { name: "gram", repeat: 3 }],
+      peers: [{ ...slow("literal"), ...fewExperts(shape) }, { name: "gram", repeat: SCORINGS }],
       prepare: (device) => importance(device, shape, scale),
     })),
     ...matrices.flatMap((name) =>
@@ -47,7 +47,7 @@ export function benchRows(scale: Scale, model?: string): Row[] {
     ),
     {
       ...{ name: "forward", program: "forward", shape: small ? "2 layers" : "4 layers", flags: [] },
-      peers: ["eager", "grouped"].map((name) => ({ name, repeat: small ? 5 : 3 })),
+      peers: ["eager", "grouped"].map((name) => ({ name, repeat: PREFILL[scale].runs })),
       prepare: (device, folder) => forward(device, `${folder}/model`, scale),
     },
     ...DEPTHS.map((layers): Row => ({
