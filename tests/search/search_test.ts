@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { calibrate } from "../../lib/calibrate/calibrate.ts";
+import type { Device } from "../../lib/device/device.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { moeLayers } from "../../lib/model/model.ts";
 import { exhaustiveSearch } from "../../lib/search/exhaustive_search.ts";
@@ -71,7 +72,7 @@ Deno.test("geneticSearch() tries all sets of a layer where that is cheaper, also
   assertEquals(found.layers.map((l) => l.evaluated), [8, 28, 56, 70]);
 });
 
-Deno.test("searches stop when told to, and say what they cannot do", async () => {
+Deno.test("searches say what they cannot do", async () => {
   using device = await openDevice({ kind: "cpu" });
   const { model, calibration } = await openFixture("tiny-qwen2-moe"), budget = { layers: [{ layer: 0, drop: 8 }] };
   using trace = await calibrate(device, model, calibration.slice(0, 1));
@@ -97,7 +98,29 @@ Deno.test("searches stop when told to, and say what they cannot do", async () =>
   }
   await assertRejects(() => geneticSearch(device, model, trace, budget, { seed: NaN }), RangeError, '"seed"');
   await assertRejects(() => exhaustiveSearch(device, model, trace, budget, { limit: NaN }), RangeError, '"limit"');
-  const signal = AbortSignal.timeout(30);
-  await assertRejects(() => geneticSearch(device, model, trace, budget, { generations: 100_000, signal }), DOMException);
   assertEquals(device.live.tensors, 0);
+});
+
+Deno.test("searches stop within a layer, between two generations or two chunks of sets", async () => {
+  using device = await openDevice({ kind: "cpu" });
+  const { model, calibration } = await openFixture("tiny-qwen2-moe"), budget = { layers: [{ layer: 0, drop: 8 }] };
+  using trace = await calibrate(device, model, calibration.slice(0, 1));
+  const small = { population: 20, generations: 10 },
+    searches: Record<string, (device: Device, signal: AbortSignal) => Promise<unknown>> = {
+      "genetic": (device, signal) => geneticSearch(device, model, trace, budget, { ...small, signal }),
+      "genetic, of all sets": (device, signal) => geneticSearch(device, model, trace, budget, { generations: 1000, signal }),
+      "exhaustive": (device, signal) => exhaustiveSearch(device, model, trace, budget, { signal }),
+    };
+  const live = { ...device.live };
+  for (const [name, search] of Object.entries(searches)) {
+    const stop = new AbortController();
+    let calls = 0;
+    const fitness: typeof device.fitness = (...args) => {
+      if (++calls === 3) stop.abort(new Error("stopped by the user"));
+      return device.fitness(...args);
+    };
+    await assertRejects(() => search({ ...device, fitness }, stop.signal), Error, "stopped by the user", name);
+    assertEquals(calls, 3, `${name}: sets were priced after the stop`);
+    assertEquals(device.live, live, name);
+  }
 });
