@@ -88,9 +88,10 @@ export function largestRank(rows: number, columns: number): number {
 }
 
 function shares({ scores }: LayerScores, alpha: number, epsilon: number): number[] {
-  const mean = scores.reduce((a, b) => a + b, 0) / scores.length, most = Math.max(...scores) + epsilon * mean;
-  // A layer without any importance shares evenly. Dividing by the largest changes no share, and keeps large powers finite.
-  return Array.from(scores, (score) => mean > 0 ? ((score + epsilon * mean) / most) ** alpha : 1);
+  const most = Math.max(...scores), parts = Array.from(scores, (score) => most > 0 ? score / most : 1);
+  const floor = epsilon * parts.reduce((a, b) => a + b, 0) / parts.length;
+  // Dividing by the largest changes no share, and keeps powers of the largest importance and of the least within range.
+  return parts.map((part) => ((part + floor) / (1 + floor)) ** alpha);
 }
 
 /** What rounding may take from a whole share: 49 equal experts with a sum of 49 · 16 get 16 each, not 15.999…. */

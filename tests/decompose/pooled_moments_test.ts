@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { type InputMoments, PooledMoments } from "../../lib/decompose/pooled_moments.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { assertClose, noise, testOnDevices } from "../devices.ts";

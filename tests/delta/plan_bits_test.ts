@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { packBits } from "../../lib/delta/pack_bits.ts";
 import { type BitSplit, planBits } from "../../lib/delta/plan_bits.ts";
 import { unpackBits } from "../../lib/delta/unpack_bits.ts";

@@ -1,7 +1,7 @@
 /** Product keys, batch norm and neurons that are listed for each token: against their definitions, and backwards against finite differences. */
 
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import * as fc from "fast-check";
+import fc from "../properties.ts";
 import { NO_EXPERT, type Tensor } from "../../lib/device/device.ts";
 import { assertClose, noise, testOnDevices } from "../devices.ts";
 import { random, testAgainstCpu, testSplit } from "./against_cpu.ts";

@@ -1,7 +1,7 @@
 /** Charts: one description, drawn twice, and said in words. */
 
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import * as winnow from "../../mod.ts";
 import { checkChart, imageOf, jupyterDisplay, parseSvg, specOf } from "./bundles.ts";
 import * as sample from "./samples.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { annealTopK } from "../../lib/finetune/anneal_top_k.ts";
 
 Deno.test("annealTopK() falls by one at a time, stays equally long on all numbers but the last, and is there exactly after its steps", () => {

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { copulaInformation } from "../../lib/importance/copula_information.ts";
 import { noise } from "../devices.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { diffusionMap } from "../../lib/importance/diffusion_map.ts";
 import { assertClose, noise } from "../devices.ts";
 

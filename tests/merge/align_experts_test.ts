@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { linearSumAssignment } from "npm:linear-sum-assignment@1.0.9";
 import { readWide } from "../../lib/checkpoint/read_wide.ts";
 import { decomposeExperts } from "../../lib/decompose/decompose_experts.ts";

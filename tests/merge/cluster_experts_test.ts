@@ -1,5 +1,5 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { clusterExperts } from "../../lib/merge/cluster_experts.ts";
 import { noise } from "../devices.ts";
 

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { readWide } from "../../lib/checkpoint/read_wide.ts";
 import { dominantClusters } from "../../lib/merge/dominant_clusters.ts";
 import { routerSimilarity } from "../../lib/merge/router_similarity.ts";

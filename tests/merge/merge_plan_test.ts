@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { mergePlan } from "../../lib/merge/merge_plan.ts";
 import { assertClose } from "../devices.ts";
 import { LAYER_REFERENCES } from "../references/layers.ts";

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import type { Model } from "../../lib/model/model.ts";
 import { mapLinears } from "../../lib/sparsify/linears.ts";
 import type { OutlierDistribution } from "../../lib/sparsify/outlier_distribution.ts";

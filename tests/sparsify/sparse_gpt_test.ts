@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import fc from "fast-check";
+import fc from "../properties.ts";
 import { inverse, Matrix, solve } from "npm:ml-matrix@6.15.1";
 import { openBlas } from "../../lib/device/cpu/blas.ts";
 import { type InverseFactor, scriptInverseFactor } from "../../lib/device/cpu/inverse_factor.ts";
