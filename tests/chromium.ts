@@ -14,7 +14,10 @@ if (!executablePath) console.log("No Chromium found: the tests of pages in a bro
 /** Whether there is one. */
 export const hasChromium: boolean = executablePath !== undefined;
 
+/** Milliseconds for something to be seen, on a machine that does much else. */
+export const SEEN = 120_000;
+
 /** Starts it; close it. */
 export function openChromium(): Promise<Browser> {
-  return chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  return chromium.launch({ executablePath, args: ["--no-sandbox"], timeout: SEEN });
 }

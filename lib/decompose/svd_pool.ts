@@ -68,9 +68,8 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
   if (!threads || count === 1 || size < SMALL || size > LARGE || !mayLoad(WORKER)) {
     return { atOnce: 1, decompose: (matrix, rank, options) => truncatedSvd(device, matrix, rank, options), [Symbol.dispose]() {} };
   }
-  const before = threads.count(), hands: Hand[] = [], free: Hand[] = [], waiting: ((hand: Hand | undefined) => void)[] = [];
+  const one = threads.one(), hands: Hand[] = [], free: Hand[] = [], waiting: ((hand: Hand | undefined) => void)[] = [];
   let broken = false;
-  threads.use(1);
   const taken = (): Promise<Hand | undefined> => {
     if (broken) return Promise.resolve(undefined);
     if (free.length === 0 && hands.length < count) {
@@ -103,7 +102,7 @@ export function svdPool(device: Device, shape: readonly number[]): SvdPool {
     },
     [Symbol.dispose]: () => {
       hands.forEach(({ worker }) => worker.terminate());
-      threads.use(before);
+      one[Symbol.dispose]();
     },
   };
 }

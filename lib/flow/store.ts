@@ -73,24 +73,30 @@ export async function openStore(location: string): Promise<Store> {
     }
     return { manifest };
   };
+  const manifests: Store["manifests"] = async (stage) => {
+    const found: Manifest[] = [];
+    for (const { name } of await entriesOf(join(folder, folderName(stage)))) {
+      const manifest = /^[0-9a-f]{64}$/.test(name) ? (await find(path(stage, name)))?.manifest : undefined;
+      if (manifest?.name === stage) found.push(manifest);
+    }
+    return found.sort((a, b) => a.created < b.created ? 1 : a.created > b.created ? -1 : 0);
+  };
+  /** Later than any result of the stage, also if the clock was set back or several come within a millisecond: the newest is the one written last. */
+  const timeAfter = async (stage: string): Promise<string> => {
+    const [newest] = await manifests(stage);
+    return new Date(Math.max(Date.now(), newest ? Date.parse(newest.created) + 1 : 0)).toISOString();
+  };
   return {
     folder,
     path,
     find,
+    manifests,
     inspect: async (at) => {
       const found = await find(at);
       for (const [file, { sha256 }] of Object.entries(found?.manifest?.files ?? {})) {
         if (await hashes.of(join(at, file)) !== sha256) return { damage: `"${file}" does not hold what was written` };
       }
       return found;
-    },
-    manifests: async (stage) => {
-      const found: Manifest[] = [];
-      for (const { name } of await entriesOf(join(folder, folderName(stage)))) {
-        const manifest = /^[0-9a-f]{64}$/.test(name) ? (await find(path(stage, name)))?.manifest : undefined;
-        if (manifest?.name === stage) found.push(manifest);
-      }
-      return found.sort((a, b) => a.created < b.created ? 1 : a.created > b.created ? -1 : 0);
     },
     open: async ({ name, key, files }) => {
       const source = folderSource(path(name, key)), arrays = new Map<string, FiledArray>();
@@ -113,7 +119,7 @@ export async function openStore(location: string): Promise<Store> {
       }
       const bytes = Object.values(files).reduce((sum, file) => sum + file.bytes, 0);
       const hash = textHash(JSON.stringify(Object.entries(files).map(([file, { sha256 }]) => [file, sha256]).sort()));
-      const manifest: Manifest = { ...told, hash, bytes, created: new Date().toISOString(), files };
+      const manifest: Manifest = { ...told, hash, bytes, created: await timeAfter(told.name), files };
       await writeSynced(join(draft.path, MANIFEST), formatManifest(manifest));
       await draft.publish({ replace: true });
       for (const file of Object.keys(files)) hashes.moved(join(draft.path, file), join(into, file));

@@ -112,6 +112,11 @@ Deno.test("the time to encode grows with the length of a text, not with its squa
     return performance.now() - begun;
   };
   seconds(10_000);
-  const short = seconds(10_000), long = seconds(200_000);
-  assert(long < 100 * short, `${short} ms for 10,000 characters, ${long} ms for 200,000`);
+  const attempts: string[] = []; // a machine that does other things spoils one of them
+  while (attempts.length < 5) {
+    const short = seconds(10_000), long = seconds(200_000);
+    if (long < 100 * short) return;
+    attempts.push(`${short} ms for 10,000 characters, ${long} ms for 200,000`);
+  }
+  throw new Error(attempts.join("; "));
 });

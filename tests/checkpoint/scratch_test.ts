@@ -3,7 +3,7 @@ import fc from "../properties.ts";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Scratch, type Stored } from "../../lib/checkpoint/scratch.ts";
-import { temporaryFolder, withEnv } from "./fixtures.ts";
+import { temporaryFolder } from "./fixtures.ts";
 
 const numbers = (length: number, seed: number) => Float32Array.from({ length }, (_, i) => Math.sin(seed + i));
 
@@ -17,17 +17,6 @@ async function whole(stored: Stored): Promise<Float32Array> {
 function collectGarbage(): void {
   setFlagsFromString("--expose-gc");
   runInNewContext("gc")();
-}
-
-/** Open files of this process that have no name any more. */
-const unnamed = () => [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => linkOf(name).includes("winnow-")).length;
-
-function linkOf(descriptor: string): string {
-  try {
-    return Deno.readLinkSync(`/proc/self/fd/${descriptor}`);
-  } catch {
-    return ""; // the descriptor of the listing itself
-  }
 }
 
 Deno.test("Scratch gives back what was stored, in memory and on disk", async () => {
@@ -105,14 +94,34 @@ Deno.test({
   ignore: Deno.build.os !== "linux",
   fn: async () => {
     await using folder = await temporaryFolder();
-    const before = unnamed();
-    await withEnv({ TMPDIR: folder.path }, async () => {
-      using scratch = new Scratch({ memory: 4000 });
-      await scratch.store(numbers(1000, 0));
-      assertEquals(unnamed(), before); // all in memory
-      await Promise.all([scratch.store(numbers(1, 0)), scratch.store(numbers(1, 0))]);
-      assertEquals([unnamed(), [...Deno.readDirSync(folder.path)]], [before + 1, []]);
-    });
-    assertEquals(unnamed(), before);
+    // In a process of its own: its folder for temporary files and its open files are no other test's.
+    const script = `
+      import { Scratch } from ${JSON.stringify(import.meta.resolve("../../lib/checkpoint/scratch.ts"))};
+      const folder = Deno.env.get("TMPDIR");
+      const linkOf = (descriptor) => {
+        try {
+          return Deno.readLinkSync("/proc/self/fd/" + descriptor);
+        } catch {
+          return ""; // the descriptor of the listing itself
+        }
+      };
+      const open = () => [...Deno.readDirSync("/proc/self/fd")].filter(({ name }) => linkOf(name).startsWith(folder)).length;
+      const seen = {};
+      {
+        using scratch = new Scratch({ memory: 4000 });
+        await scratch.store(new Float32Array(1000));
+        seen.inMemory = open();
+        await Promise.all([scratch.store(new Float32Array(1)), scratch.store(new Float32Array(1))]);
+        seen.onDisk = open();
+        seen.named = [...Deno.readDirSync(folder)].length;
+      }
+      seen.disposed = open();
+      console.log(JSON.stringify(seen));`;
+    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", "--no-lock", script],
+      env: { NO_COLOR: "1", TMPDIR: folder.path },
+    }).output();
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    assertEquals(JSON.parse(new TextDecoder().decode(stdout)), { inMemory: 0, onDisk: 1, named: 0, disposed: 0 });
   },
 });

@@ -132,13 +132,13 @@ Deno.test("a Retry-After of an hour is cut to a minute", async () => {
   await using server = serve((request, count) =>
     count === 1 ? new Response("slow down", { status: 429, headers: { "Retry-After": "3600" } }) : answer(request)
   );
-  const waits: number[] = [], real = globalThis.setTimeout;
+  const waits: number[] = [], real = globalThis.setTimeout, PATIENCE = 59_000;
   try {
     globalThis.setTimeout = ((done: () => void, wait: number) => {
-      if (wait > 1000) waits.push(wait);
-      return real(done, Math.min(wait, 1000));
+      if (wait !== PATIENCE) waits.push(wait);
+      return real(done, wait === PATIENCE ? PATIENCE : 1);
     }) as typeof setTimeout;
-    await part(server.url, 0, 10, { patience: 999 });
+    await part(server.url, 0, 10, { patience: PATIENCE });
   } finally {
     globalThis.setTimeout = real;
   }
@@ -147,10 +147,16 @@ Deno.test("a Retry-After of an hour is cut to a minute", async () => {
 
 Deno.test("the signal ends a wait", async () => {
   await using server = serve(() => new Response("slow down", { status: 429, headers: { "Retry-After": "3600" } }));
-  const stop = new AbortController();
-  const reading = assertRejects(() => part(server.url, 0, 10, { signal: stop.signal }), Error, "stopped by the user");
-  setTimeout(() => stop.abort(new Error("stopped by the user")), 50);
-  await reading;
+  const stop = new AbortController(), real = globalThis.setTimeout;
+  try {
+    globalThis.setTimeout = ((done: () => void, wait: number) => {
+      if (wait === 60_000) queueMicrotask(() => stop.abort(new Error("stopped by the user"))); // the wait has just begun
+      return real(done, wait);
+    }) as typeof setTimeout;
+    await assertRejects(() => part(server.url, 0, 10, { signal: stop.signal, patience: 59_000 }), Error, "stopped by the user");
+  } finally {
+    globalThis.setTimeout = real;
+  }
   assertEquals(server.requests.length, 1);
 });
 
@@ -185,14 +191,14 @@ Deno.test("a server that cannot be reached is an error", async () => {
 });
 
 Deno.test("a server that falls silent is an error", async () => {
-  const pending: (() => void)[] = [];
-  await using server = serve(() => new Promise((resolve) => pending.push(() => resolve(new Response("late")))));
+  const late = Promise.withResolvers<Response>();
+  await using server = serve(async () => (await late.promise).clone());
   await assertRejects(
     () => part(server.url, 0, 1, { delay: 1, retries: 1, patience: 50 }),
     Error,
     "the server sent nothing for 0.05 seconds, at each of 2 attempts",
   );
-  pending.forEach((finish) => finish());
+  late.resolve(new Response("late"));
 });
 
 Deno.test("a server that ignores ranges serves a small file once", async () => {

@@ -4,6 +4,7 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { attention, rotary } from "../../lib/device/cpu/attention.ts";
 import { attentionVjp } from "../../lib/device/cpu/attention_vjp.ts";
 import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
+import { blasThreads } from "../../lib/device/cpu/blas_threads.ts";
 import { Crew } from "../../lib/device/cpu/crew.ts";
 import { byExpert } from "../../lib/device/cpu/experts.ts";
 import { expertLinear, expertLinearVjp, order } from "../../lib/device/cpu/expert_rows.ts";
@@ -22,8 +23,8 @@ const HIDDEN = 512, INNER = 1024, LARGE = 2 ** 13 + 8, TOKENS = 1500, RANKS = 2,
 const PRODUCTS = 6 * 3 + 1 + 3;
 
 /** A crew that believes to have so many threads, and what it asked BLAS for. */
-function crewOf(count: number, cpu: Cpu, blas: Blas, use: (count: number) => void = () => {}): { crew: Crew; asked: number[] } {
-  const asked: number[] = [], threads = { count: () => count, use: (count: number) => void (asked.push(count), use(count)) };
+function crewOf(count: number, cpu: Cpu, blas: Blas): { crew: Crew; asked: number[] } {
+  const asked: number[] = [], threads = blasThreads({ count: () => asked.at(-1) ?? count, use: (count) => void asked.push(count) });
   return { crew: new Crew(cpu, { ...blas, threads }), asked };
 }
 
@@ -72,16 +73,16 @@ Deno.test({
   name: "Experts on two threads give the bits of one, whoever runs what; threads of BLAS are given back",
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas), before = blas.threads!.count();
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas);
+    using _one = blas.threads!.one();
     using stack = new DisposableStack();
     const work = makeWork(memory, stack);
-    blas.threads!.use(1);
     for (let e = 0; e < EXPERTS; e++) runExpert(cpu, work, e);
     const alone = work.outputs.slice();
     let mine = 0, runs = 0, shared = 0;
     const counting = { ...cpu, gemm: (...product: Parameters<Cpu["gemm"]>) => (mine++, cpu.gemm(...product)) };
     counting.each = (task, work, costs) => costs.forEach((_, part) => task(counting, work, part));
-    const { crew, asked } = crewOf(3, counting, blas, () => blas.threads!.use(1));
+    const { crew, asked } = crewOf(3, counting, blas);
     stack.use(crew);
     while (shared < 3 && runs++ < 200) { // the other threads come in when they have started
       work.outputs.fill(NaN), mine = 0;
@@ -91,7 +92,6 @@ Deno.test({
     }
     assertEquals(shared, 3, "runs in which other threads took part");
     assertEquals(asked, Array(runs).fill([1, 3]).flat());
-    blas.threads!.use(before);
   },
 });
 
@@ -184,12 +184,12 @@ Deno.test({
   name: "Every operation that is shared out gives the same bits on two threads as alone",
   ignore: !openBlas()?.threads,
   fn: () => {
-    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas), before = blas.threads!.count();
+    const blas = openBlas()!, memory = new Memory(), cpu = cpuOf(memory, blas);
+    using _one = blas.threads!.one();
     let mine = 0;
     using stack = new DisposableStack();
-    const { crew, asked } = crewOf(2, { ...cpu, gemm: (...product) => (mine++, cpu.gemm(...product)) }, blas, () => blas.threads!.use(1));
+    const { crew, asked } = crewOf(2, { ...cpu, gemm: (...product) => (mine++, cpu.gemm(...product)) }, blas);
     stack.use(crew);
-    blas.threads!.use(1);
     const floats = (shape: number[], seed: number) => {
       const tensor = stack.use(new CpuTensor(memory, "F32", shape));
       const some = noise(65521, seed); // a prime: repeats meet no row's end
@@ -263,6 +263,5 @@ Deno.test({
       assertEquals(asked.length - times, 6, `${name} is shared out each time`);
       alone.forEach((tensor) => tensor[Symbol.dispose]());
     }
-    blas.threads!.use(before);
   },
 });

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import * as winnow from "../../mod.ts";
-import { hasChromium, openChromium } from "../chromium.ts";
+import { hasChromium, openChromium, SEEN } from "../chromium.ts";
 import { temporaryFolder } from "../checkpoint/fixtures.ts";
 import { charts, HOSTILE, lineage, tables } from "./samples.ts";
 
@@ -122,6 +122,7 @@ Deno.test({
     const browser = await openChromium();
     try {
       const page = await browser.newPage({ viewport: { width: 1000, height: 900 } }), requests: string[] = [], trouble: string[] = [];
+      page.setDefaultTimeout(SEEN);
       page.on("request", (request) => requests.push(request.url()));
       page.on("pageerror", (error) => trouble.push(`${error}`));
       page.on("dialog", (dialog) => trouble.push(dialog.message()));
@@ -179,10 +180,12 @@ Deno.test({
       const sections = [{ shown: { "text/html": html, "text/plain": "" } }, { shown: charts["rankMap()"]() }];
       await winnow.report({ title: "Curious", sections, versions: {} }, `${folder.path}/report.html`);
       const address = pathToFileURL(`${folder.path}/report.html`).href, page = await browser.newPage();
+      page.setDefaultTimeout(SEEN);
       await page.goto(address, { waitUntil: "load" });
       await page.waitForFunction('document.querySelector(".js-plotly-plot .main-svg")');
       assertEquals(await page.title(), "ran", "the script was tried");
       const still = await (await browser.newContext({ javaScriptEnabled: false })).newPage();
+      still.setDefaultTimeout(SEEN);
       await still.goto(address, { waitUntil: "load" });
       assertEquals(await still.locator("figure.chart > img:visible").count(), 1);
       assertEquals(asked, 0);

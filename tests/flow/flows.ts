@@ -18,7 +18,6 @@ export interface Bench {
 
 export async function withStore(run: (bench: Bench) => Promise<void>): Promise<void> {
   const parent = await Deno.makeTempDir(), store = join(parent, "store"), warnings: string[] = [], flows: Flow[] = [];
-  using _quick = oneThread();
   using device = await openDevice({ kind: "cpu" });
   const open = async () => {
     flows.push(await openFlow({ device, store, onWarning: (sentence) => warnings.push(sentence) }));
@@ -29,21 +28,6 @@ export async function withStore(run: (bench: Bench) => Promise<void>): Promise<v
   } finally {
     for (const flow of flows) flow[Symbol.dispose]();
     await Deno.remove(parent, { recursive: true });
-  }
-}
-
-/** For small matrices on a machine that has other things to do: the threads of a BLAS wait for each other longer than they work. */
-function oneThread(): Disposable {
-  try {
-    const { symbols: { openblas_get_num_threads: get, openblas_set_num_threads: set } } = Deno.dlopen("libopenblas.so.0", {
-      openblas_get_num_threads: { parameters: [], result: "i32" },
-      openblas_set_num_threads: { parameters: ["i32"], result: "void" },
-    });
-    const before = get();
-    set(1);
-    return { [Symbol.dispose]: () => set(before) };
-  } catch {
-    return { [Symbol.dispose]: () => {} }; // another BLAS, or none
   }
 }
 

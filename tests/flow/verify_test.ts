@@ -131,3 +131,23 @@ Deno.test("gc() lists, then removes, exactly what nothing refers to", async () =
     assertEquals([await states(flow), (await gc(flow)).garbage], [before, []]);
   });
 });
+
+Deno.test("the newest result of a stage is the one written last, whatever the clock does meanwhile", async () => {
+  await withStore(async ({ open }) => {
+    const { now } = Date, times = [5000, 5000, 1000];
+    Date.now = () => times[0];
+    try {
+      const flow = await open();
+      for (const version of [1, 2, 3]) {
+        await flow.run(flow.stage("two", { version, run: () => 2 }));
+        times.shift();
+      }
+      const found = await flow.store.manifests("two");
+      assertEquals(found.map(({ version }) => version), [3, 2, 1]);
+      const garbage = (await gc(flow)).garbage.map(({ path }) => path).sort();
+      assertEquals(garbage, found.slice(1).map(({ key }) => join("two", key)).sort());
+    } finally {
+      Date.now = now;
+    }
+  });
+});

@@ -8,6 +8,7 @@ import type { Axpy, Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SORMTR, SSTEDC, SSYEVR, SSYTRD } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
 import { lapackOrthonormal, lapackSteady, type Rebase, SGEQRF, SGETRF, SORGQR } from "./orthonormal.ts";
+import { type BlasThreads, blasThreads } from "./blas_threads.ts";
 import { betterKernels, processorFlags } from "./openblas_kernels.ts";
 
 export interface Blas {
@@ -19,8 +20,8 @@ export interface Blas {
   inverseFactor?: InverseFactor;
   orthonormal?: Rebase;
   steady?: Rebase;
-  /** How many threads the whole process's calls use; missing where the library does not say. */
-  threads?: { count(): number; use(count: number): void };
+  /** Missing where the library does not say how many there are. */
+  threads?: BlasThreads;
 }
 
 /** Where each system keeps a BLAS with the C interface, best first. */
@@ -146,7 +147,7 @@ function wrap(path: string, symbols: Symbols): Blas {
     eigen: eigenOf(symbols),
     orthonormal: symbols.sgeqrf_ && symbols.sorgqr_ ? lapackOrthonormal(symbols.sgeqrf_, symbols.sorgqr_) : undefined,
     steady: symbols.sgetrf_ ? lapackSteady(symbols.sgetrf_) : undefined,
-    threads: count && use ? { count, use } : undefined,
+    threads: count && use ? blasThreads({ count, use }) : undefined,
     inverseFactor: symbols.dpotrf_ && symbols.dtrtri_ ? lapackInverseFactor(symbols.dpotrf_, symbols.dtrtri_) : undefined,
   };
 }

@@ -68,10 +68,8 @@ export class Crew implements Disposable {
     const workers = this.#workers ??= hire(count - 1);
     if (workers.length === 0) return this.#alone.each(task, work, costs);
     const state = new SharedArrayBuffer(12), [taken, done, failed] = [0, 1, 2], seen = new Int32Array(state);
-    const message: SharedWork = { task: task.name, work: placed(work), order, state },
-      threads = this.#blas.threads!,
-      before = threads.count();
-    threads.use(1);
+    const message: SharedWork = { task: task.name, work: placed(work), order, state };
+    using _one = this.#blas.threads!.one();
     let mine = 0;
     try {
       for (const worker of workers) worker.postMessage(message);
@@ -83,7 +81,6 @@ export class Crew implements Disposable {
       // Whoever comes now finds nothing to take; what the others have taken they finish, since it is our memory that they write to.
       const others = Math.min(order.length, Atomics.exchange(seen, taken, order.length)) - mine;
       for (let ready = Atomics.load(seen, done); ready < others; ready = Atomics.load(seen, done)) Atomics.wait(seen, done, ready);
-      threads.use(before);
     }
     if (seen[failed]) throw new Error("Cannot share out the work of an operation: another thread failed, most likely for want of memory");
   }

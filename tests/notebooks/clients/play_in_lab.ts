@@ -6,6 +6,7 @@
 
 import { assertEquals } from "@std/assert";
 import type { Clients } from "./environment.ts";
+import { SEEN } from "../../chromium.ts";
 import { openLab } from "./open_lab.ts";
 
 /** What is done with a notebook and seen, by ids of its cells; texts are looked for in what a cell has put out. */
@@ -25,9 +26,6 @@ export interface Play {
   /** Variables of the kernel's environment. */
   env?: Record<string, string>;
 }
-
-/** Milliseconds for something to be seen. */
-const SEEN = 120_000;
 
 /**
  * Opens a notebook in JupyterLab, runs it, changes a number, sees other outputs change, stops a long cell and goes on with it.
@@ -69,13 +67,13 @@ export async function playInLab(
     if (long.from !== undefined) await lab.edit(long.cell, long.from, long.to!);
     await lab.run(long.cell);
     await shows(long.cell, long.running);
-    await lab.screenshot(`${name}-3-long-cell`, long.cell);
-    await lab.stop();
+    await lab.stop(); // at once: a picture takes as long as the cell may
     const stopped = await lab.finish(long.cell);
     await shows(long.cell, long.stopped);
-    await lab.screenshot(`${name}-4-stopped`, long.cell);
+    await lab.screenshot(`${name}-3-stopped`, long.cell);
 
     await lab.run(long.cell);
+    await lab.screenshot(`${name}-4-going-on`, long.cell);
     await shows(long.cell, long.done);
     const again = await lab.finish(long.cell);
     for (const { cell, done } of views) if (done !== undefined) await shows(cell, done);

@@ -138,19 +138,26 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
       (await request(shell, "execute_request", {
         ...{ code, silent, store_history: !silent, user_expressions: {}, allow_stdin: false, stop_on_error: true },
       })).content;
-    /** Output that is made before this is published before it. */
-    const drain = (id: string) =>
-      evaluate(`await new Promise((done) => setTimeout(done, 10)); await Deno.jupyter.broadcast("${DRAINED}", { id: "${id}" });`, true);
+    const publish = (id: string) => `await Deno.jupyter.broadcast("${DRAINED}", { id: "${id}" });`;
+    /** What was printed before this is published before the line, what was shown before the message: they take two ways. */
+    const drain = (id: string) => evaluate(`console.log("${DRAINED} ${id}"); ${publish(id)}`, true);
 
     const execute = async (code: string, onOutput: (message: Message) => void = () => {}): Promise<Reply> => {
-      const id = crypto.randomUUID(), { promise: drained, resolve } = Promise.withResolvers<void>();
+      const id = crypto.randomUUID(),
+        line = `${DRAINED} ${id}\n`,
+        printed = Promise.withResolvers<void>(),
+        shown = Promise.withResolvers<void>();
       listener = (message) => {
-        if (message.header.msg_type !== DRAINED) onOutput(message);
-        else if (message.content.id === id) resolve();
+        const { header: { msg_type: type }, content } = message;
+        if (type === DRAINED) return content.id === id && shown.resolve();
+        if (type !== "stream" || !content.text.includes(line)) return onOutput(message);
+        const text = content.text.replace(line, "");
+        if (text !== "") onOutput({ ...message, content: { ...content, text } });
+        printed.resolve();
       };
       const reply = await evaluate(code, false);
       await drain(id);
-      await orEnded(drained);
+      await orEnded(Promise.all([printed.promise, shown.promise]));
       listener = undefined;
       return reply;
     };
@@ -159,7 +166,7 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
     const heard = Promise.withResolvers<void>();
     listener = () => heard.resolve();
     for (let done = false; !done;) {
-      await drain("");
+      await evaluate(publish(""), true);
       done = await Promise.race([
         heard.promise.then(() => true),
         new Promise<boolean>((resolve) => setTimeout(() => resolve(false), AGAIN)),
