@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertMatch } from "@std/assert";
 import type { Shown } from "../../lib/display/shown.ts";
 import { livePlace } from "../../lib/notebook/live_place.ts";
 import { progressPlace } from "../../lib/notebook/progress_place.ts";
