@@ -33,8 +33,8 @@ function failingDevice(device: Device, fatal: number): { device: Device; calls: 
   return { device: watched(device), calls };
 }
 
-/** Places in a stage at which something fails, beside the last call of every operation. */
-const PLACES = full ? 40 : 8;
+/** Places in a stage at which something fails, beside the last call of every operation; with the first router, and with the others. */
+const [PLACES, FEW] = full ? [40, 40] : [8, 3];
 
 /** Stages that only call others: with one router, unless there is time for all. */
 const COMPOSED = ["ablationLadder", "ablationLadder, learning", "recommended", "trainDecoder, moe", "trainDecoder, peer", "peerFromMoe"];
@@ -144,7 +144,8 @@ for (const [kind, variant] of Object.entries({ ...ROUTERS, "renormalising, share
         await t.step(name, async () => {
           const { device: counted, calls } = failingDevice(device, 0);
           await run(counted, {});
-          const places = Array.from({ length: PLACES }, (_, i) => Math.floor(i * calls.length / PLACES));
+          const count = kind === "renormalising" ? PLACES : FEW;
+          const places = Array.from({ length: count }, (_, i) => Math.floor(i * calls.length / count));
           for (const place of new Set([...places, ...new Map(calls.map((name, i) => [name, i])).values()])) {
             const fatal = 1 + place;
             const { message } = await assertRejects(() => run(failingDevice(device, fatal).device, {}), Error, "failed");
