@@ -32,3 +32,14 @@ export async function workingCopyWith(name: string, folder: string): Promise<str
   await Deno.copyFile(`${NOTEBOOKS}${name}`, `${folder}/${path}`);
   return path;
 }
+
+/** Lends a copy of the program, where cells find what they import. */
+export async function inCopy(use: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await workingCopy(folder);
+    await use(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
