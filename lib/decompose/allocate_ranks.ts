@@ -89,7 +89,7 @@ export function largestRank(rows: number, columns: number): number {
 
 function shares({ scores }: LayerScores, alpha: number, epsilon: number): number[] {
   const most = Math.max(...scores), parts = Array.from(scores, (score) => most > 0 ? score / most : 1);
-  const floor = epsilon * parts.reduce((a, b) => a + b, 0) / parts.length;
+  const floor = epsilon * (parts.reduce((a, b) => a + b, 0) / parts.length);
   // Dividing by the largest changes no share, and keeps powers of the largest importance and of the least within range.
   return parts.map((part) => ((part + floor) / (1 + floor)) ** alpha);
 }
@@ -102,7 +102,8 @@ function fill(weights: number[], target: number, least: number, most: number): n
   const full = new Set<number>();
   while (true) {
     const rest = target - full.size * most, total = weights.reduce((sum, w, i) => full.has(i) ? sum : sum + w, 0);
-    const ranks = weights.map((w, i) => full.has(i) ? most : Math.max(least, Math.floor(w / total * rest + ROUNDING)));
+    const share = (w: number) => total > 0 ? w / total : 1 / (weights.length - full.size); // those that are left weigh nothing
+    const ranks = weights.map((w, i) => full.has(i) ? most : Math.max(least, Math.floor(share(w) * rest + ROUNDING)));
     const over = ranks.flatMap((rank, i) => rank > most ? [i] : []);
     if (over.length === 0) return ranks;
     for (const i of over) full.add(i);

@@ -42,7 +42,7 @@ const SMALL = 2 ** 16;
 /** Elements of a matrix that fills all cores by itself, and of which copies would take much memory. */
 const LARGE = 2 ** 23;
 
-/** Workers at most: each holds a matrix and about five times its size. */
+/** Workers of a pool at most: each holds a matrix and about five times its size. */
 const MOST = 8;
 
 /**

@@ -31,7 +31,7 @@ export interface Manifest {
   device: { kind: string; name: string };
   versions: { winnow: string; deno: string };
   seed?: number;
-  /** ISO 8601. */
+  /** ISO 8601; later than what the stage's results before it say, whatever the clock did. */
   created: string;
   files: Record<string, { bytes: number; sha256: string }>;
 }

@@ -81,7 +81,7 @@ export async function openStore(location: string): Promise<Store> {
     }
     return found.sort((a, b) => a.created < b.created ? 1 : a.created > b.created ? -1 : 0);
   };
-  /** Later than any result of the stage, also if the clock was set back or several come within a millisecond: the newest is the one written last. */
+  /** Later than any result of the stage that is there, also if the clock was set back or several come within a millisecond: the newest is the one written last. */
   const timeAfter = async (stage: string): Promise<string> => {
     const [newest] = await manifests(stage);
     return new Date(Math.max(Date.now(), newest ? Date.parse(newest.created) + 1 : 0)).toISOString();

@@ -58,6 +58,8 @@ Deno.test("allocateRanks() never reaches break-even, and gives what it cuts off 
   assertEquals(ranks, [27, 17, 17, 17]);
   assertEquals(ranksOf([1e6, 1, 1, 1], { averageRank: 20, alpha: 0.5, cap: false, minimumRank: 1 }, 64, 48), [48, 10, 10, 10]);
   assertEquals(ranksOf([3, 1], { averageRank: 1000 }, 64, 48), [27, 27], "more than everything is not given");
+  assertEquals(ranksOf([0, 0, 5], { averageRank: 15, alpha: 1, epsilon: 0 }, 64, 48), [9, 9, 27], "also to those of no weight");
+  assertEquals(ranksOf([1e-3, 1e6], { averageRank: 16, alpha: 1000 }, 64, 48), [5, 27]);
 });
 
 Deno.test("allocateRanks() keeps a minimum for experts that nothing was routed to", () => {
@@ -70,6 +72,7 @@ Deno.test("allocateRanks() depends on ratios of importance alone, be it as large
   assertEquals(ranks.slice(1).map((rank) => Math.round(rank / ranks[1])), [1, 3]);
   for (const scale of [5e-324, 5e307]) assertEquals(ranksOf([0, scale, 3 * scale], { ...options, epsilon: 0.01 }), ranks);
   assertEquals(ranksOf([1e-3, 1e6], { averageRank: 16, alpha: 1000 }), [4, 32]);
+  assertEquals(ranksOf([1, 2], { averageRank: 16, epsilon: 1e308 }), [16, 16]);
 });
 
 Deno.test("allocateRanks() names what it cannot use", () => {

@@ -2,6 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { svdPool } from "../../lib/decompose/svd_pool.ts";
 import { truncatedSvd } from "../../lib/decompose/truncated_svd.ts";
 import { openBlas } from "../../lib/device/cpu/blas.ts";
+import { blasThreads } from "../../lib/device/cpu/blas_threads.ts";
 import { openDevice } from "../../lib/device/open_device.ts";
 import { noise } from "../devices.ts";
 
@@ -11,27 +12,31 @@ Deno.test({
   name: "svdPool() decomposes several matrices at once, to the bits of one BLAS thread",
   ignore: !threads,
   async fn() {
-    const { count } = threads!, one = threads!.one();
+    const real = { ...threads! }, held = real.one(), asked: number[] = [];
+    let count = 2; // whatever this machine has
+    const watched = blasThreads({ count: () => asked.at(-1) ?? count, use: (threads) => void asked.push(threads) });
     try {
       using device = await openDevice({ kind: "cpu" });
       using matrices = new DisposableStack();
       const given = [1, 2, 3, 4, 5].map((seed) => matrices.use(device.tensor(noise(300 * 280, seed), [300, 280])));
       const want = await Promise.all(given.map((matrix) => truncatedSvd(device, matrix, 30)));
       {
-        threads!.count = () => 2; // whatever this machine has
+        Object.assign(threads!, watched);
         using pool = svdPool(device, [300, 280]);
         using other = svdPool(device, [300, 280]);
-        assertEquals([pool.atOnce, other.atOnce], [2, 2], "pools at once share the work out as each would alone");
+        assertEquals([pool.atOnce, other.atOnce], [2, 2], "a second pool is as large as the first");
         await assertRejects(() => pool.decompose(given[0], 0), RangeError, "received 0");
         const found = await Promise.all([pool, other].map((pool) => Promise.all(given.map((matrix) => pool.decompose(matrix, 30)))));
         for (const [i, each] of found.entries()) each.forEach((svd, m) => assertEquals(svd, want[m], `pool ${i}, matrix ${m}`));
+        assertEquals(asked, [1]);
       }
-      threads!.count = () => 1;
+      assertEquals(asked, [1, 2]);
+      asked.length = 0, count = 1;
       using pool = svdPool(device, [300, 280]);
       assertEquals(pool.atOnce, 1, "with one thread");
     } finally {
-      threads!.count = count;
-      one[Symbol.dispose]();
+      Object.assign(threads!, real);
+      held[Symbol.dispose]();
     }
   },
 });

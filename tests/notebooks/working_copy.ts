@@ -15,6 +15,9 @@ export function notebookNames(): string[] {
   return [...Deno.readDirSync(NOTEBOOKS)].map(({ name }) => name).filter((name) => name.endsWith(".ipynb")).sort();
 }
 
+/** Whether a notebook is one of those on MoE-I², which come first. */
+export const isOfMoeI2 = (name: string): boolean => name < "11";
+
 const PARTS = ["deno.json", "deno.lock", "mod.ts", "lib", "kernels", "notebooks"];
 const LEFT_OUT = /^(\.winnow|\.ipynb_checkpoints|out)$|\.ipynb$|\.partial-/;
 

@@ -1,5 +1,5 @@
 /**
- * The threads of a BLAS, which are the whole process's.
+ * The threads of a BLAS, which are the whole process's: each of JavaScript's threads counts who of its own wants them at one, and knows of no other.
  *
  * @module
  */

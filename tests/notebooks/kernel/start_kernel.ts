@@ -38,7 +38,7 @@ export async function startKernel(options: { cwd?: string; env?: Record<string, 
   return await start(options).catch(() => start(options)); // another process may have taken a port
 }
 
-/** What the kernel publishes once all earlier output has left it. */
+/** What the kernel publishes, and how a line begins that it prints, once all earlier output has left it; a line is published whole. */
 const DRAINED = "winnow_drained";
 const CHANNELS = ["shell", "iopub", "control", "stdin", "hb"] as const;
 /** Milliseconds: for the kernel to answer at first, between attempts to connect, and for it to end. */
@@ -157,7 +157,12 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
       };
       const reply = await evaluate(code, false);
       await drain(id);
-      await orEnded(Promise.all([printed.promise, shown.promise]));
+      const { promise: late, reject } = Promise.withResolvers<never>();
+      const timer = setTimeout(
+        () => reject(new Error("Cannot tell what a cell has put out: expected a line on its console, found none")),
+        START,
+      );
+      await orEnded(Promise.race([Promise.all([printed.promise, shown.promise]), late])).finally(() => clearTimeout(timer));
       listener = undefined;
       return reply;
     };
