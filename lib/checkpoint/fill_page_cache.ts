@@ -6,8 +6,10 @@
 
 const SYMBOLS = {
   open: { parameters: ["buffer", "i32"], result: "i32" },
-  preadv: { parameters: ["i32", "buffer", "i32", "i64"], result: "isize", nonblocking: true },
+  preadv: { parameters: ["i32", "pointer", "i32", "i64"], result: "isize", nonblocking: true },
   close: { parameters: ["i32"], result: "i32" },
+  malloc: { parameters: ["usize"], result: "pointer" },
+  free: { parameters: ["pointer"], result: "void" },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** Programs that this one starts do not get the file. */
@@ -16,11 +18,8 @@ const READ_CLOSE_ON_EXEC = 0o2000000;
 /** Bytes that Linux reads in one call at most, whole pages. It takes 1,024 places for them. */
 const MOST = 2 ** 31 - 4096;
 
-/** What is read goes here, all of it to the same place. */
-const LENGTH = 2 ** 21, nowhere = new Uint8Array(LENGTH);
-
-/** Tables that calls under way read. */
-const tables = new Set<BigUint64Array>();
+/** Bytes that are read to the same place, one after the other. */
+const LENGTH = 2 ** 21;
 
 /**
  * Has the system read a part of a file into its page cache, on a thread of its own: JavaScript's may be in a matrix product all the while. One call reads it
@@ -48,16 +47,20 @@ export async function fillPageCache(path: string, start: number, bytes: number):
 async function readNowhere(path: string, start: number, bytes: number): Promise<void> {
   const libc = openLibc();
   if (!libc) return;
-  const { open, preadv, close } = libc.symbols, count = Math.ceil(bytes / LENGTH), table = new BigUint64Array(2 * count);
-  const place = Deno.UnsafePointer.value(Deno.UnsafePointer.of(nowhere));
-  for (let i = 0; i < count; i++) table.set([place, BigInt(Math.min(LENGTH, bytes - i * LENGTH))], 2 * i);
+  const { open, preadv, close, malloc, free } = libc.symbols, count = Math.ceil(bytes / LENGTH), tableBytes = 16 * count;
   const file = open(new TextEncoder().encode(`${path}\0`), READ_CLOSE_ON_EXEC);
   if (file < 0) return;
-  tables.add(table);
+  // The C library's memory, not JavaScript's: the call goes on, and writes, where the thread that made it ends, such as a worker that is terminated, and
+  // what was the thread's is others' then.
+  const memory = malloc(BigInt(tableBytes + LENGTH));
   try {
-    await preadv(file, table, count, BigInt(start));
+    if (!memory) return;
+    const table = new BigUint64Array(Deno.UnsafePointerView.getArrayBuffer(memory, tableBytes));
+    const nowhere = BigInt(Deno.UnsafePointer.value(memory)) + BigInt(tableBytes);
+    for (let i = 0; i < count; i++) table.set([nowhere, BigInt(Math.min(LENGTH, bytes - i * LENGTH))], 2 * i);
+    await preadv(file, memory, count, BigInt(start));
   } finally {
-    tables.delete(table);
+    free(memory);
     close(file);
   }
 }

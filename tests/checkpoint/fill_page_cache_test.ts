@@ -72,3 +72,36 @@ Deno.test({
   permissions: { read: true },
   fn: () => fillPageCache("notebooks/checkpoints/tiny-mixtral/config.json", 0, 10),
 });
+
+Deno.test({
+  name: "fillPageCache() writes to nobody's memory when the thread that called it has ended",
+  ignore: !linux,
+  fn: async () => {
+    await using folder = await temporaryFolder();
+    const path = `${folder.path}/file`, module = import.meta.resolve("../../lib/checkpoint/fill_page_cache.ts");
+    await Deno.writeFile(path, new Uint8Array());
+    await Deno.truncate(path, 2 ** 30); // nothing but a hole
+    await Deno.writeTextFile(
+      `${folder.path}/worker.ts`,
+      `import { fillPageCache } from "${module}";
+      fillPageCache(${JSON.stringify(path)}, 0, 2 ** 30);
+      setTimeout(() => self.postMessage("under way"), 10);`,
+    );
+    // In a process of its own, which may end for it. What the worker held is free when it has ended, and given to the next who asks.
+    await Deno.writeTextFile(
+      `${folder.path}/main.ts`,
+      `for (let round = 0; round < 5; round++) {
+        const worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module" });
+        await new Promise((resolve) => worker.onmessage = resolve);
+        worker.terminate();
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        const blocks = Array.from({ length: 40 }, () => new Uint8Array(2 ** 21).fill(7));
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        if (blocks.some((block) => block.some((value) => value !== 7))) throw new Error("somebody else's memory was written");
+      }`,
+    );
+    const args = ["run", "-A", "--no-check", "--no-config", "--no-lock", `${folder.path}/main.ts`];
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args, env: { NO_COLOR: "1" } }).output();
+    assertEquals(code, 0, new TextDecoder().decode(stderr));
+  },
+});
