@@ -1,8 +1,9 @@
 /** The library is used from anywhere by its URL, with no import map, kernels included. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
 import { requestAdapter } from "../lib/device/webgpu/request_adapter.ts";
+import { runDeno } from "./run_deno.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -21,13 +22,7 @@ async function runElsewhere(mod: string): Promise<string> {
   const folder = await Deno.makeTempDir();
   try {
     await Deno.writeTextFile(`${folder}/script.ts`, SCRIPT(mod));
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-config", "--no-lock", "script.ts"],
-      cwd: folder,
-      env: { NO_COLOR: "1" },
-    }).output();
-    assert(code === 0, new TextDecoder().decode(stderr));
-    return new TextDecoder().decode(stdout).trim();
+    return (await runDeno(["run", "-A", "--no-config", "--no-lock", "script.ts"], { cwd: folder })).trim();
   } finally {
     await Deno.remove(folder, { recursive: true });
   }

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { fileURLToPath } from "node:url";
+import { runDeno } from "./run_deno.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 
@@ -14,11 +15,7 @@ Deno.test("the README's examples run as they stand, one after the other", async 
     const script = code.replaceAll('"./mod.ts"', `"${root}mod.ts"`).replaceAll('"notebooks/', `"${root}notebooks/`);
     assert(script !== code, "the example names mod.ts and a checkpoint");
     await Deno.writeTextFile(`${folder}/example.ts`, script);
-    const args = ["run", "-A", "--no-lock", "--check", "example.ts"];
-    const { code: status, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, cwd: folder, env: { NO_COLOR: "1" } })
-      .output();
-    assert(status === 0, new TextDecoder().decode(stderr));
-    assertMatch(new TextDecoder().decode(stdout), /perplexity: \d/);
+    assertMatch(await runDeno(["run", "-A", "--no-lock", "--check", "example.ts"], { cwd: folder }), /perplexity: \d/);
     for (const name of ["my-smaller-model", "half", "my-tuned-model"]) {
       assert((await Deno.stat(`${folder}/out/${name}/winnow.json`)).isFile);
     }

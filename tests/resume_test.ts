@@ -17,6 +17,7 @@ import { tunedBy } from "./delta/tuned.ts";
 import { testOnDevices } from "./devices.ts";
 import { openFixture } from "./fixtures.ts";
 import { ROUTERS, withModel } from "./small_models.ts";
+import { replaced } from "./replaced.ts";
 
 /** Keeps clones of plain data in memory, and calls `onPut` after each. */
 class Kept implements winnow.Resume {
@@ -369,12 +370,9 @@ Deno.test("progress begins at what is kept", async () => {
   kept.onPut = (_, part) => {
     if (part === "streams" && kept.finished.length === 3) throw new Error("stop");
   };
-  const { now } = performance;
-  performance.now = () => 0; // nothing takes time: streams are kept behind every layer
-  try {
+  {
+    using _clock = replaced(performance, "now", () => 0); // nothing takes time: streams are kept behind every layer
     await assertRejects(() => winnow.calibrate(device, model, tokens, { resume: kept }), Error, "stop");
-  } finally {
-    performance.now = now;
   }
   const seen: string[] = [], onProgress = ({ done, total }: winnow.Progress) => void seen.push(`${done}/${total}`);
   const trace = await winnow.calibrate(device, model, tokens, { resume: kept, onProgress });

@@ -1,7 +1,8 @@
 /** Importing the library loads what every user needs, and no more. */
 
-import { assert, assertEquals } from "@std/assert";
+import { assertEquals } from "@std/assert";
 import { fileURLToPath } from "node:url";
+import { runDeno } from "./run_deno.ts";
 
 /** Small libraries of functions that do not wait. All others are loaded by `import()` where they are first needed. */
 const AT_ONCE = [
@@ -22,12 +23,7 @@ interface Graph {
 }
 
 async function graphOf(path: string): Promise<Graph> {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["info", "--json", path],
-    cwd: fileURLToPath(new URL("..", import.meta.url)),
-  }).output();
-  assert(code === 0, new TextDecoder().decode(stderr));
-  return JSON.parse(new TextDecoder().decode(stdout));
+  return JSON.parse(await runDeno(["info", "--json", path], { cwd: fileURLToPath(new URL("..", import.meta.url)) }));
 }
 
 /** What an import of the root loads before anything runs. */

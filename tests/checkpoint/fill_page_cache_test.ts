@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { fillPageCache } from "../../lib/checkpoint/fill_page_cache.ts";
+import { runDeno } from "../run_deno.ts";
 import { temporaryFolder } from "./fixtures.ts";
 
 const PAGE = 4096, PAGES = 512, DONT_NEED = 4, READ = 1, SHARED = 1;
@@ -100,8 +101,6 @@ Deno.test({
         if (blocks.some((block) => block.some((value) => value !== 7))) throw new Error("somebody else's memory was written");
       }`,
     );
-    const args = ["run", "-A", "--no-check", "--no-config", "--no-lock", `${folder.path}/main.ts`];
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args, env: { NO_COLOR: "1" } }).output();
-    assertEquals(code, 0, new TextDecoder().decode(stderr));
+    await runDeno(["run", "-A", "--no-check", "--no-config", "--no-lock", `${folder.path}/main.ts`]);
   },
 });

@@ -3,6 +3,7 @@ import fc from "../properties.ts";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Scratch, type Stored } from "../../lib/checkpoint/scratch.ts";
+import { runDeno } from "../run_deno.ts";
 import { temporaryFolder } from "./fixtures.ts";
 
 const numbers = (length: number, seed: number) => Float32Array.from({ length }, (_, i) => Math.sin(seed + i));
@@ -117,11 +118,7 @@ Deno.test({
       }
       seen.disposed = open();
       console.log(JSON.stringify(seen));`;
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["eval", "--no-lock", script],
-      env: { NO_COLOR: "1", TMPDIR: folder.path },
-    }).output();
-    assertEquals(code, 0, new TextDecoder().decode(stderr));
-    assertEquals(JSON.parse(new TextDecoder().decode(stdout)), { inMemory: 0, onDisk: 1, named: 0, disposed: 0 });
+    const said = await runDeno(["eval", "--no-lock", script], { env: { TMPDIR: folder.path } });
+    assertEquals(JSON.parse(said), { inMemory: 0, onDisk: 1, named: 0, disposed: 0 });
   },
 });

@@ -2,6 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { openSource } from "../../lib/checkpoint/open_source.ts";
 import type { OpenOptions } from "../../lib/checkpoint/source.ts";
 import { rangeOf, serve } from "./fixtures.ts";
+import { replaced } from "../replaced.ts";
 
 const MiB = 2 ** 20;
 const bytes = Uint8Array.from({ length: 200_000 }, (_, i) => i * 31 >> 3);
@@ -133,30 +134,24 @@ Deno.test("a Retry-After of an hour is cut to a minute", async () => {
     count === 1 ? new Response("slow down", { status: 429, headers: { "Retry-After": "3600" } }) : answer(request)
   );
   const waits: number[] = [], real = globalThis.setTimeout, PATIENCE = 59_000;
-  try {
-    globalThis.setTimeout = ((done: () => void, wait: number) => {
-      if (wait !== PATIENCE) waits.push(wait);
-      return real(done, wait === PATIENCE ? PATIENCE : 1);
-    }) as typeof setTimeout;
-    await part(server.url, 0, 10, { patience: PATIENCE });
-  } finally {
-    globalThis.setTimeout = real;
-  }
+  const quick = (done: () => void, wait: number) => {
+    if (wait !== PATIENCE) waits.push(wait);
+    return real(done, wait === PATIENCE ? PATIENCE : 1);
+  };
+  using _timers = replaced(globalThis, "setTimeout", quick as typeof setTimeout);
+  await part(server.url, 0, 10, { patience: PATIENCE });
   assertEquals(waits, [60_000]);
 });
 
 Deno.test("the signal ends a wait", async () => {
   await using server = serve(() => new Response("slow down", { status: 429, headers: { "Retry-After": "3600" } }));
   const stop = new AbortController(), real = globalThis.setTimeout;
-  try {
-    globalThis.setTimeout = ((done: () => void, wait: number) => {
-      if (wait === 60_000) queueMicrotask(() => stop.abort(new Error("stopped by the user"))); // the wait has just begun
-      return real(done, wait);
-    }) as typeof setTimeout;
-    await assertRejects(() => part(server.url, 0, 10, { signal: stop.signal, patience: 59_000 }), Error, "stopped by the user");
-  } finally {
-    globalThis.setTimeout = real;
-  }
+  const stopping = (done: () => void, wait: number) => {
+    if (wait === 60_000) queueMicrotask(() => stop.abort(new Error("stopped by the user"))); // the wait has just begun
+    return real(done, wait);
+  };
+  using _timers = replaced(globalThis, "setTimeout", stopping as typeof setTimeout);
+  await assertRejects(() => part(server.url, 0, 10, { signal: stop.signal, patience: 59_000 }), Error, "stopped by the user");
   assertEquals(server.requests.length, 1);
 });
 

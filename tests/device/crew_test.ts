@@ -4,7 +4,6 @@ import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/a
 import { attention, rotary } from "../../lib/device/cpu/attention.ts";
 import { attentionVjp } from "../../lib/device/cpu/attention_vjp.ts";
 import { type Blas, openBlas } from "../../lib/device/cpu/blas.ts";
-import { blasThreads } from "../../lib/device/cpu/blas_threads.ts";
 import { Crew } from "../../lib/device/cpu/crew.ts";
 import { byExpert } from "../../lib/device/cpu/experts.ts";
 import { expertLinear, expertLinearVjp, order } from "../../lib/device/cpu/expert_rows.ts";
@@ -16,6 +15,7 @@ import * as rows from "../../lib/device/cpu/rows.ts";
 import { CpuTensor } from "../../lib/device/cpu/tensor.ts";
 import { narrow } from "../../lib/checkpoint/narrow.ts";
 import { noise } from "../devices.ts";
+import { watchedThreads } from "./watched_threads.ts";
 
 const HIDDEN = 512, INNER = 1024, LARGE = 2 ** 13 + 8, TOKENS = 1500, RANKS = 2, EXPERTS = 7;
 
@@ -24,7 +24,7 @@ const PRODUCTS = 6 * 3 + 1 + 3;
 
 /** A crew that believes to have so many threads, and what it asked BLAS for. */
 function crewOf(count: number, cpu: Cpu, blas: Blas): { crew: Crew; asked: number[] } {
-  const asked: number[] = [], threads = blasThreads({ count: () => asked.at(-1) ?? count, use: (count) => void asked.push(count) });
+  const { threads, asked } = watchedThreads(count);
   return { crew: new Crew(cpu, { ...blas, threads }), asked };
 }
 

@@ -3,8 +3,9 @@
 import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import * as winnow from "../../mod.ts";
-import { hasChromium, openChromium, SEEN } from "../chromium.ts";
+import { hasChromium, openChromium, openPage } from "../chromium.ts";
 import { temporaryFolder } from "../checkpoint/fixtures.ts";
+import { runDeno } from "../run_deno.ts";
 import { charts, HOSTILE, lineage, tables } from "./samples.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -77,9 +78,8 @@ Deno.test("report() leaves what is there where it cannot write", async () => {
 });
 
 Deno.test("mod.ts reads plotly.js and Graphviz only when they are needed", async () => {
-  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json", `${root}mod.ts`], stderr: "null" }).output();
   const { modules }: { modules: { dependencies?: { specifier: string; isDynamic?: boolean }[] }[] } = JSON.parse(
-    new TextDecoder().decode(stdout),
+    await runDeno(["info", "--json", `${root}mod.ts`]),
   );
   const large = modules.flatMap(({ dependencies = [] }) => dependencies).filter(({ specifier }) =>
     /plotly\.js-dist|viz-js/.test(specifier)
@@ -101,12 +101,7 @@ Deno.test("report() works where mod.ts was imported by its URL", async () => {
   `;
   try {
     await Deno.writeTextFile(`${folder.path}/script.ts`, script);
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-config", "--no-lock", "script.ts"],
-      cwd: folder.path,
-      env: { NO_COLOR: "1" },
-    }).output();
-    assert(code === 0, new TextDecoder().decode(stderr));
+    await runDeno(["run", "-A", "--no-config", "--no-lock", "script.ts"], { cwd: folder.path });
     assertMatch(await Deno.readTextFile(`${folder.path}/report.html`), /plotly\.js v4[^]*Plotly\.newPlot/);
   } finally {
     await server.shutdown();
@@ -121,8 +116,7 @@ Deno.test({
     await winnow.report(run, `${folder.path}/report.html`);
     const browser = await openChromium();
     try {
-      const page = await browser.newPage({ viewport: { width: 1000, height: 900 } }), requests: string[] = [], trouble: string[] = [];
-      page.setDefaultTimeout(SEEN);
+      const page = await openPage(browser, { viewport: { width: 1000, height: 900 } }), requests: string[] = [], trouble: string[] = [];
       page.on("request", (request) => requests.push(request.url()));
       page.on("pageerror", (error) => trouble.push(`${error}`));
       page.on("dialog", (dialog) => trouble.push(dialog.message()));
@@ -179,13 +173,11 @@ Deno.test({
         `<img src="${there}image"><script>fetch("${there}fetch").catch(() => {}); document.title = "ran";</script><link rel="stylesheet" href="${there}style">`;
       const sections = [{ shown: { "text/html": html, "text/plain": "" } }, { shown: charts["rankMap()"]() }];
       await winnow.report({ title: "Curious", sections, versions: {} }, `${folder.path}/report.html`);
-      const address = pathToFileURL(`${folder.path}/report.html`).href, page = await browser.newPage();
-      page.setDefaultTimeout(SEEN);
+      const address = pathToFileURL(`${folder.path}/report.html`).href, page = await openPage(browser);
       await page.goto(address, { waitUntil: "load" });
       await page.waitForFunction('document.querySelector(".js-plotly-plot .main-svg")');
       assertEquals(await page.title(), "ran", "the script was tried");
-      const still = await (await browser.newContext({ javaScriptEnabled: false })).newPage();
-      still.setDefaultTimeout(SEEN);
+      const still = await openPage(browser, { javaScriptEnabled: false });
       await still.goto(address, { waitUntil: "load" });
       assertEquals(await still.locator("figure.chart > img:visible").count(), 1);
       assertEquals(asked, 0);

@@ -1,5 +1,6 @@
 import { assertEquals, assertMatch } from "@std/assert";
 import { terminalProgress } from "../../lib/display/terminal_progress.ts";
+import { replaced } from "../replaced.ts";
 
 Deno.test("terminalProgress() prints one line a stage where there is no terminal", () => {
   const lines: string[] = [], onProgress = terminalProgress({ terminal: false, print: (line) => lines.push(line) });
@@ -16,14 +17,9 @@ Deno.test("terminalProgress() prints one line a stage where there is no terminal
 
 Deno.test("terminalProgress() says how much time is left where the stage can tell", () => {
   const lines: string[] = [], onProgress = terminalProgress({ terminal: false, print: (line) => lines.push(line) });
-  const { now } = performance;
-  try {
-    for (const [done, secondsLeft] of [[0, undefined], [1, 44.2], [2, undefined], [4, 0]] as const) {
-      performance.now = () => 15_000 * done;
-      onProgress({ stage: "evaluate", done, total: 4, unit: "layers", secondsLeft });
-    }
-  } finally {
-    performance.now = now;
+  for (const [done, secondsLeft] of [[0, undefined], [1, 44.2], [2, undefined], [4, 0]] as const) {
+    using _clock = replaced(performance, "now", () => 15_000 * done);
+    onProgress({ stage: "evaluate", done, total: 4, unit: "layers", secondsLeft });
   }
   assertEquals(lines, [
     "evaluate: 1/4 layers in 15.0 s, about 45 s left",

@@ -7,6 +7,7 @@ import { openParts } from "../../lib/flow/parts.ts";
 import { status } from "../../lib/flow/status.ts";
 import { part } from "../../lib/model/stage_options.ts";
 import { artifactOf, filesIn, stateOf, withStore } from "./flows.ts";
+import { replaced } from "../replaced.ts";
 
 /** Ten parts, each noted when it is computed; `at` may throw before one. */
 function long(flow: Flow, done: number[], at: (i: number) => void = () => {}) {
@@ -57,7 +58,6 @@ Deno.test("a stage that was stopped or failed goes on from its last part to the 
 Deno.test("time is summed over stops", async () => {
   await withStore(async ({ open }) => {
     const flow = await open();
-    const { now } = performance;
     let stops = 2, clock = 0;
     const slow = flow.stage("slow", {
       version: 1,
@@ -69,13 +69,9 @@ Deno.test("time is summed over stops", async () => {
         return "done";
       },
     });
-    performance.now = () => clock;
-    try {
-      for (const _ of [1, 2]) await flow.run(slow).catch(() => {});
-      await flow.run(slow);
-    } finally {
-      performance.now = now;
-    }
+    using _clock = replaced(performance, "now", () => clock);
+    for (const _ of [1, 2]) await flow.run(slow).catch(() => {});
+    await flow.run(slow);
     assertEquals((await status(flow)).map(({ seconds }) => seconds), [180]);
   });
 });

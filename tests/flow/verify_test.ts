@@ -9,6 +9,7 @@ import type { StageContext } from "../../lib/flow/stage.ts";
 import { verify } from "../../lib/flow/verify.ts";
 import { part } from "../../lib/model/stage_options.ts";
 import { artifactOf, chain, filesIn, run, states, withStore } from "./flows.ts";
+import { replaced } from "../replaced.ts";
 
 Deno.test("verify() computes fresh results again, without parts, and names the files that differ", async () => {
   await withStore(async ({ open, store, device }) => {
@@ -134,20 +135,14 @@ Deno.test("gc() lists, then removes, exactly what nothing refers to", async () =
 
 Deno.test("the newest result of a stage is the one written last, whatever the clock does meanwhile", async () => {
   await withStore(async ({ open }) => {
-    const { now } = Date, times = [5000, 5000, 1000];
-    Date.now = () => times[0] ?? 1000;
-    try {
-      const flow = await open();
-      for (const version of [1, 2, 3]) {
-        await flow.run(flow.stage("two", { version, run: () => 2 }));
-        times.shift();
-      }
-      const found = await flow.store.manifests("two");
-      assertEquals(found.map(({ version }) => version), [3, 2, 1]);
-      const garbage = (await gc(flow)).garbage.map(({ path }) => path).sort();
-      assertEquals(garbage, found.slice(1).map(({ key }) => join("two", key)).sort());
-    } finally {
-      Date.now = now;
+    const flow = await open();
+    for (const [i, time] of [5000, 5000, 1000].entries()) {
+      using _clock = replaced(Date, "now", () => time);
+      await flow.run(flow.stage("two", { version: i + 1, run: () => 2 }));
     }
+    const found = await flow.store.manifests("two");
+    assertEquals(found.map(({ version }) => version), [3, 2, 1]);
+    const garbage = (await gc(flow)).garbage.map(({ path }) => path).sort();
+    assertEquals(garbage, found.slice(1).map(({ key }) => join("two", key)).sort());
   });
 });

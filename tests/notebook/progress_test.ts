@@ -27,9 +27,7 @@ Deno.test("progressPlace() draws a bar now and then, one at a time, and ends wit
     onProgress(layers(done));
     await clock.pass(10);
   }
-  const ended = end(last);
-  await clock.pass(10);
-  await ended;
+  await clock.pass(10, end(last));
   onProgress(layers(40)); // too late
   await clock.pass(1000);
   assertEquals(texts().map((text) => text!.split(",")[0]), ["calibrate: 9 of 40 layers", "calibrate: 35 of 40 layers", "trace: computed"]);
@@ -46,9 +44,7 @@ Deno.test("progressPlace() says how fast it goes and how long that takes, anew f
   await clock.pass(300);
   onProgress({ ...layers(0, "<b>search"), secondsLeft: 61 });
   await clock.pass(300);
-  const ended = end(last);
-  await clock.pass(10);
-  await ended;
+  await clock.pass(10, end(last));
   assertEquals(texts(), [
     "calibrate: 10 of 40 layers",
     "calibrate: 12 of 40 layers, 5.7 layers a second, about 4.91 s left",
@@ -61,16 +57,12 @@ Deno.test("progressPlace() shows no bar of what is quick, and does not wait for 
   using clock = fakeClock();
   const quick = slowPlace(), bar = progressPlace(quick.place, true);
   bar.onProgress(layers(0));
-  const ended = bar.end(last);
-  await clock.pass(6);
-  await ended;
+  await clock.pass(6, bar.end(last));
   assertEquals(quick.texts(), ["trace: computed"]);
   const long = slowPlace(), other = progressPlace(long.place, true);
   other.onProgress(layers(1));
   await clock.pass(130);
-  const finished = other.end(last);
-  await clock.pass(6); // what the place takes, not what lies between two looks
-  await finished;
+  await clock.pass(6, other.end(last)); // what the place takes, not what lies between two looks
   assertEquals(long.texts().length, 2);
 });
 
@@ -81,9 +73,7 @@ Deno.test("livePlace() leaves out what comes too fast, and draws the last", asyn
     live.emit(step);
     await clock.pass(5);
   }
-  const ended = live.end();
-  await clock.pass(6);
-  await ended;
+  await clock.pass(6, live.end());
   live.emit(21);
   await clock.pass(5000);
   assertEquals(texts(), ["step 1", "step 20"]);

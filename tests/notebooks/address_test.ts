@@ -4,6 +4,7 @@ import { assert } from "@std/assert";
 import { extname } from "node:path";
 import { codeCells, parseNotebook } from "./notebook_file.ts";
 import { notebookNames, NOTEBOOKS, ROOT } from "./working_copy.ts";
+import { runDeno } from "../run_deno.ts";
 
 /** Types as web servers have them; what they do not know is text here. */
 const TYPES: Record<string, string> = {
@@ -47,16 +48,11 @@ Deno.test("a notebook that lies alone begins with the program at an address", as
   try {
     const cells = codeCells(parseNotebook(await Deno.readTextFile(`${NOTEBOOKS}${name}`))).slice(0, FIRST);
     await Deno.writeTextFile(`${alone}/cells.ts`, cells.map(({ source }) => source).join("\n"));
-    const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", "--no-lock", "--no-config", `--reload=${root}`, "cells.ts"],
+    const said = await runDeno(["run", "-A", "--no-check", "--no-lock", "--no-config", `--reload=${root}`, "cells.ts"], {
       cwd: alone,
-      env: { NO_COLOR: "1", WINNOW_ROOT: root, WINNOW_SCALE: "small", WINNOW_STORE: `${alone}/store` },
-    }).output();
-    assert(code === 0, new TextDecoder().decode(stderr));
-    assert(
-      new TextDecoder().decode(stdout).includes("| held-out texts"),
-      `the table of stages is shown, not: ${new TextDecoder().decode(stdout)}`,
-    );
+      env: { WINNOW_ROOT: root, WINNOW_SCALE: "small", WINNOW_STORE: `${alone}/store` },
+    });
+    assert(said.includes("| held-out texts"), `the table of stages is shown, not: ${said}`);
   } finally {
     await server.shutdown();
     await Deno.remove(alone, { recursive: true });

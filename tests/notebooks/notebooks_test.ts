@@ -4,6 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { machinePath } from "./machine.ts";
 import { codeCells, type Notebook, notebookText, parseNotebook, stampOf } from "./notebook_file.ts";
 import { inCopy, notebookNames, NOTEBOOKS } from "./working_copy.ts";
+import { runDeno } from "../run_deno.ts";
 
 const names = notebookNames(), textOf = (name: string) => Deno.readTextFile(`${NOTEBOOKS}${name}`);
 const read = async (name: string) => parseNotebook(await textOf(name));
@@ -21,9 +22,7 @@ Deno.test("cells of all notebooks pass the type check, those of each together as
       await Deno.writeTextFile(module, `${cells.join("\n")}\nexport {};\n`);
       return module;
     }));
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args: ["check", ...modules], cwd: folder, env: { NO_COLOR: "1" } })
-      .output();
-    assert(code === 0, new TextDecoder().decode(stderr));
+    await runDeno(["check", ...modules], { cwd: folder });
   });
 });
 

@@ -7,6 +7,7 @@
 import { cp } from "node:fs/promises";
 import { basename } from "node:path";
 import { fileURLToPath } from "node:url";
+import { temporaryFolder } from "../checkpoint/fixtures.ts";
 
 export const ROOT = fileURLToPath(new URL("../../", import.meta.url)), NOTEBOOKS = `${ROOT}notebooks/`;
 
@@ -38,11 +39,7 @@ export async function workingCopyWith(name: string, folder: string): Promise<str
 
 /** Lends a copy of the program, where cells find what they import. */
 export async function inCopy(use: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  try {
-    await workingCopy(folder);
-    await use(folder);
-  } finally {
-    await Deno.remove(folder, { recursive: true });
-  }
+  await using folder = await temporaryFolder();
+  await workingCopy(folder.path);
+  await use(folder.path);
 }

@@ -8,9 +8,10 @@ import { type Browser, chromium, type Locator, type Page } from "npm:playwright-
 import { type Cell, parseNotebook } from "../notebook_file.ts";
 import { ROOT } from "../working_copy.ts";
 import { clientEnvironment, type Clients } from "./environment.ts";
+import { openPage } from "../../chromium.ts";
 
 /** Milliseconds: for the server to answer, for a page or kernel to be ready, and for a cell to finish. */
-const SERVER = 180_000, READY = 120_000, CELL = 300_000;
+const SERVER = 180_000, CELL = 300_000;
 
 /** A notebook that is open in JupyterLab, its cells by their ids. Disposing it ends browser, kernel, and server. */
 export interface Lab extends AsyncDisposable {
@@ -52,8 +53,7 @@ export async function openLab(clients: Clients, folder: string, notebook: string
     closing.push(server.close);
     const browser: Browser = await chromium.launch({ executablePath: clients.browser, args: ["--no-sandbox", "--disable-gpu"] });
     closing.push(() => browser.close());
-    const page = await browser.newPage({ viewport: { width: 1200, height: 1400 } });
-    page.setDefaultTimeout(READY);
+    const page = await openPage(browser, { viewport: { width: 1200, height: 1400 } });
     await page.goto(`${server.url}/doc/tree/${notebook}?token=${server.token}&reset`);
     await kernelReady(page).catch(() => page.reload().then(() => kernelReady(page)));
     return { ...controls(page, cells), page, [Symbol.asyncDispose]: close };
@@ -65,7 +65,7 @@ export async function openLab(clients: Clients, folder: string, notebook: string
 
 /** The status bar tells of the connection to the kernel too; the circle in the toolbar is there before any kernel is. */
 async function kernelReady(page: Page): Promise<void> {
-  await page.locator("#jp-main-statusbar").getByText("Deno | Idle").waitFor({ timeout: READY });
+  await page.locator("#jp-main-statusbar").getByText("Deno | Idle").waitFor();
 }
 
 function controls(page: Page, cells: Cell[]): Omit<Lab, "page" | typeof Symbol.asyncDispose> {

@@ -6,7 +6,6 @@
 
 import { assertEquals } from "@std/assert";
 import type { Clients } from "./environment.ts";
-import { SEEN } from "../../chromium.ts";
 import { openLab } from "./open_lab.ts";
 
 /** What is done with a notebook and seen, by ids of its cells; texts are looked for in what a cell has put out. */
@@ -42,7 +41,7 @@ export async function playInLab(
 ): Promise<void> {
   await using lab = await openLab(clients, folder, notebook, env);
   const shows = async (id: string, text: string | RegExp) => {
-    await lab.output(id).filter({ hasText: text }).first().waitFor({ timeout: SEEN }).catch(async (cause) => {
+    await lab.output(id).filter({ hasText: text }).first().waitFor().catch(async (cause) => {
       throw new Error(`Cell "${id}" does not show ${text}, but ${await lab.output(id).allInnerTexts()}`, { cause });
     });
   };

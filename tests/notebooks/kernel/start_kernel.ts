@@ -72,9 +72,7 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
   );
   /** A connection that breaks is often the first sign that the kernel ends: then that is what is told. */
   const broken = async (error: unknown): Promise<never> => {
-    const { promise: late, resolve } = Promise.withResolvers<void>(), timer = setTimeout(resolve, END);
-    await Promise.race([ended, late]);
-    clearTimeout(timer);
+    await within(END, ended);
     end.reject(error);
     return await end.promise;
   };
@@ -112,9 +110,7 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
   const answer = (message: Message) => answers.get(message.parent.msg_id!)?.(message);
   const close = async (control?: Socket) => {
     if (control) {
-      const { promise: late, resolve } = Promise.withResolvers<void>(), timer = setTimeout(resolve, END);
-      await Promise.race([request(control, "shutdown_request", { restart: false }).then(() => ended), late]).catch(() => {});
-      clearTimeout(timer);
+      await within(END, request(control, "shutdown_request", { restart: false }).then(() => ended)).catch(() => {});
     }
     try {
       process.kill("SIGKILL");
@@ -157,12 +153,8 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
       };
       const reply = await evaluate(code, false);
       await drain(id);
-      const { promise: late, reject } = Promise.withResolvers<never>();
-      const timer = setTimeout(
-        () => reject(new Error("Cannot tell what a cell has put out: expected a line on its console, found none")),
-        START,
-      );
-      await orEnded(Promise.race([Promise.all([printed.promise, shown.promise]), late])).finally(() => clearTimeout(timer));
+      const drained = await within(START, orEnded(Promise.all([printed.promise, shown.promise])));
+      if (!drained) throw new Error("Cannot tell what a cell has put out: expected a line on its console, found none");
       listener = undefined;
       return reply;
     };
@@ -183,6 +175,12 @@ async function start({ cwd, env }: { cwd?: string; env?: Record<string, string> 
     await close();
     throw error;
   }
+}
+
+/** What comes of a promise, or undefined after so many milliseconds. */
+async function within<T>(milliseconds: number, promise: Promise<T>): Promise<T | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<undefined>(), timer = setTimeout(() => resolve(undefined), milliseconds);
+  return await Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 function freePorts(count: number): number[] {
