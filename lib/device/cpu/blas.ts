@@ -8,6 +8,7 @@ import type { Axpy, Block, Gemm } from "./gemm.ts";
 import { type Eigen, lapackEigen, SORMTR, SSTEDC, SSYEVR, SSYTRD } from "./eigen.ts";
 import { DPOTRF, DTRTRI, type InverseFactor, lapackInverseFactor } from "./inverse_factor.ts";
 import { lapackOrthonormal, lapackSteady, type Rebase, SGEQRF, SGETRF, SORGQR } from "./orthonormal.ts";
+import { aloneInProcess } from "./alone_in_process.ts";
 import { type BlasThreads, blasThreads } from "./blas_threads.ts";
 import { betterKernels, processorFlags } from "./openblas_kernels.ts";
 
@@ -80,7 +81,7 @@ function find(again: boolean): Blas | undefined {
   for (const path of LIBRARIES[Deno.build.os] ?? []) {
     try {
       const open = () => Deno.dlopen(path, SYMBOLS);
-      return wrap(path, again ? open().symbols : load(open));
+      return wrap(path, again ? open().symbols : aloneInProcess(() => load(open)));
     } catch {
       // not here, or not a BLAS: try the next
     }
@@ -93,7 +94,8 @@ const KERNELS = "OPENBLAS_CORETYPE", PATIENCE = "OPENBLAS_THREAD_TIMEOUT";
 
 /**
  * Loads a library, OpenBLAS with its threads' patience cut from 2^26 cycles to 2^22, about 2 ms: until they sleep they keep a core from the threads of ours.
- * Loads it once more where the processor can do better than the kernels that it chose. What the user has set stays.
+ * Loads it once more where the processor can do better than the kernels that it chose, for which no other thread may have it open by then. What the user has
+ * set stays.
  */
 function load(open: () => Library): Symbols {
   const impatiently = () => withVariable(PATIENCE, "22", open), library = impatiently(), chosen = nameOf(library.symbols);

@@ -4,13 +4,18 @@
  * @module
  */
 
-/** OpenBLAS's name for processors that it does not know: kernels of 2004, with vectors of four floats. */
-const UNKNOWN = "Prescott";
+/**
+ * What OpenBLAS takes where it does not know the processor, the second for AMD's: kernels of 2004 and 2007, with vectors of four floats. Worse than slow: once
+ * somebody's product met a NaN, those of other people have some too, from work space that is not cleared (seen in 0.3.21 with `ssytrd`).
+ */
+const UNKNOWN: ReadonlySet<string> = new Set(["Prescott", "Barcelona"]);
 
 /** What a processor must be able to do for a family of kernels, by the names of Linux; the fastest first. */
 const FAMILIES: readonly (readonly [family: string, needs: readonly string[]])[] = [
   ["SkylakeX", ["avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"]],
   ["Haswell", ["avx2", "fma"]],
+  ["Sandybridge", ["avx"]],
+  ["Nehalem", ["sse4_2"]],
 ];
 
 /**
@@ -28,7 +33,7 @@ const FAMILIES: readonly (readonly [family: string, needs: readonly string[]])[]
  */
 export function betterKernels(chosen: string, flags: string): string | undefined {
   const has = new Set(flags.split(/\s+/));
-  return chosen === UNKNOWN ? FAMILIES.find(([, needs]) => needs.every((flag) => has.has(flag)))?.[0] : undefined;
+  return UNKNOWN.has(chosen) ? FAMILIES.find(([, needs]) => needs.every((flag) => has.has(flag)))?.[0] : undefined;
 }
 
 const LIBC = {

@@ -1,0 +1,61 @@
+/**
+ * What the threads of a process do one after the other, though they share no memory.
+ *
+ * @module
+ */
+
+const SYMBOLS = {
+  open: { parameters: ["buffer", "i32"], result: "i32" },
+  flock: { parameters: ["i32", "i32"], result: "i32" },
+  close: { parameters: ["i32"], result: "i32" },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** Of this process and no other, and each thread may open it. */
+const OWN_FOLDER = "/proc/self";
+
+/** Programs that this one starts do not get the file. */
+const READ_CLOSE_ON_EXEC = 0o2000000;
+
+const EXCLUSIVE_OR_FAIL = 2 | 4;
+
+/** Milliseconds after which a thread goes on all the same: the one before it may have been ended where it was. */
+const PATIENCE = 5000;
+
+/**
+ * Calls `run` while no other thread of this process, such as a worker, is in here: they wait for one another. For short work on what is the whole process's,
+ * its environment and its libraries. Where there is no Linux, or no permission to call its libraries, it is called at once.
+ *
+ * @returns What `run` returns.
+ *
+ * @example
+ * ```ts
+ * import { assertEquals } from "@std/assert";
+ * assertEquals(aloneInProcess(() => 42), 42);
+ * ```
+ */
+export function aloneInProcess<T>(run: () => T): T {
+  const libc = openLibc();
+  if (!libc) return run();
+  const { open, flock, close } = libc.symbols, folder = open(new TextEncoder().encode(`${OWN_FOLDER}\0`), READ_CLOSE_ON_EXEC);
+  try {
+    for (const end = Date.now() + PATIENCE; folder >= 0 && flock(folder, EXCLUSIVE_OR_FAIL) !== 0 && Date.now() < end;) {
+      Atomics.wait(NEVER, 0, 0, 1);
+    }
+    return run();
+  } finally {
+    if (folder >= 0) close(folder); // which gives the lock back
+    libc.close();
+  }
+}
+
+/** Nobody changes it or wakes who waits for it. */
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
+
+function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
+  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
+  try {
+    return Deno.dlopen("libc.so.6", SYMBOLS);
+  } catch {
+    return undefined;
+  }
+}
