@@ -67,7 +67,7 @@ async function readNowhere(path: string, start: number, bytes: number): Promise<
 
 let opened: { libc?: Deno.DynamicLibrary<typeof SYMBOLS> } | undefined;
 
-/** Opened once a process. */
+/** Opened once a thread. */
 function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
   if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   opened ??= { libc: find() };

@@ -16,15 +16,15 @@ const OWN_FOLDER = "/proc/self";
 /** Programs that this one starts do not get the file. */
 const READ_CLOSE_ON_EXEC = 0o2000000;
 
-const EXCLUSIVE_OR_FAIL = 2 | 4;
-
-/** Milliseconds after which a thread goes on all the same: the one before it may have been ended where it was. */
-const PATIENCE = 5000;
+/** Of flock: take the lock or fail at once, and give it back. */
+const TAKE = 2 | 4, RELEASE = 8;
 
 /**
  * Calls `run` while no other thread of this process, such as a worker, is in here: they wait for one another. For short work on what is the whole process's,
- * its environment and its libraries. Where there is no Linux, or no permission to call its libraries, it is called at once.
+ * its environment and its libraries; `run` may not come in here itself. Where there is no Linux with glibc, no permission to call its libraries, or nothing
+ * to lock, it is called at once.
  *
+ * @param patience Milliseconds after which it is called all the same: the thread that is in there may have been ended where it was.
  * @returns What `run` returns.
  *
  * @example
@@ -33,12 +33,13 @@ const PATIENCE = 5000;
  * assertEquals(aloneInProcess(() => 42), 42);
  * ```
  */
-export function aloneInProcess<T>(run: () => T): T {
+export function aloneInProcess<T>(run: () => T, patience = 30_000): T {
   const libc = openLibc();
   if (!libc) return run();
   const { open, flock, close } = libc.symbols, folder = open(new TextEncoder().encode(`${OWN_FOLDER}\0`), READ_CLOSE_ON_EXEC);
   try {
-    for (const end = Date.now() + PATIENCE; folder >= 0 && flock(folder, EXCLUSIVE_OR_FAIL) !== 0 && Date.now() < end;) {
+    const locks = folder >= 0 && flock(folder, RELEASE) === 0; // not in every sandbox
+    for (const end = performance.now() + patience; locks && flock(folder, TAKE) !== 0 && performance.now() < end;) {
       Atomics.wait(NEVER, 0, 0, 1);
     }
     return run();
@@ -52,6 +53,7 @@ export function aloneInProcess<T>(run: () => T): T {
 const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
+  // To ask for a library without the permission would ask the user.
   if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   try {
     return Deno.dlopen("libc.so.6", SYMBOLS);

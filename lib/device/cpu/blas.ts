@@ -81,7 +81,7 @@ function find(again: boolean): Blas | undefined {
   for (const path of LIBRARIES[Deno.build.os] ?? []) {
     try {
       const open = () => Deno.dlopen(path, SYMBOLS);
-      return wrap(path, again ? open().symbols : aloneInProcess(() => load(open)));
+      return wrap(path, aloneInProcess(() => again ? open().symbols : load(open)));
     } catch {
       // not here, or not a BLAS: try the next
     }
@@ -90,15 +90,15 @@ function find(again: boolean): Blas | undefined {
 }
 
 /** OpenBLAS's own variables, which it reads when it is loaded: the kernels that it should use, and how long its threads wait for work before they sleep. */
-const KERNELS = "OPENBLAS_CORETYPE", PATIENCE = "OPENBLAS_THREAD_TIMEOUT";
+const KERNELS = "OPENBLAS_CORETYPE", TIMEOUT = "OPENBLAS_THREAD_TIMEOUT";
 
 /**
  * Loads a library, OpenBLAS with its threads' patience cut from 2^26 cycles to 2^22, about 2 ms: until they sleep they keep a core from the threads of ours.
  * Loads it once more where the processor can do better than the kernels that it chose, for which no other thread may have it open by then. What the user has
- * set stays.
+ * set stays, and so do the kernels where we may not ask whether he has set any: for every thread, until all of them have closed it.
  */
 function load(open: () => Library): Symbols {
-  const impatiently = () => withVariable(PATIENCE, "22", open), library = impatiently(), chosen = nameOf(library.symbols);
+  const impatiently = () => withVariable(TIMEOUT, "22", open), library = impatiently(), chosen = nameOf(library.symbols);
   const better = chosen && settingOf(KERNELS) === undefined && betterKernels(chosen, processorFlags());
   if (!better) return library.symbols;
   library.close();

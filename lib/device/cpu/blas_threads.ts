@@ -1,5 +1,6 @@
 /**
  * The threads of a BLAS, which are the whole process's: each of JavaScript's threads counts who of its own wants them at one, and knows of no other.
+ * Where two of them want that at once, the one that ends first gives the threads back while the other still computes, and the other leaves one thread behind.
  *
  * @module
  */

@@ -6,7 +6,7 @@
 
 /**
  * What OpenBLAS takes where it does not know the processor, the second for AMD's: kernels of 2004 and 2007, with vectors of four floats. Worse than slow: once
- * somebody's product met a NaN, those of other people have some too, from work space that is not cleared (seen in 0.3.21 with `ssytrd`).
+ * somebody's product met a NaN, those of other people have some too, from work space that is not cleared (seen in 0.3.21 with `ssytrd`; so do those for Penryn, Dunnington, Atom and Bobcat, processors of 2007 to 2013).
  */
 const UNKNOWN: ReadonlySet<string> = new Set(["Prescott", "Barcelona"]);
 
