@@ -4,16 +4,15 @@
  * @module
  */
 
+import { CLOSE, mayCallLibc, OPEN, openLibc, pathOf, READ_CLOSE_ON_EXEC } from "../device/cpu/libc.ts";
+
 const SYMBOLS = {
-  open: { parameters: ["buffer", "i32"], result: "i32" },
+  open: OPEN,
   preadv: { parameters: ["i32", "pointer", "i32", "i64"], result: "isize", nonblocking: true },
-  close: { parameters: ["i32"], result: "i32" },
+  close: CLOSE,
   malloc: { parameters: ["usize"], result: "pointer" },
   free: { parameters: ["pointer"], result: "void" },
 } as const satisfies Deno.ForeignLibraryInterface;
-
-/** Programs that this one starts do not get the file. */
-const READ_CLOSE_ON_EXEC = 0o2000000;
 
 /** Bytes that Linux reads in one call at most, whole pages. It takes 1,024 places for them. */
 const MOST = 2 ** 31 - 4096;
@@ -45,10 +44,10 @@ export async function fillPageCache(path: string, start: number, bytes: number):
 }
 
 async function readNowhere(path: string, start: number, bytes: number): Promise<void> {
-  const libc = openLibc();
+  const libc = mayCallLibc() ? opened ??= openLibc(SYMBOLS) : undefined;
   if (!libc) return;
   const { open, preadv, close, malloc, free } = libc.symbols, count = Math.ceil(bytes / LENGTH), tableBytes = 16 * count;
-  const file = open(new TextEncoder().encode(`${path}\0`), READ_CLOSE_ON_EXEC);
+  const file = open(pathOf(path), READ_CLOSE_ON_EXEC);
   if (file < 0) return;
   // The C library's memory, not JavaScript's: the call goes on, and writes, where the thread that made it ends, such as a worker that is terminated, and
   // what was the thread's is others' then.
@@ -65,19 +64,5 @@ async function readNowhere(path: string, start: number, bytes: number): Promise<
   }
 }
 
-let opened: { libc?: Deno.DynamicLibrary<typeof SYMBOLS> } | undefined;
-
-/** Opened once a thread. */
-function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
-  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
-  opened ??= { libc: find() };
-  return opened.libc;
-}
-
-function find(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
-  try {
-    return Deno.dlopen("libc.so.6", SYMBOLS);
-  } catch {
-    return undefined; // another C library
-  }
-}
+/** Once a thread. */
+let opened: Deno.DynamicLibrary<typeof SYMBOLS> | undefined;

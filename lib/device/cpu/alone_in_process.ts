@@ -4,17 +4,12 @@
  * @module
  */
 
-const SYMBOLS = {
-  open: { parameters: ["buffer", "i32"], result: "i32" },
-  flock: { parameters: ["i32", "i32"], result: "i32" },
-  close: { parameters: ["i32"], result: "i32" },
-} as const satisfies Deno.ForeignLibraryInterface;
+import { CLOSE, OPEN, openLibc, pathOf, READ_CLOSE_ON_EXEC } from "./libc.ts";
+
+const SYMBOLS = { open: OPEN, flock: { parameters: ["i32", "i32"], result: "i32" }, close: CLOSE } as const;
 
 /** Of this process and no other, and each thread may open it. */
 const OWN_FOLDER = "/proc/self";
-
-/** Programs that this one starts do not get the file. */
-const READ_CLOSE_ON_EXEC = 0o2000000;
 
 /** Of flock: take the lock or fail at once, and give it back. */
 const TAKE = 2 | 4, RELEASE = 8;
@@ -34,14 +29,13 @@ const TAKE = 2 | 4, RELEASE = 8;
  * ```
  */
 export function aloneInProcess<T>(run: () => T, patience = 30_000): T {
-  const libc = openLibc();
+  const libc = openLibc(SYMBOLS);
   if (!libc) return run();
-  const { open, flock, close } = libc.symbols, folder = open(new TextEncoder().encode(`${OWN_FOLDER}\0`), READ_CLOSE_ON_EXEC);
+  const { open, flock, close } = libc.symbols, folder = open(pathOf(OWN_FOLDER), READ_CLOSE_ON_EXEC);
   try {
     const locks = folder >= 0 && flock(folder, RELEASE) === 0; // not in every sandbox
-    for (const end = performance.now() + patience; locks && flock(folder, TAKE) !== 0 && performance.now() < end;) {
-      Atomics.wait(NEVER, 0, 0, 1);
-    }
+    const end = performance.now() + patience;
+    while (locks && flock(folder, TAKE) !== 0 && performance.now() < end) Atomics.wait(NEVER, 0, 0, 1);
     return run();
   } finally {
     if (folder >= 0) close(folder); // which gives the lock back
@@ -51,13 +45,3 @@ export function aloneInProcess<T>(run: () => T, patience = 30_000): T {
 
 /** Nobody changes it or wakes who waits for it. */
 const NEVER = new Int32Array(new SharedArrayBuffer(4));
-
-function openLibc(): Deno.DynamicLibrary<typeof SYMBOLS> | undefined {
-  // To ask for a library without the permission would ask the user.
-  if (Deno.build.os !== "linux" || Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
-  try {
-    return Deno.dlopen("libc.so.6", SYMBOLS);
-  } catch {
-    return undefined;
-  }
-}

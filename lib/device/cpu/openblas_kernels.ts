@@ -4,9 +4,12 @@
  * @module
  */
 
+import { CLOSE, OPEN, openLibc, pathOf, READ_CLOSE_ON_EXEC } from "./libc.ts";
+
 /**
  * What OpenBLAS takes where it does not know the processor, the second for AMD's: kernels of 2004 and 2007, with vectors of four floats. Worse than slow: once
- * somebody's product met a NaN, those of other people have some too, from work space that is not cleared (seen in 0.3.21 with `ssytrd`; so do those for Penryn, Dunnington, Atom and Bobcat, processors of 2007 to 2013).
+ * somebody's product met a NaN, those of other people have some too, from work space that is not cleared (seen in 0.3.21 with `ssytrd`). Kernels for Penryn,
+ * Dunnington, Atom and Bobcat, processors of 2007 to 2013, do that too and stay.
  */
 const UNKNOWN: ReadonlySet<string> = new Set(["Prescott", "Barcelona"]);
 
@@ -36,24 +39,17 @@ export function betterKernels(chosen: string, flags: string): string | undefined
   return UNKNOWN.has(chosen) ? FAMILIES.find(([, needs]) => needs.every((flag) => has.has(flag)))?.[0] : undefined;
 }
 
-const LIBC = {
-  open: { parameters: ["buffer", "i32"], result: "i32" },
-  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
-  close: { parameters: ["i32"], result: "i32" },
-} as const;
+const LIBC = { open: OPEN, read: { parameters: ["i32", "buffer", "usize"], result: "isize" }, close: CLOSE } as const;
 
 /**
  * What this computer's processor can do, where there is Linux; else nothing. Asks the system itself, for who may call its libraries: Deno opens nothing below
  * `/proc` unless everything is allowed.
  */
 export function processorFlags(): string {
-  try {
-    const libc = Deno.dlopen("libc.so.6", LIBC), { open, read, close } = libc.symbols;
-    const file = open(new TextEncoder().encode("/proc/cpuinfo\0"), 0), start = new Uint8Array(2 ** 14); // the first of the processors, and some more
-    const size = Number(read(file, start, BigInt(start.length)));
-    close(file), libc.close();
-    return new TextDecoder().decode(start.subarray(0, Math.max(0, size))).match(/^flags\s*:(.*)$/m)?.[1] ?? "";
-  } catch {
-    return "";
-  }
+  const libc = openLibc(LIBC);
+  if (!libc) return "";
+  const { open, read, close } = libc.symbols, file = open(pathOf("/proc/cpuinfo"), READ_CLOSE_ON_EXEC);
+  const start = new Uint8Array(2 ** 14), size = Number(read(file, start, BigInt(start.length))); // the first of the processors, and some more
+  close(file), libc.close();
+  return new TextDecoder().decode(start.subarray(0, Math.max(0, size))).match(/^flags\s*:(.*)$/m)?.[1] ?? "";
 }
